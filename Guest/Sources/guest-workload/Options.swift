@@ -1,0 +1,62 @@
+import Glibc
+
+/// What the workload does, from `key=value` arguments (the guest's init passes the kernel command
+/// line's `gw.key=value` on).
+struct Options {
+  enum Pattern: String { case uniform, zipf, sequential }
+
+  /// Memory that is filled and checked, in MiB.
+  var memoryMiB = 256
+  /// Share of each page that compresses well, in percent, `0...100`.
+  var compressPercent = 50
+  /// Memory that is written again and again, in MiB; at most `memoryMiB`.
+  var hotMiB = 64
+  /// Dirtied MiB/s over all threads; nil: as fast as the processor can.
+  var dirtyMiBPerSecond: Int? = 20
+  var pattern = Pattern.uniform
+  var threads = 1
+  /// Bytes of a page that one write changes, `8...4072`.
+  var changeBytes = Page.payloadBytes
+  /// Checked MiB/s over all threads; nil: as fast as the processor can.
+  var verifyMiBPerSecond: Int? = 200
+  var heartbeatMs = 20
+  var seed: UInt64 = 1
+
+  /// Nil with a message when an argument is not understood: a typo must not become a default.
+  init(arguments: some Sequence<String>) throws(Complaint) {
+    for argument in arguments {
+      let parts = argument.split(separator: "=", maxSplits: 1).map(String.init)
+      guard parts.count == 2 else { throw Complaint(text: "not key=value: \(argument)") }
+      try set(parts[0], to: parts[1])
+    }
+    hotMiB = min(hotMiB, memoryMiB)
+  }
+
+  struct Complaint: Error { let text: String }
+
+  private mutating func set(_ key: String, to value: String) throws(Complaint) {
+    func number(_ range: ClosedRange<Int>) throws(Complaint) -> Int {
+      guard let number = Int(value), range.contains(number) else {
+        throw Complaint(text: "\(key) must be within \(range), not \(value)")
+      }
+      return number
+    }
+    switch key {
+    case "mem": memoryMiB = try number(1...1 << 24)
+    case "compress": compressPercent = try number(0...100)
+    case "hot": hotMiB = try number(0...1 << 24)
+    case "rate": dirtyMiBPerSecond = value == "max" ? nil : try number(0...1 << 20)
+    case "verify": verifyMiBPerSecond = value == "max" ? nil : try number(0...1 << 20)
+    case "threads": threads = try number(1...256)
+    case "change": changeBytes = try number(8...Page.payloadBytes)
+    case "beat": heartbeatMs = try number(1...10_000)
+    case "seed": seed = UInt64(try number(0...Int.max))
+    case "pattern":
+      guard let chosen = Pattern(rawValue: value) else {
+        throw Complaint(text: "pattern must be uniform, zipf or sequential, not \(value)")
+      }
+      pattern = chosen
+    default: throw Complaint(text: "unknown argument \(key)")
+    }
+  }
+}

@@ -1,0 +1,89 @@
+import Glibc
+import Synchronization
+
+// Fills memory, dirties a part of it, checks all of it, and says every few milliseconds on standard
+// output (the serial port) that it is alive:
+//
+//   HB seq uptimeMs dirtied verifiedScans errors
+
+/// Lines of several threads stay whole: one write each.
+func emit(_ line: String) {
+  let bytes = Array(line.utf8)
+  var sent = 0
+  while sent < bytes.count {
+    let written = unsafe bytes[sent...].withUnsafeBytes {
+      unsafe write(1, $0.baseAddress, $0.count)
+    }
+    if written < 0 && errno != EINTR { return }
+    sent += max(written, 0)
+  }
+}
+
+func start(_ body: @escaping @Sendable () -> Never) {
+  final class Box: Sendable {
+    let body: @Sendable () -> Never
+    init(_ body: @escaping @Sendable () -> Never) { self.body = body }
+  }
+  var thread = pthread_t()
+  let context = unsafe Unmanaged.passRetained(Box(body)).toOpaque()
+  let failed = unsafe pthread_create(
+    &thread, nil,
+    { context in
+      // SAFETY: the box retained above, taken back once.
+      guard let context = unsafe context else { return nil }
+      unsafe Unmanaged<Box>.fromOpaque(context).takeRetainedValue().body()
+    }, context)
+  if failed != 0 {
+    emit("ERR thread \(failed)\n")
+    exit(1)
+  }
+}
+
+func heartbeats(everyMs: Int, totalPages: Int, startNs: UInt64) -> Never {
+  var sequence = 0
+  var nextNs = monotonicNs()
+  while true {
+    let now = monotonicNs()
+    let scans = counters.verified.load(ordering: .relaxed) / UInt64(max(totalPages, 1))
+    emit(
+      "HB \(sequence) \((now - startNs) / 1_000_000) \(counters.dirtied.load(ordering: .relaxed))"
+        + " \(scans) \(counters.errors.load(ordering: .relaxed))\n")
+    sequence += 1
+    nextNs += UInt64(everyMs) * 1_000_000
+    let after = monotonicNs()
+    if nextNs <= after { nextNs = after }  // late: no burst to catch up
+    sleepMs(max(Int((nextNs - after) / 1_000_000), 1))
+  }
+}
+
+let options: Options
+do {
+  options = try Options(arguments: CommandLine.arguments.dropFirst())
+} catch {
+  emit("ERR arguments \(error.text)\n")
+  exit(2)
+}
+let totalPages = options.memoryMiB * 256 / options.threads * options.threads
+let mapping = unsafe mmap(
+  nil, max(totalPages, 1) * Page.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+guard let base = unsafe mapping, unsafe base != MAP_FAILED else {
+  emit("ERR memory \(options.memoryMiB) MiB: errno \(errno)\n")
+  exit(1)
+}
+let startNs = monotonicNs()
+let ready = Atomic<Int>(0)
+// SAFETY: an address is only a number here; each worker touches its own pages of the mapping.
+let baseAddress = UInt(bitPattern: base)
+for id in 0..<options.threads {
+  start {
+    guard let base = unsafe UnsafeMutableRawPointer(bitPattern: baseAddress) else { exit(1) }
+    var worker = unsafe Worker(id: id, options: options, base: base, totalPages: totalPages)
+    worker.fill()
+    ready.add(1, ordering: .releasing)
+    while ready.load(ordering: .acquiring) < options.threads { sleepMs(1) }
+    worker.run()
+  }
+}
+while ready.load(ordering: .acquiring) < options.threads { sleepMs(1) }
+emit("READY pages \(totalPages) filledMs \((monotonicNs() - startNs) / 1_000_000)\n")
+heartbeats(everyMs: options.heartbeatMs, totalPages: totalPages, startNs: startNs)

@@ -1,0 +1,96 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The arrows of ARCHITECTURE.md, enforced: a target can import only what it names here
+// (`--explicit-target-dependency-import-check error`, `MemberImportVisibility`).
+
+let common: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+  .enableExperimentalFeature("Lifetimes"),
+]
+let strict = common + [.strictMemorySafety()]
+
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let nio: [Target.Dependency] = [
+  .product(name: "NIOCore", package: "swift-nio"),
+  .product(name: "NIOPosix", package: "swift-nio"),
+]
+let lifecycle = Target.Dependency.product(
+  name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let unixSignals = Target.Dependency.product(
+  name: "UnixSignals", package: "swift-service-lifecycle")
+let subprocess = Target.Dependency.product(name: "Subprocess", package: "swift-subprocess")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
+
+func core(_ name: String, _ dependencies: [Target.Dependency] = ["Base"]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, swiftSettings: common)
+}
+
+let package = Package(
+  name: "godwit",
+  products: [.executable(name: "godwit", targets: ["godwit"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+  ],
+  targets: [
+    // Sans-IO cores: bytes and time are arguments.
+    core("Base", []),
+    core("QEMUStream"),
+    core("QMP"),
+    core("Wire"),
+    core("Strategy"),
+    core("Compaction", ["Base", "CXXHash"]),
+
+    // The edge: everything that touches the kernel.
+    .target(name: "CLinux"),
+    .systemLibrary(name: "CXXHash", providers: [.apt(["libxxhash-dev"])]),
+    core("HostIO", ["Base", "CLinux", logging, system, subprocess] + nio),
+
+    // The product.
+    core(
+      "Agent",
+      [
+        "Base", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
+        logging, lifecycle, system, grdb, toml,
+      ] + nio),
+    core("Lab", ["Base", "Agent", "HostIO", "QMP", logging, system, subprocess] + nio),
+    core(
+      "CLI",
+      [
+        "Base", "Agent", "Lab", "QEMUStream",
+        argumentParser, logging, lifecycle, unixSignals, system,
+      ]),
+    .executableTarget(name: "godwit", dependencies: ["CLI"], swiftSettings: strict),
+
+    tests("BaseTests", ["Base"]),
+    tests("QEMUStreamTests", ["QEMUStream", "Base"]),
+    tests("QMPTests", ["QMP", "Base"]),
+    tests("WireTests", ["Wire", "Base"]),
+    tests("CompactionTests", ["Compaction", "Base"]),
+    tests("StrategyTests", ["Strategy", "Base"]),
+    tests("HostIOTests", ["HostIO", "Base", system]),
+    tests("AgentTests", ["Agent", "HostIO", "QMP", "QEMUStream", "Wire", "Base", logging]),
+    tests("LabTests", ["Lab", "Agent", "HostIO", "Base"]),
+    tests("CLITests", ["CLI", "Agent", "QEMUStream", "Base", argumentParser, logging, grdb] + nio),
+    tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

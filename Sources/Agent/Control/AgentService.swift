@@ -1,0 +1,20 @@
+/// What an agent does for the clients of its control socket.
+public protocol AgentService: Sendable {
+  /// The virtual machines of this host that the agent found or was told about.
+  func vms() async throws -> [VMSummary]
+
+  /// Moves a guest. Returns when it has ended, however it ended; `progress` may be called from any
+  /// thread and must not block.
+  func migrate(
+    _ request: MigrationRequest, progress: @Sendable @escaping (MigrationProgress) -> Void
+  ) async -> MigrationRecord
+
+  /// The migrations that run now, at either side.
+  func status() async -> [MigrationProgress]
+
+  /// Asks for the end of the migration of `vm`; returns once that is under way.
+  func cancel(vm: String) async throws
+
+  /// The latest migrations, newest first; at most `limit`.
+  func history(limit: Int) async throws -> [MigrationRecord]
+}

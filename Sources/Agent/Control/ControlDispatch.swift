@@ -1,0 +1,100 @@
+import NIOCore
+
+/// Writes replies, one a line; suspends until the socket has taken each.
+///
+/// Straight to the channel: the asynchronous writer only promises to try, and closing drops the rest.
+struct ReplyWriter: Sendable {
+  let channel: any Channel
+
+  func send(_ reply: ControlReply) async throws {
+    let line = ByteBuffer(string: try JSONLine.encode(reply) + "\n")
+    try await withTaskCancellationHandler {
+      try await channel.writeAndFlush(line).get()
+    } onCancel: {
+      channel.close(promise: nil)  // a client that doesn't read must not hold up a shutdown
+    }
+  }
+}
+
+/// Answers one request.
+struct ControlDispatch<Agent: AgentService>: Sendable {
+  /// `watch` looks at the agent this often.
+  static var watchInterval: Duration { .milliseconds(250) }
+
+  let agent: Agent
+  let replies: ReplyWriter
+
+  /// - Throws: `ControlError` for what the client is told, others when the client has left.
+  func answer(_ request: ControlRequest) async throws {
+    let version = GodwitVersion.current
+    guard request.control == version.control || request.command == .version else {
+      throw ControlError(
+        .protocolMismatch,
+        "this agent (godwit \(version.godwit)) speaks control protocol \(version.control), the client "
+          + "\(request.control); use the godwit command that was installed with the agent")
+    }
+    switch request.command {
+    case .version: try await once { $0.version = version }
+    case .vms:
+      let vms = try await told { try await agent.vms() }
+      try await once { $0.vms = vms }
+    case .status:
+      let status = await agent.status()
+      try await once { $0.status = status }
+    case .watch: try await watch()
+    case .history:
+      let limit = request.limit ?? 20
+      guard (1...ControlRequest.historyLimitMax).contains(limit) else {
+        throw ControlError(.usage, "history takes 1 to \(ControlRequest.historyLimitMax) records")
+      }
+      let records = try await told { try await agent.history(limit: limit) }
+      try await once { $0.history = records }
+    case .cancel:
+      guard let vm = request.vm, !vm.isEmpty else {
+        throw ControlError(.usage, "cancel needs the name of a VM")
+      }
+      try await told { try await agent.cancel(vm: vm) }
+      try await once { $0.cancelled = vm }
+    case .migrate:
+      guard let migration = request.migration else {
+        throw ControlError(.usage, "migrate needs a migration")
+      }
+      if let problem = migration.problem { throw ControlError(.usage, problem) }
+      try await migrate(migration)
+    }
+  }
+
+  private func once(_ fill: (inout ControlReply) -> Void) async throws {
+    var reply = ControlReply()
+    fill(&reply)
+    try await replies.send(reply)
+  }
+
+  /// Turns the agent's errors into what the client is told.
+  private func told<T>(_ body: () async throws -> T) async throws -> T {
+    do { return try await body() } catch { throw ControlError(wrapping: error) }
+  }
+
+  private func watch() async throws {
+    while true {
+      let status = await agent.status()
+      try await once { $0.status = status }
+      try await Task.sleep(for: Self.watchInterval)
+    }
+  }
+
+  private func migrate(_ request: MigrationRequest) async throws {
+    // A slow client sees fewer looks, never old ones; nothing piles up.
+    let (looks, feed) = AsyncStream<MigrationProgress>.makeStream(
+      bufferingPolicy: .bufferingNewest(1))
+    // Unstructured on purpose: the migration goes on when its client leaves.
+    let migration = Task { [agent] in
+      defer { feed.finish() }
+      return await agent.migrate(request) { feed.yield($0) }
+    }
+    for await look in looks { try await once { $0.progress = look } }
+    try Task.checkCancellation()
+    let record = await migration.value
+    try await once { $0.record = record }
+  }
+}

@@ -1,0 +1,85 @@
+import Base
+import FoundationEssentials
+
+/// A request on the control socket: one JSON object on one line, one request per connection.
+public struct ControlRequest: Codable, Sendable, Equatable {
+  public enum Command: String, Codable, Sendable {
+    case version, vms, migrate, status, watch, cancel, history
+  }
+
+  /// A line longer than this is no request.
+  public static let bytesMax = 64 << 10
+  /// Most records that one `history` returns.
+  public static let historyLimitMax = 1000
+
+  /// Must equal `GodwitVersion.current.control`.
+  public var control = GodwitVersion.current.control
+  public var command: Command
+  /// For `cancel`.
+  public var vm: String?
+  /// For `history`: `1...historyLimitMax`.
+  public var limit: Int?
+  /// For `migrate`.
+  public var migration: MigrationRequest?
+
+  public init(_ command: Command) { self.command = command }
+}
+
+/// A line of an answer. Exactly one field is set; the server closes after the last line.
+///
+/// `migrate` answers `progress` any number of times, then one `record`. `watch` answers `status`
+/// several times a second until the client leaves. All others answer once.
+public struct ControlReply: Codable, Sendable, Equatable {
+  /// Longest line that a client accepts; `historyLimitMax` records fit.
+  public static let bytesMax = 16 << 20
+
+  public var error: ControlError?
+  public var version: GodwitVersion?
+  public var vms: [VMSummary]?
+  public var progress: MigrationProgress?
+  public var record: MigrationRecord?
+  public var status: [MigrationProgress]?
+  public var cancelled: String?
+  public var history: [MigrationRecord]?
+
+  public init() {}
+
+  static func failure(_ error: ControlError) -> Self {
+    var reply = Self()
+    reply.error = error
+    return reply
+  }
+}
+
+/// JSON lines as the control socket and `--json` write them: keys sorted, one object a line.
+public enum JSONLine {
+  public static func encode(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
+  }
+
+  public static func decode<T: Decodable>(_: T.Type, from line: some Sequence<UInt8>) throws -> T {
+    try JSONDecoder().decode(T.self, from: Data(line))
+  }
+}
+
+extension MigrationRequest {
+  /// What is wrong with the values, in one line; nil when nothing is.
+  public var problem: String? {
+    if vm.isEmpty { return "the name of the VM is empty" }
+    if destination.isEmpty { return "the destination is empty" }
+    if !(1...64).contains(laneCount) { return "lanes must be 1 to 64, not \(laneCount)" }
+    if downtimeLimitMs == 0 {
+      return "a downtime of 0 can't be promised; the smallest is 1ms"
+    }
+    if downtimeLimitMs > Self.downtimeLimitMsMax {
+      return "downtime must be at most \(Milliseconds.format(Self.downtimeLimitMsMax))"
+    }
+    if bandwidthBytesPerSecond == 0 { return "a bandwidth of 0 moves nothing; leave it out" }
+    return nil
+  }
+
+  /// QEMU refuses more than 2000 s.
+  public static let downtimeLimitMsMax: UInt64 = 2_000_000
+}

@@ -1,0 +1,134 @@
+public import Logging
+import NIOCore
+import NIOPosix
+public import ServiceLifecycle
+import Synchronization
+
+/// Serves the control socket of an agent until the task is cancelled or a graceful shutdown begins.
+///
+/// A client that leaves doesn't end its migration: `cancel` does. Bounds: `clientCountMax`
+/// connections, one request each, `ControlRequest.bytesMax` per request, `requestTimeoutSeconds`
+/// for it to arrive.
+public struct ControlServer<Agent: AgentService>: Service {
+  static var clientCountMax: Int { 64 }
+  static var requestTimeoutSeconds: Int64 { 30 }
+
+  private let path: String
+  private let agent: Agent
+  private let logger: Logger
+  private let listening: @Sendable () -> Void
+
+  /// - Parameter listening: called once clients can connect.
+  public init(
+    path: String, agent: Agent, logger: Logger, listening: @Sendable @escaping () -> Void = {}
+  ) {
+    (self.path, self.agent, self.logger, self.listening) = (path, agent, logger, listening)
+  }
+
+  public func run() async throws {
+    try await ControlSocket.claim(path)
+    let server = try await ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+      .serverChannelOption(.backlog, value: 64)
+      .childChannelOption(.allowRemoteHalfClosure, value: true)
+      .bind(unixDomainSocketPath: path) { channel in
+        channel.eventLoop.makeCompletedFuture {
+          try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
+        }
+      }
+    defer { ControlSocket.remove(path) }
+    do {
+      try await cancelWhenGracefulShutdown { try await accept(server) }
+    } catch is CancellationError where Task.isShuttingDownGracefully {
+      logger.info("control socket closed")
+    }
+  }
+
+  private func accept(
+    _ server: NIOAsyncChannel<NIOAsyncChannel<ByteBuffer, ByteBuffer>, Never>
+  ) async throws {
+    let clients = ClientCount(limit: Self.clientCountMax)
+    try await server.executeThenClose { inbound in
+      try ControlSocket.restrict(path)
+      logger.info("control socket open", metadata: ["path": "\(path)"])
+      listening()
+      try await withThrowingDiscardingTaskGroup { group in
+        for try await client in inbound {
+          group.addTask { await serve(client, clients) }
+        }
+        group.cancelAll()
+      }
+    }
+  }
+
+  private func serve(_ client: NIOAsyncChannel<ByteBuffer, ByteBuffer>, _ clients: ClientCount)
+    async
+  {
+    let admitted = clients.enter()
+    defer { if admitted { clients.leave() } }
+    let allowed = await PeerCredentials.of(client.channel)?.mayControl ?? false
+    // No request within the time: the channel is closed under the reader, which then ends.
+    let deadline = client.channel.eventLoop.scheduleTask(in: .seconds(Self.requestTimeoutSeconds)) {
+      client.channel.close(promise: nil)
+    }
+    defer { deadline.cancel() }
+    do {
+      try await client.executeThenClose { inbound, _ in
+        let replies = ReplyWriter(channel: client.channel)
+        do {
+          guard allowed else { throw ControlError(.refused, "only root and the agent's own user") }
+          guard admitted else {
+            throw ControlError(.refused, "too many clients at once; try again")
+          }
+          guard let request = try await Self.request(from: inbound) else { return }
+          deadline.cancel()
+          try await ControlDispatch(agent: agent, replies: replies).answer(request)
+        } catch let error as ControlError {
+          try await replies.send(.failure(error))
+        }
+      }
+    } catch {
+      logger.debug("control client gone", metadata: ["error": "\(error)"])
+    }
+  }
+
+  /// The first line; nil when the client closes before it is complete.
+  private static func request(
+    from inbound: NIOAsyncChannelInboundStream<ByteBuffer>
+  ) async throws -> ControlRequest? {
+    var splitter = LineSplitter(bytesMax: ControlRequest.bytesMax)
+    for try await piece in inbound {
+      let lines: [[UInt8]]
+      do {
+        lines = try splitter.push(piece.readableBytesView)
+      } catch {
+        throw ControlError(.usage, "a request has at most \(ControlRequest.bytesMax) bytes")
+      }
+      guard let line = lines.first else { continue }
+      do {
+        return try JSONLine.decode(ControlRequest.self, from: line)
+      } catch {
+        throw ControlError(
+          .usage, "not a request of this version: \(TerminalText.plain("\(error)"))")
+      }
+    }
+    return nil
+  }
+}
+
+/// Connections that are being served; never above `limit`.
+private final class ClientCount: Sendable {
+  private let limit: Int
+  private let count = Mutex(0)
+
+  init(limit: Int) { self.limit = limit }
+
+  func enter() -> Bool {
+    count.withLock { count in
+      guard count < limit else { return false }
+      count += 1
+      return true
+    }
+  }
+
+  func leave() { count.withLock { $0 -= 1 } }
+}

@@ -1,0 +1,70 @@
+/// Phases of a migration, in order (`ARCHITECTURE.md`, "A migration, step by step").
+public enum MigrationPhase: String, Codable, Sendable, CaseIterable, Comparable {
+  case prepare, bulk, iterate, switchover, commit, done
+
+  private var rank: Int { Self.allCases.firstIndex(of: self) ?? 0 }
+  public static func < (a: Self, b: Self) -> Bool { a.rank < b.rank }
+}
+
+/// One look at a running migration; what `status` prints and `watch` draws.
+public struct MigrationProgress: Codable, Sendable, Equatable {
+  /// Unique per migration, chosen by the source agent.
+  public var id: String
+  public var vm: String
+  /// The other agent, `host:port`.
+  public var peer: String
+  /// `source` or `destination`: the side this agent is.
+  public var side: String
+  public var phase: MigrationPhase
+  public var strategy: String
+  public var pageSource: String?
+  public var elapsedMs: UInt64 = 0
+  /// Guest RAM, in bytes.
+  public var ramBytes: UInt64 = 0
+  /// Share of the work that is done, in thousandths; never runs backwards.
+  public var progressPermille: UInt64 = 0
+  /// Expected milliseconds to the end; nil while nothing honest can be said.
+  public var etaMs: UInt64?
+  /// Bytes put on the network so far.
+  public var wireBytes: UInt64 = 0
+  /// Over the last second.
+  public var wireBytesPerSecond: UInt64 = 0
+  /// Pages that QEMU says are still dirty, in bytes.
+  public var remainingBytes: UInt64 = 0
+  public var dirtyBytesPerSecond: UInt64?
+  /// QEMU's passes over dirty memory so far.
+  public var iteration: UInt64 = 0
+  /// Downtime if the guest were stopped now.
+  public var expectedDowntimeMs: UInt64?
+
+  public init(
+    id: String, vm: String, peer: String, side: String, phase: MigrationPhase, strategy: String
+  ) {
+    (self.id, self.vm, self.peer, self.side) = (id, vm, peer, side)
+    (self.phase, self.strategy) = (phase, strategy)
+  }
+}
+
+// As in `MigrationRecord`: what is not known is written as `null`.
+extension MigrationProgress {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(id, forKey: .id)
+    try fields.encode(vm, forKey: .vm)
+    try fields.encode(peer, forKey: .peer)
+    try fields.encode(side, forKey: .side)
+    try fields.encode(phase, forKey: .phase)
+    try fields.encode(strategy, forKey: .strategy)
+    try fields.encode(pageSource, forKey: .pageSource)
+    try fields.encode(elapsedMs, forKey: .elapsedMs)
+    try fields.encode(ramBytes, forKey: .ramBytes)
+    try fields.encode(progressPermille, forKey: .progressPermille)
+    try fields.encode(etaMs, forKey: .etaMs)
+    try fields.encode(wireBytes, forKey: .wireBytes)
+    try fields.encode(wireBytesPerSecond, forKey: .wireBytesPerSecond)
+    try fields.encode(remainingBytes, forKey: .remainingBytes)
+    try fields.encode(dirtyBytesPerSecond, forKey: .dirtyBytesPerSecond)
+    try fields.encode(iteration, forKey: .iteration)
+    try fields.encode(expectedDowntimeMs, forKey: .expectedDowntimeMs)
+  }
+}

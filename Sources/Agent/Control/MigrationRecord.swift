@@ -1,0 +1,162 @@
+/// The result of one migration: what `migrate --json` prints, `history` lists and the lab collects.
+///
+/// What was not measured is nil and printed as `null`, never 0.
+public struct MigrationRecord: Codable, Sendable, Equatable {
+  public enum Outcome: String, Codable, Sendable { case completed, failed, cancelled, refused }
+
+  public struct Versions: Codable, Sendable, Equatable {
+    public var source: String?
+    public var destination: String?
+    public init(source: String? = nil, destination: String? = nil) {
+      (self.source, self.destination) = (source, destination)
+    }
+  }
+  /// Pages by the way they crossed the network.
+  public struct Pages: Codable, Sendable, Equatable {
+    public var zero, raw, compressed, delta, duplicate, snapshot, vault, disk: UInt64?
+    public init(zero: UInt64? = nil, raw: UInt64? = nil) { (self.zero, self.raw) = (zero, raw) }
+  }
+  public struct Guest: Codable, Sendable, Equatable {
+    public var heartbeats, errors: UInt64?
+    public init(heartbeats: UInt64? = nil, errors: UInt64? = nil) {
+      (self.heartbeats, self.errors) = (heartbeats, errors)
+    }
+  }
+  public struct Audit: Codable, Sendable, Equatable {
+    public var pagesCompared, pagesDiffering: UInt64?
+    /// How long the comparison took; the guest was stopped, so `downtimeMs` contains it.
+    public var durationMs: UInt64?
+    public init(
+      pagesCompared: UInt64? = nil, pagesDiffering: UInt64? = nil, durationMs: UInt64? = nil
+    ) {
+      (self.pagesCompared, self.pagesDiffering) = (pagesCompared, pagesDiffering)
+      self.durationMs = durationMs
+    }
+  }
+  public struct Forecast: Codable, Sendable, Equatable {
+    public var totalMs, totalLowMs, totalHighMs, downtimeMs: UInt64?
+    public init() {}
+  }
+  public struct Disk: Codable, Sendable, Equatable {
+    public var bytesReadAtSource, wireBytes: UInt64?
+    public init() {}
+  }
+
+  public var id: String?
+  public var vm: String?
+  public var destination: String?
+  /// Seconds since 1970 at the start.
+  public var startedAt: Int64?
+  public var scenario: String?
+  /// `godwit` or `qemu`.
+  public var method = "godwit"
+  public var strategy: String?
+  public var pageSource: String?
+  public var qemu = Versions()
+  public var outcome: Outcome
+  public var reason: String?
+  /// After a migration that was not completed: whether the guest goes on at the source. False: its
+  /// QEMU is gone, or the commit is in doubt, and a person must look. Nil when it was completed.
+  public var isGuestSafe: Bool?
+  public var totalMs: UInt64?
+  /// As QEMU at the source reports it plus the wait for the destination's `cont`.
+  public var downtimeMs: UInt64?
+  public var clientGapMs: UInt64?
+  public var wireBytes: UInt64?
+  public var pages = Pages()
+  public var guest = Guest()
+  public var audit = Audit()
+  public var forecast = Forecast()
+  public var disk = Disk()
+
+  public init(outcome: Outcome, reason: String? = nil) {
+    (self.outcome, self.reason) = (outcome, reason)
+  }
+}
+
+// Synthesised encoding leaves nil fields out; scripts are promised every field, so each type encodes
+// its own: `encode` of an optional writes `null`.
+
+extension MigrationRecord {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(id, forKey: .id)
+    try fields.encode(vm, forKey: .vm)
+    try fields.encode(destination, forKey: .destination)
+    try fields.encode(startedAt, forKey: .startedAt)
+    try fields.encode(scenario, forKey: .scenario)
+    try fields.encode(method, forKey: .method)
+    try fields.encode(strategy, forKey: .strategy)
+    try fields.encode(pageSource, forKey: .pageSource)
+    try fields.encode(qemu, forKey: .qemu)
+    try fields.encode(outcome, forKey: .outcome)
+    try fields.encode(reason, forKey: .reason)
+    try fields.encode(isGuestSafe, forKey: .isGuestSafe)
+    try fields.encode(totalMs, forKey: .totalMs)
+    try fields.encode(downtimeMs, forKey: .downtimeMs)
+    try fields.encode(clientGapMs, forKey: .clientGapMs)
+    try fields.encode(wireBytes, forKey: .wireBytes)
+    try fields.encode(pages, forKey: .pages)
+    try fields.encode(guest, forKey: .guest)
+    try fields.encode(audit, forKey: .audit)
+    try fields.encode(forecast, forKey: .forecast)
+    try fields.encode(disk, forKey: .disk)
+  }
+}
+
+extension MigrationRecord.Versions {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(source, forKey: .source)
+    try fields.encode(destination, forKey: .destination)
+  }
+}
+
+extension MigrationRecord.Pages {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(zero, forKey: .zero)
+    try fields.encode(raw, forKey: .raw)
+    try fields.encode(compressed, forKey: .compressed)
+    try fields.encode(delta, forKey: .delta)
+    try fields.encode(duplicate, forKey: .duplicate)
+    try fields.encode(snapshot, forKey: .snapshot)
+    try fields.encode(vault, forKey: .vault)
+    try fields.encode(disk, forKey: .disk)
+  }
+}
+
+extension MigrationRecord.Guest {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(heartbeats, forKey: .heartbeats)
+    try fields.encode(errors, forKey: .errors)
+  }
+}
+
+extension MigrationRecord.Audit {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(pagesCompared, forKey: .pagesCompared)
+    try fields.encode(pagesDiffering, forKey: .pagesDiffering)
+    try fields.encode(durationMs, forKey: .durationMs)
+  }
+}
+
+extension MigrationRecord.Forecast {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(totalMs, forKey: .totalMs)
+    try fields.encode(totalLowMs, forKey: .totalLowMs)
+    try fields.encode(totalHighMs, forKey: .totalHighMs)
+    try fields.encode(downtimeMs, forKey: .downtimeMs)
+  }
+}
+
+extension MigrationRecord.Disk {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(bytesReadAtSource, forKey: .bytesReadAtSource)
+    try fields.encode(wireBytes, forKey: .wireBytes)
+  }
+}

@@ -1,0 +1,29 @@
+/// What an operator asks for with `godwit migrate`; travels over the control socket as JSON.
+public struct MigrationRequest: Codable, Sendable, Equatable {
+  /// How page bytes are obtained at the source and placed at the destination.
+  public enum PageSourceChoice: String, Codable, Sendable, CaseIterable {
+    /// Shared when both ends can, else inline.
+    case auto, inline, shared
+  }
+
+  /// A VM name that the agent knows, or `qmp:PATH`.
+  public var vm: String
+  /// `host[:port]` of the destination's agent.
+  public var destination: String
+  public var strategy = "precopy"
+  /// Cap on wire bytes per second; nil: no cap.
+  public var bandwidthBytesPerSecond: UInt64?
+  /// Longest acceptable guest pause, in milliseconds.
+  public var downtimeLimitMs: UInt64 = 300
+  public var pageSource = PageSourceChoice.auto
+  /// Data connections beside the control lane, `1...64`.
+  public var laneCount = 4
+  /// Compare every RAM page between both sides while the guest is stopped, before the commit.
+  public var audit = false
+  /// Leave the source QEMU process in `postmigrate` instead of quitting it.
+  public var keepSource = false
+
+  public init(vm: String, destination: String) {
+    (self.vm, self.destination) = (vm, destination)
+  }
+}

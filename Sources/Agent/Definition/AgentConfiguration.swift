@@ -1,0 +1,121 @@
+import Base
+import TOMLKit
+
+/// What the operator lets the agent of this host do (`/etc/godwit/agent.toml`). Every key is optional.
+public struct AgentConfiguration: Sendable, Equatable {
+  public static let defaultPath = "/etc/godwit/agent.toml"
+  /// A configuration or definition file beyond this many bytes is refused.
+  public static let fileSizeMax = 1 << 20
+
+  /// Replaces a leading part of each path in a source's command line.
+  public struct PathRewrite: Sendable, Equatable, Decodable {
+    /// Both absolute. `/old` covers `/old` and `/old/…`, not `/older`.
+    public var from, to: String
+    public init(from: String, to: String) { (self.from, self.to) = (from, to) }
+  }
+
+  /// Journal, history, logs. Survives a reboot.
+  public var stateDirectory = "/var/lib/godwit"
+  /// Sockets. Its path must be short: a unix socket's path has 107 bytes at most.
+  public var runtimeDirectory = "/run/godwit"
+  /// Where other agents connect, `address:port`.
+  public var listen = "0.0.0.0:4750"
+  /// The only programs the agent ever starts as a VM; absolute paths, compared as written.
+  public var allowedPrograms = ["/usr/bin/qemu-system-x86_64"]
+  /// Folders and files that a VM's arguments may name. For a source's command line nothing else is
+  /// allowed. For a definition, which the operator wrote, the rule applies once it is set.
+  public var allowedPaths: [String]?
+  /// Start VMs from the command line that the source sends, when there is no definition.
+  public var acceptSourceCommandLine = false
+  public var pathRewrites: [PathRewrite] = []
+  /// Holds `NAME.toml`, one VM each.
+  public var definitionsDirectory = "/etc/godwit/vms"
+  /// Most connections a peer may open for one migration, `1...64`.
+  public var laneCountMax = 16
+  /// Memory for page data of one migration, in bytes.
+  public var memoryLimitBytes: UInt64 = 256 << 20
+  /// Milliseconds that a started QEMU has until its monitor answers.
+  public var startTimeoutMs: UInt64 = 30_000
+
+  public init() {}
+
+  /// Reads `path`; a missing file at the default path means all defaults.
+  public static func load(path: String = defaultPath) throws -> AgentConfiguration {
+    guard let text = try ConfigurationFile.text(path) else {
+      guard path == defaultPath else {
+        throw ConfigurationError(path: path, "the file does not exist or cannot be read")
+      }
+      return AgentConfiguration()
+    }
+    return try parse(text, path: path)
+  }
+
+  public static func parse(_ text: String, path: String) throws -> AgentConfiguration {
+    let configuration = try ConfigurationFile.decode(AgentConfiguration.self, text, path: path)
+    if let problem = configuration.problem { throw ConfigurationError(path: path, problem) }
+    return configuration
+  }
+
+  /// What makes the configuration unusable; nil when it is sound.
+  var problem: String? {
+    let named: [(String, [String])] = [
+      ("stateDirectory", [stateDirectory]), ("runtimeDirectory", [runtimeDirectory]),
+      ("definitionsDirectory", [definitionsDirectory]), ("allowedPrograms", allowedPrograms),
+      ("allowedPaths", allowedPaths ?? []),
+      ("pathRewrites", pathRewrites.flatMap { [$0.from, $0.to] }),
+    ]
+    for (key, paths) in named {
+      for path in paths where !PathRule.isClean(path) {
+        return "\(key): \"\(path)\" must be an absolute path without \"..\""
+      }
+    }
+    if !(1...64).contains(laneCountMax) { return "laneCountMax: \(laneCountMax) is not in 1...64" }
+    if memoryLimitBytes < 16 << 20 { return "memoryLimit: at least 16MiB are needed" }
+    if !(100...600_000).contains(startTimeoutMs) { return "startTimeout: must be in 100ms...10m" }
+    if runtimeDirectory.utf8.count > 60 {
+      return "runtimeDirectory: \"\(runtimeDirectory)\" is too long for the sockets in it; "
+        + "60 bytes at most"
+    }
+    return nil
+  }
+}
+
+extension AgentConfiguration: Decodable {
+  enum CodingKeys: String, CodingKey {
+    case stateDirectory, runtimeDirectory, listen, allowedPrograms, allowedPaths
+    case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
+    case memoryLimit, startTimeout
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    func set<Value: Decodable>(_ key: CodingKeys, _ target: inout Value) throws {
+      if let value = try values.decodeIfPresent(Value.self, forKey: key) { target = value }
+    }
+    try set(.stateDirectory, &stateDirectory)
+    try set(.runtimeDirectory, &runtimeDirectory)
+    try set(.listen, &listen)
+    try set(.allowedPrograms, &allowedPrograms)
+    allowedPaths = try values.decodeIfPresent([String].self, forKey: .allowedPaths)
+    try set(.acceptSourceCommandLine, &acceptSourceCommandLine)
+    try set(.pathRewrites, &pathRewrites)
+    try set(.definitionsDirectory, &definitionsDirectory)
+    try set(.laneCountMax, &laneCountMax)
+    if let text = try values.decodeIfPresent(String.self, forKey: .memoryLimit) {
+      guard let size = ByteCount(parsing: text) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .memoryLimit, in: values,
+          debugDescription: "\"\(text)\" is not a size like 256MiB")
+      }
+      memoryLimitBytes = size.bytes
+    }
+    if let text = try values.decodeIfPresent(String.self, forKey: .startTimeout) {
+      guard let duration = Milliseconds.parse(text) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .startTimeout, in: values,
+          debugDescription: "\"\(text)\" is not a duration like 30s")
+      }
+      startTimeoutMs = duration
+    }
+  }
+}

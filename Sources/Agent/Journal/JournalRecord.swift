@@ -1,0 +1,55 @@
+import QMP
+
+/// What each side writes down before it acts, one JSON object a line.
+///
+/// The order of records is the order of decisions; `ARCHITECTURE.md` ("When something dies") says
+/// what follows from the last one.
+enum JournalRecord: Codable, Sendable {
+  /// The source is about to change its QEMU's migration settings.
+  case sourceBegan(SourceStart)
+  /// The destination is about to start, or has started, a QEMU.
+  case destinationBegan(DestinationStart)
+  case destinationStarted(DestinationStart, QEMUHandle)
+  /// The destination has loaded everything and is paused: it decides nothing alone any more.
+  case prepared
+  /// The source is about to send SHUT 0.
+  case committing
+  /// The source's QEMU has given the guest up (`postmigrate`): only the destination may go on.
+  case committed
+  /// The guest goes on at the source and its QEMU is as before; the destination may not know yet.
+  case takenBack
+  /// The destination is about to run the guest.
+  case resuming
+  /// Nothing is left to do.
+  case done(outcome: String)
+
+  struct SourceStart: Codable, Sendable {
+    var id, vm, destination, monitorPath: String
+    var pid: Int32
+    var processStart: UInt64
+    /// Settings to put back, as QMP's JSON.
+    var capabilities: [String: Bool]
+    var parameters: String
+    var wasRunning: Bool
+    var startedAt: Int64
+    var keepSource: Bool
+  }
+
+  struct DestinationStart: Codable, Sendable {
+    var id, vm, source: String
+    var resumeGuest: Bool
+  }
+
+  struct QEMUHandle: Codable, Sendable {
+    var pid: Int32
+    var processStart: UInt64
+    var monitorPath: String
+  }
+}
+
+extension JournalRecord {
+  /// The guest runs, or has run, at the destination.
+  static let outcomeRunning = "running"
+  /// The destination was prepared, and its QEMU is gone without having run the guest.
+  static let outcomeLost = "lost"
+}

@@ -1,0 +1,84 @@
+import Base
+import HostIO
+import Wire
+
+/// Opens and greets connections between agents.
+enum PeerConnection {
+  /// Connects to `peer` (`host[:port]`) and says hello; throws the peer's words when it refuses.
+  static func open(_ peer: String, _ hello: Hello, timeoutMs: UInt64) throws -> StreamSocket {
+    guard let (host, port) = TCPSocket.split(peer, defaultPort: TCPSocket.defaultPort) else {
+      throw Ending.refused([
+        Refusal(.request, "\"\(peer)\" is no address", remedy: "write HOST or HOST:PORT")
+      ])
+    }
+    let socket = try TCPSocket.connect(host: host, port: port, timeoutMs: timeoutMs)
+    socket.setTimeout(ms: timeoutMs)
+    let frames = FrameSocket(socket)
+    var payload: [UInt8] = []
+    hello.encode(into: &payload)
+    try unsafe frames.send(.hello, payload)
+    guard let header = try frames.receiveHeader(), header.type == .welcome else {
+      throw RelayFailure.protocolViolation("\(peer) does not greet as an agent")
+    }
+    let text = try frames.receivePayload(header.payloadLength)
+    guard text.isEmpty else {
+      throw Ending.failed("\(peer) refused: \(String(decoding: text, as: UTF8.self))")
+    }
+    socket.setTimeout(ms: 0)
+    return socket
+  }
+
+  /// Reads the hello of a connection that came in, all of it within `timeoutMs`: a peer that sends
+  /// a byte now and then must not keep its place among those who may say hello.
+  static func greet(_ socket: StreamSocket, timeoutMs: UInt64) throws -> Hello {
+    TCPSocket.tuned(socket)
+    let deadline = MonotonicClock.nowMs + timeoutMs
+    let header: FrameHeader
+    do {
+      let bytes = try receive(socket, FrameHeader.byteCount, deadline: deadline)
+      var cursor = unsafe ByteCursor(bytes.span.bytes)
+      header = try FrameHeader(decoding: &cursor)
+    } catch let error as DecodeError {
+      throw RelayFailure.protocolViolation("\(error)")
+    }
+    guard header.type == .hello else { throw RelayFailure.protocolViolation("no hello") }
+    let payload = try receive(socket, header.payloadLength, deadline: deadline)
+    socket.setTimeout(ms: timeoutMs)
+    do {
+      var cursor = unsafe ByteCursor(payload.span.bytes)
+      return try Hello(decoding: &cursor)
+    } catch {
+      // The peer may be another version: it shall read why.
+      welcome(socket, refusal: "\(error)")
+      throw RelayFailure.protocolViolation("\(error)")
+    }
+  }
+
+  /// Reads `count` bytes until `deadline` (`MonotonicClock.nowMs`).
+  private static func receive(
+    _ socket: StreamSocket, _ count: Int, deadline: UInt64
+  ) throws -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: count)
+    var done = 0
+    while done < count {
+      let now = MonotonicClock.nowMs
+      guard now < deadline else { throw RelayFailure.peer("no hello in time") }
+      socket.setTimeout(ms: deadline - now)
+      let got = try unsafe bytes.withUnsafeMutableBytes { raw in
+        // SAFETY: done < count, so the slice is inside the array and not empty.
+        try unsafe socket.read(into: UnsafeMutableRawBufferPointer(rebasing: raw[done...]))
+      }
+      guard got > 0 else { throw RelayFailure.peer("closed before its hello") }
+      done += got
+    }
+    return bytes
+  }
+
+  /// Answers a hello: nil lets the peer in.
+  static func welcome(_ socket: StreamSocket, refusal: String? = nil) {
+    let text = [UInt8]((refusal ?? "").utf8.prefix(1024))
+    _ = unsafe try? FrameSocket(socket).send(.welcome, text)
+    socket.setTimeout(ms: 0)
+    if refusal != nil { socket.shutdown() }
+  }
+}

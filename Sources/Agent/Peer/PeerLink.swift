@@ -1,0 +1,80 @@
+import HostIO
+import QEMUStream
+import Wire
+
+/// The control lane as a session sees it: messages in and out, the rest to the relay.
+final class PeerLink: Sendable {
+  /// Silence after which the peer counts as gone; heartbeats come every second.
+  static let silenceLimitMs: UInt64 = 10_000
+  /// Messages that may wait for the session. An honest peer sends many only during an audit.
+  static let backlogMax = 16
+  static let backlogPollUs: UInt64 = 2000
+
+  enum Inbound: Sendable {
+    case message(PeerMessage)
+    /// The connection is over; the reason, or nil after a clean end.
+    case ended(RelayFailure?)
+  }
+
+  let lane: ControlLane
+  /// What takes sequenced frames and acknowledgements; they arrive once a relay runs.
+  private let relayHandler = Guarded<
+    (@Sendable (FrameType, [UInt8]) throws(RelayFailure) -> Void)?
+  >(nil)
+
+  /// Takes the RAM layout, on the lane's thread: batches that wait for it follow at once.
+  private let layoutHandler = Guarded<
+    (@Sendable ([RAMBlock], UInt32) throws(RelayFailure) -> Void)?
+  >(nil)
+
+  init(_ socket: StreamSocket) {
+    lane = ControlLane(FrameSocket(socket), silenceLimitMs: Self.silenceLimitMs)
+  }
+
+  /// - Parameter backlog: messages handed in and not taken yet. While there are `backlogMax`, the
+  ///   peer is not read (I5), and what it sends waits in its own memory.
+  func start(
+    backlog: @escaping @Sendable () -> Int, onInbound: @escaping @Sendable (Inbound) -> Void
+  ) {
+    lane.start(
+      onFrame: { [lane, relayHandler, layoutHandler] (type, payload) throws(RelayFailure) in
+        if type == .message {
+          let message = try PeerMessage(decoding: payload)
+          guard case .layout(let blocks, let sectionID) = message else {
+            while backlog() >= Self.backlogMax {
+              guard !lane.isEnding else { throw .stopped }
+              MonotonicClock.sleep(us: Self.backlogPollUs)
+            }
+            return onInbound(.message(message))
+          }
+          guard let handler = layoutHandler.read({ $0 }) else {
+            throw .protocolViolation("RAM layout before the migration began")
+          }
+          return try handler(blocks, sectionID)
+        }
+        guard let handler = relayHandler.read({ $0 }) else {
+          throw .protocolViolation("\(type) frame before the migration began")
+        }
+        try handler(type, payload)
+      },
+      onEnd: { onInbound(.ended($0)) })
+  }
+
+  func setRelay(_ handler: @escaping @Sendable (FrameType, [UInt8]) throws(RelayFailure) -> Void) {
+    relayHandler.update { $0 = handler }
+  }
+
+  func setLayout(
+    _ handler: @escaping @Sendable ([RAMBlock], UInt32) throws(RelayFailure) -> Void
+  ) {
+    layoutHandler.update { $0 = handler }
+  }
+
+  /// Queues a message. Control messages are few and small, so this does not block in practice.
+  func send(_ message: PeerMessage) throws(RelayFailure) {
+    try lane.send(.message, try message.encoded())
+  }
+
+  /// Ends the connection after what is queued. Blocks: call it through `Blocking`.
+  func close() { lane.close() }
+}

@@ -1,0 +1,97 @@
+import Base
+import QEMUStream
+
+/// What an honest peer never exceeds. JSON that decodes is still hostile: whoever uses a message
+/// may rely on what is checked here.
+enum PeerMessageLimits {
+  static let laneCountMax = 64
+  /// Names, facts and arguments in one list.
+  static let listMax = 65535
+  /// The blocks that a stream may name; the reader at the source has the same limit.
+  static let blocksMax = StreamLimits.standard.ramBlockCount
+  static let ramBytesMax = StreamLimits.standard.ramLength
+  /// Bytes of a RAM block's name; the stream has one byte for its length.
+  static let blockNameMax = 255
+  /// Pages that one `auditPages` compares.
+  static let auditPagesMax = GuestDigests.stepPages
+  static let auditExamplesMax = 64
+  static let refusalsMax = 256
+  /// Characters of a reason that are kept: it goes into journals, histories and terminals.
+  static let reasonMax = 4096
+}
+
+extension PeerMessage {
+  /// The message as it may be used; throws when it says what no honest peer says.
+  func validated() throws(RelayFailure) -> PeerMessage {
+    typealias Limits = PeerMessageLimits
+    switch self {
+    case .prepare(let request):
+      try Self.check(request.commandLine.count, Limits.listMax, "arguments")
+      try request.source.validate()
+    case .offer(let offer):
+      try Self.check(offer.sharedBlocks.count, Limits.blocksMax, "shared RAM blocks")
+      try Self.check(offer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
+      try offer.destination.validate()
+    case .refused(let refusals):
+      try Self.check(refusals.count, Limits.refusalsMax, "refusals")
+    case .begin(let order):
+      guard (1...Limits.laneCountMax).contains(order.laneCount) else {
+        throw .protocolViolation(
+          "\(order.laneCount) lanes, 1 to \(Limits.laneCountMax) are allowed")
+      }
+      try Self.check(order.inPlaceBlocks.count, Limits.blocksMax, "RAM blocks in place")
+    case .layout(let blocks, _): try Self.validate(blocks)
+    case .auditPages(_, let firstPage, let digests):
+      try Self.check(digests.count / 16, Limits.auditPagesMax, "digests")
+      guard digests.count % 16 == 0, firstPage < 1 << 52 else {
+        throw .protocolViolation("\(digests.count) bytes of digests from page \(firstPage) on")
+      }
+    case .audited(_, _, let examples):
+      try Self.check(examples.count, Limits.auditExamplesMax, "examples")
+    case .abort(let reason): return .abort(reason: String(reason.prefix(Limits.reasonMax)))
+    case .failed(let reason): return .failed(reason: String(reason.prefix(Limits.reasonMax)))
+    case .ready, .loaded, .auditEnd, .commit, .running, .verdict, .settled: break
+    }
+    return self
+  }
+
+  /// The same rules as for the block list of a stream.
+  private static func validate(_ blocks: [RAMBlock]) throws(RelayFailure) {
+    try check(blocks.count, PeerMessageLimits.blocksMax, "RAM blocks")
+    var names: Set<String> = []
+    var total: UInt64 = 0
+    for block in blocks {
+      let nameBytes = block.name.utf8.count
+      guard (1...PeerMessageLimits.blockNameMax).contains(nameBytes),
+        names.insert(block.name).inserted
+      else { throw .protocolViolation("RAM block name of \(nameBytes) bytes, or named twice") }
+      guard block.length & UInt64(Page.size - 1) == 0,
+        block.length <= PeerMessageLimits.ramBytesMax - total
+      else {
+        throw .protocolViolation(
+          "RAM block of \(block.length) bytes; \(PeerMessageLimits.ramBytesMax) are the limit")
+      }
+      total += block.length
+    }
+  }
+
+  static func check(_ count: Int, _ limit: Int, _ what: String) throws(RelayFailure) {
+    guard count <= limit else {
+      throw .protocolViolation("\(count) \(what) in a message, at most \(limit) are allowed")
+    }
+  }
+}
+
+extension VMFacts {
+  /// Bounds the lists; numbers are only compared, or added with care.
+  fileprivate func validate() throws(RelayFailure) {
+    let counts = [
+      ramBlocks.count, knownMachineTypes.count, cpuFeatures.count, backends.count, disks.count,
+      dirtyBitmaps.count, capabilities.count, knownCapabilities.count, blockedReasons.count,
+      iterativeDevices.count,
+    ]
+    for count in counts {
+      try PeerMessage.check(count, PeerMessageLimits.listMax, "facts of one kind")
+    }
+  }
+}

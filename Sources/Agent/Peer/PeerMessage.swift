@@ -1,0 +1,91 @@
+import FoundationEssentials
+import QEMUStream
+
+/// What two agents tell each other on the control lane, beside pages and QEMU's own bytes.
+///
+/// S: source agent, D: destination agent. The order of a migration is in `ARCHITECTURE.md`.
+enum PeerMessage: Codable, Sendable {
+  /// S→D: what is to come. D answers `offer` or `refused`.
+  case prepare(PrepareRequest)
+  /// D→S: the destination's QEMU waits; its facts, and what the source may use.
+  case offer(PrepareOffer)
+  /// Either: it cannot be done; causes and remedies. Nothing is left behind.
+  case refused([Refusal])
+  /// S→D: the checks passed, feed the stream into QEMU.
+  case begin(BeginOrder)
+  /// D→S: the destination's QEMU accepts the stream.
+  case ready
+  /// S→D: the RAM blocks of the stream.
+  case layout([RAMBlock], sectionID: UInt32)
+  /// D→S: everything is loaded, the guest is paused (PREPARED). D decides nothing alone from here.
+  case loaded
+  /// S→D: digests of pages, 16 bytes a page, from `firstPage` of a block on.
+  case auditPages(block: String, firstPage: UInt64, digests: Data)
+  /// S→D: all digests were sent.
+  case auditEnd
+  /// D→S: the outcome of the comparison.
+  case audited(pagesCompared: UInt64, pagesDiffering: UInt64, examples: [String])
+  /// S→D: the source's QEMU has given the guest up. Run it.
+  case commit
+  /// D→S: the guest runs here; milliseconds from `commit` to running.
+  case running(afterMs: UInt64)
+  /// Either: give up; the guest stays at the source.
+  case abort(reason: String)
+  /// D→S: cannot go on; the guest never ran here and never will.
+  case failed(reason: String)
+  /// S→D on a `settle` connection: the truth about a migration after a crash.
+  case verdict(Verdict)
+  /// D→S: the verdict is carried out; what the guest's QEMU does here now.
+  case settled(Settlement)
+
+  enum Verdict: String, Codable, Sendable { case commit, abort }
+  enum Settlement: String, Codable, Sendable {
+    /// The guest runs at the destination, or has run there: the source must not resume.
+    case running
+    /// Nothing of the migration is left at the destination, and the guest never ran there.
+    case gone
+    /// The destination was prepared, but its QEMU died before the guest ran there.
+    case lost
+  }
+
+  struct PrepareRequest: Codable, Sendable {
+    var vm: String
+    var source: VMFacts
+    /// The source QEMU's program and arguments, for a destination without a definition.
+    var commandLine: [String]
+    var strategy: String
+    var audit: Bool
+    var pageSource: MigrationRequest.PageSourceChoice
+  }
+
+  struct PrepareOffer: Codable, Sendable {
+    var destination: VMFacts
+    var host: HostFacts
+    /// Secret that data lanes show, 32 hexadecimal digits.
+    var token: String
+    /// Most bytes that may be on their way.
+    var windowBytes: UInt64
+    /// RAM blocks that can be written in place.
+    var sharedBlocks: [String]
+  }
+
+  struct BeginOrder: Codable, Sendable {
+    var laneCount: Int
+    /// Blocks to be written in place; the others go through QEMU's stream.
+    var inPlaceBlocks: [String]
+  }
+
+  func encoded() throws(RelayFailure) -> [UInt8] {
+    do { return [UInt8](try JSONEncoder().encode(self)) } catch {
+      throw .protocolViolation("message cannot be encoded: \(error)")
+    }
+  }
+
+  init(decoding payload: [UInt8]) throws(RelayFailure) {
+    let message: PeerMessage
+    do { message = try JSONDecoder().decode(Self.self, from: Data(payload)) } catch {
+      throw .protocolViolation("message cannot be read: \("\(error)".prefix(500))")
+    }
+    self = try message.validated()
+  }
+}

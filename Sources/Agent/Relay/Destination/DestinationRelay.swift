@@ -1,0 +1,173 @@
+import Base
+import HostIO
+import QEMUStream
+import Wire
+
+/// The destination's data path: lanes in, QEMU's stream and guest memory out.
+final class DestinationRelay: Sendable {
+  enum Event: Sendable {
+    /// The last byte of the stream is with QEMU.
+    case streamFed
+    case failed(RelayFailure)
+  }
+
+  struct Counters: Sendable {
+    var zeroPages: UInt64 = 0
+    var rawPages: UInt64 = 0
+    var appliedThrough: UInt64 = 0
+  }
+
+  private struct Layout {
+    var blocks: [RAMBlock] = []
+    var sectionID: UInt32 = 0
+    var inPlace: [SharedFile?] = []
+  }
+
+  private let control: ControlLane
+  private let feeder: StreamFeeder
+  private let layout = Guarded<Layout?>(nil)
+  private let shared: [String: SharedFile]
+  private let counters = Guarded(Counters())
+  /// Nil once the relay was stopped: a lane that comes late must not outlive it.
+  private let lanes = Guarded<[LaneReceiver]?>([])
+  private let onEvent: @Sendable (Event) -> Void
+  /// Set once in `init`; needs `self`'s parts, so it cannot be a `let` of a class with closures.
+  private let pipeBox = Guarded<ApplyPipe?>(nil)
+
+  init(
+    qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
+    onEvent: @escaping @Sendable (Event) -> Void
+  ) {
+    (self.control, self.shared, self.onEvent) = (control, shared, onEvent)
+    let layout = self.layout
+    feeder = StreamFeeder(
+      qemu: qemu,
+      layout: { layout.read { $0.map { ($0.blocks, $0.sectionID) } } },
+      isInPlace: { block in layout.read { $0?.inPlace[block] != nil } })
+    let pipe = ApplyPipe(
+      bytesMax: Int(clamping: windowBytes) * 2 + ControlLane.queueBytesMax,
+      apply: { [weak self] (sequence, frame) throws(RelayFailure) in
+        try self?.apply(sequence, frame) ?? true
+      },
+      onAdvance: { [weak self] through in
+        self?.counters.update { $0.appliedThrough = through }
+        control.acknowledge(through)
+      })
+    pipeBox.update { $0 = pipe }
+  }
+
+  func start() {
+    feeder.start(
+      onApplied: { [self] (sequence, frame) throws(RelayFailure) in
+        try pipeBox.read { $0 }?.finished(sequence)
+        if case .tail = frame { onEvent(.streamFed) }
+      },
+      onFailure: { [onEvent] in onEvent(.failed($0)) })
+  }
+
+  func addLane(_ frames: FrameSocket, number: Int) {
+    guard let pipe = pipeBox.read({ $0 }) else { return }
+    let lane = LaneReceiver(frames, pipe: pipe)
+    guard lanes.update({ $0?.append(lane) }) != nil else { return frames.socket.shutdown() }
+    lane.start(lane: number) { [onEvent] failure in
+      if let failure { onEvent(.failed(failure)) }
+    }
+  }
+
+  /// The stream's RAM blocks, as the source read them. Said once: pages that were checked against
+  /// one layout must not be written by another.
+  func setLayout(_ blocks: [RAMBlock], sectionID: UInt32) throws(RelayFailure) {
+    try layout.update { (layout) throws(RelayFailure) in
+      guard layout == nil else { throw .protocolViolation("a second RAM layout") }
+      layout = Layout(
+        blocks: blocks, sectionID: sectionID, inPlace: blocks.map { shared[$0.name] })
+    }
+  }
+
+  /// A sequenced frame from the control lane.
+  func arrived(_ type: FrameType, _ payload: [UInt8]) throws(RelayFailure) {
+    let place: SequencedHeader
+    do {
+      var cursor = unsafe ByteCursor(payload.span.bytes)
+      place = try SequencedHeader(decoding: &cursor)
+    } catch {
+      throw .protocolViolation("\(error)")
+    }
+    let body = Array(payload.dropFirst(SequencedHeader.byteCount))
+    let frame: IncomingFrame
+    switch type {
+    case .verbatim: frame = .verbatim(body)
+    case .ramEnd: frame = .ramEnd
+    case .tail: frame = .tail(body)
+    default: throw .protocolViolation("\(type) frame is not sequenced")
+    }
+    try pipeBox.read { $0 }?.arrived(place, frame)
+  }
+
+  func stop() {
+    feeder.stop()
+    let running = lanes.update { lanes in
+      defer { lanes = nil }
+      return lanes
+    }
+    for lane in running ?? [] { lane.stop() }
+  }
+
+  var snapshot: Counters { counters.read { $0 } }
+
+  /// Writes in place what can be; true when that was all of the frame.
+  private func apply(_ sequence: UInt64, _ frame: IncomingFrame) throws(RelayFailure) -> Bool {
+    guard case .pages(let header, let buffer) = frame else {
+      feeder.append(sequence, frame)
+      return false
+    }
+    guard let layout = layout.read({ $0 }) else {
+      throw .protocolViolation("pages before the RAM layout")
+    }
+    var needsFeeder = false
+    var position = 0
+    var counted = Counters()
+    for run in header.runs {
+      let block = Int(run.block)
+      guard layout.blocks.indices.contains(block),
+        run.firstPage + UInt64(run.count) <= UInt64(layout.blocks[block].pageCount)
+      else { throw .protocolViolation("pages outside RAM: \(run)") }
+      let byteCount = Int(run.count) * Page.size
+      if let memory = layout.inPlace[block] {
+        try write(run, buffer, from: position, byteCount, to: memory)
+      } else {
+        needsFeeder = true
+      }
+      switch run.pageClass {
+      case .raw:
+        position += byteCount
+        counted.rawPages += UInt64(run.count)
+      case .zero: counted.zeroPages += UInt64(run.count)
+      }
+    }
+    counters.update {
+      $0.rawPages += counted.rawPages
+      $0.zeroPages += counted.zeroPages
+    }
+    if needsFeeder { feeder.append(sequence, frame) }
+    return !needsFeeder
+  }
+
+  private func write(
+    _ run: PageRun, _ buffer: PageBuffer?, from position: Int, _ byteCount: Int,
+    to memory: SharedFile
+  ) throws(RelayFailure) {
+    let place = run.firstPage << UInt64(Page.shift)
+    do {
+      switch run.pageClass {
+      case .zero: try memory.writeZeros(at: place, count: byteCount)
+      case .raw:
+        guard let buffer else { return }
+        // SAFETY: `part` checks its bounds; nobody else uses this buffer until it is applied.
+        try unsafe memory.write(UnsafeRawBufferPointer(buffer.part(position, byteCount)), at: place)
+      }
+    } catch {
+      throw .memory("\(error)")
+    }
+  }
+}

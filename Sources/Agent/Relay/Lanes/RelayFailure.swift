@@ -1,0 +1,28 @@
+import Base
+import HostIO
+import QEMUStream
+import Wire
+
+/// Why a relay stopped; each case says which side of it broke.
+enum RelayFailure: Error, Sendable, CustomStringConvertible {
+  /// The connection to the other agent: broken, silent, or ended early.
+  case peer(String)
+  /// The other agent broke the protocol.
+  case protocolViolation(String)
+  /// The local QEMU's migration socket.
+  case qemu(String)
+  /// Guest memory could not be read or written.
+  case memory(String)
+  /// Stopped on purpose.
+  case stopped
+
+  var description: String {
+    switch self {
+    case .peer(let text): "connection between the agents: \(text)"
+    case .protocolViolation(let text): "the other agent broke the protocol: \(text)"
+    case .qemu(let text): "QEMU's migration stream: \(text)"
+    case .memory(let text): text
+    case .stopped: "stopped"
+    }
+  }
+}

@@ -1,0 +1,19 @@
+import Base
+import HostIO
+import Wire
+
+/// Pages on their way from QEMU's stream to a lane.
+final class PageBatch: Sendable {
+  let header: BatchHeader
+  /// Page bytes in the order of the runs (inline source); nil: read from guest memory when sent.
+  let buffer: PageBuffer?
+
+  init(header: BatchHeader, buffer: PageBuffer?) {
+    (self.header, self.buffer) = (header, buffer)
+  }
+
+  /// Bytes on the wire, frame header included.
+  var wireByteCount: Int {
+    FrameHeader.byteCount + header.byteCount + header.rawPageCount * Page.size
+  }
+}

@@ -1,0 +1,149 @@
+import Base
+import HostIO
+import Wire
+
+/// Between the thread that reads QEMU and the threads that feed the lanes: batches in order, the
+/// window over all lanes, the bandwidth cap, and the pool of page buffers.
+///
+/// Bounded (I5): at most `depthMax` batches wait, so a full queue stops the reader and, through its
+/// socket, QEMU. After the guest has stopped the bound rises to `stoppedDepthMax`: back-pressure on
+/// a stopped QEMU would freeze its monitor.
+final class SendQueue: Sendable {
+  /// Batches that may wait while the guest runs: little, because they are downtime at the stop.
+  static let depthMax = 8
+
+  struct Counters: Sendable {
+    var zeroPages: UInt64 = 0
+    var rawPages: UInt64 = 0
+  }
+
+  private struct State {
+    var waiting: [PageBatch] = []
+    var head = 0
+    var depthMax = SendQueue.depthMax
+    var window: SendWindow
+    var bucket: TokenBucket?
+    var pool: [PageBuffer] = []
+    var counters = Counters()
+    var failure: RelayFailure?
+    var finished = false
+
+    var depth: Int { waiting.count - head }
+  }
+
+  private let state: Guarded<State>
+  private let stoppedDepthMax: Int
+  /// As given to `init`, in bytes.
+  let memoryLimit: UInt64
+
+  /// - Parameters:
+  ///   - windowMax: most bytes on their way, as the destination allows.
+  ///   - memoryLimit: most bytes of page buffers held after the guest has stopped.
+  init(windowMax: UInt64, bandwidth: ByteRate?, memoryLimit: UInt64) {
+    state = Guarded(
+      State(
+        window: SendWindow(limitMax: windowMax),
+        bucket: bandwidth.map { TokenBucket(rate: $0, nowUs: MonotonicClock.nowUs) }))
+    self.memoryLimit = memoryLimit
+    let perBatch = UInt64(BatchLimits.rawPagesMax * Page.size)
+    stoppedDepthMax = max(Int(clamping: memoryLimit / perBatch), Self.depthMax)
+  }
+
+  /// Appends a batch. Blocks while the queue is full.
+  func append(_ batch: PageBatch) throws(RelayFailure) {
+    let failure = state.wait { state -> RelayFailure?? in
+      if let failure = state.failure { return .some(failure) }
+      guard state.depth < state.depthMax else { return nil }
+      state.waiting.append(batch)
+      return .some(nil)
+    }
+    if let failure = failure ?? nil { throw failure }
+  }
+
+  /// The next batch for a lane, and how many microseconds to wait before sending it. Blocks while
+  /// there is none or the window is full; nil at the end.
+  func take() throws(RelayFailure) -> (batch: PageBatch, delayUs: UInt64)? {
+    let taken = state.wait { state -> Result<(PageBatch, UInt64)?, RelayFailure>? in
+      if let failure = state.failure { return .failure(failure) }
+      guard state.depth > 0 else { return state.finished ? .success(nil) : nil }
+      let batch = state.waiting[state.head]
+      let bytes = UInt64(batch.wireByteCount)
+      guard state.window.admits(bytes) else {
+        state.window.noteBlocked()
+        return nil
+      }
+      state.head += 1
+      if state.head > 64, state.head * 2 > state.waiting.count {
+        state.waiting.removeFirst(state.head)
+        state.head = 0
+      }
+      let now = MonotonicClock.nowUs
+      state.window.sent(
+        sequence: batch.header.place.sequence, bytes: bytes, nowMs: now / 1000)
+      for run in batch.header.runs {
+        switch run.pageClass {
+        case .zero: state.counters.zeroPages += UInt64(run.count)
+        case .raw: state.counters.rawPages += UInt64(run.count)
+        }
+      }
+      return .success((batch, state.bucket?.take(bytes, nowUs: now) ?? 0))
+    }
+    return try taken?.get().map { ($0.0, $0.1) }
+  }
+
+  /// A small numbered frame goes over the control lane.
+  func announce(_ sequence: UInt64) { state.update { $0.window.announced(sequence: sequence) } }
+
+  /// A numbered frame of `bytes` goes over the control lane, where a stream passes through unread.
+  ///
+  /// Blocks until all batches before it were sent and the window has room for it: the destination
+  /// holds what its QEMU has not read yet, and no more than it agreed to. Then keeps the cap.
+  func announce(_ sequence: UInt64, bytes: UInt64) throws(RelayFailure) {
+    let admitted = state.wait { state -> Result<UInt64, RelayFailure>? in
+      if let failure = state.failure { return .failure(failure) }
+      guard state.depth == 0 else { return nil }
+      guard state.window.admits(bytes) else {
+        state.window.noteBlocked()
+        return nil
+      }
+      let now = MonotonicClock.nowUs
+      state.window.sent(sequence: sequence, bytes: bytes, nowMs: now / 1000)
+      return .success(state.bucket?.take(bytes, nowUs: now) ?? 0)
+    }
+    if let delayUs = try admitted?.get(), delayUs > 0 { MonotonicClock.sleep(us: delayUs) }
+  }
+
+  /// A buffer for a full batch, reused where possible.
+  func takeBuffer() -> PageBuffer {
+    state.update { $0.pool.popLast() }
+      ?? PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
+  }
+
+  func giveBack(_ buffer: PageBuffer) {
+    state.update { if $0.pool.count < Self.depthMax * 4 { $0.pool.append(buffer) } }
+  }
+
+  /// The destination applied everything through `sequence`.
+  func acknowledged(through sequence: UInt64) throws(RelayFailure) {
+    let known = state.update {
+      $0.window.acknowledged(through: sequence, nowMs: MonotonicClock.nowMs)
+    }
+    guard known else { throw .protocolViolation("acknowledged frame \(sequence), never sent") }
+  }
+
+  /// The guest has stopped: drain QEMU as fast as it writes, up to the memory limit.
+  func guestStopped() { state.update { $0.depthMax = stoppedDepthMax } }
+
+  /// No batch comes after those that wait.
+  func finish() { state.update { $0.finished = true } }
+
+  func fail(_ failure: RelayFailure) { state.update { $0.failure = $0.failure ?? failure } }
+
+  /// Whether no batch waits: then a part of one is better than none.
+  var isStarving: Bool { state.read { $0.depth == 0 } }
+
+  /// Rate, window and counts, for progress and for the strategy.
+  var snapshot: (rate: ByteRate?, inFlight: UInt64, queued: Int, counters: Counters) {
+    state.read { ($0.window.rate, $0.window.inFlight, $0.depth, $0.counters) }
+  }
+}

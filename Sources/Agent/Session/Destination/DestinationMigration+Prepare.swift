@@ -1,0 +1,171 @@
+import Base
+import HostIO
+import QMP
+import Wire
+
+extension DestinationMigration {
+  /// Starts QEMU for the VM and offers what the source may use.
+  func prepare(
+    _ request: PeerMessage.PrepareRequest, _ undo: inout DestinationUndo
+  ) async throws -> IncomingQEMU {
+    let launch: QEMULaunch
+    do {
+      launch = try QEMULaunch.prepare(
+        name: request.vm, sourceProgram: request.commandLine.first ?? "",
+        sourceArguments: Array(request.commandLine.dropFirst()),
+        machineType: request.source.machineType, configuration: configuration)
+    } catch let refusal as LaunchRefusal {
+      throw Ending.refused([Refusal(.request, refusal.cause, remedy: refusal.remedy)])
+    } catch let error as ConfigurationError {
+      throw Ending.refused([
+        Refusal(.request, "\(error)", remedy: "mend the file at the destination")
+      ])
+    }
+    let host = try await HostFacts.gather()
+
+    let journal = try Journal(directory: configuration.journalDirectory, id: id.description)
+    undo.journal = journal
+    let start = JournalRecord.DestinationStart(
+      id: id.description, vm: request.vm, source: link.lane.frames.socket.peer,
+      resumeGuest: request.source.isRunning)
+    try await journal.append(.destinationBegan(start))
+    let qemu: IncomingQEMU
+    do {
+      qemu = try await IncomingQEMU.start(
+        launch, id: IncomingQEMU.label(id.description), configuration: configuration)
+    } catch let refusal as LaunchRefusal {
+      throw Ending.refused([Refusal(.request, refusal.cause, remedy: refusal.remedy)])
+    } catch let error as QEMUStartError {
+      throw Ending.refused([
+        Refusal(
+          .destinationState, "\(error)",
+          remedy: "mend the VM's definition or its files at the destination")
+      ])
+    }
+    undo.qemu = qemu
+    try await journal.append(
+      .destinationStarted(
+        start,
+        .init(
+          pid: qemu.identity.pid, processStart: qemu.identity.startTime,
+          monitorPath: qemu.monitorPath)))
+    Task { [mailbox] in
+      while (try? await qemu.waitForExit(timeoutMs: 60_000)) == .some(nil) {}
+      mailbox.put(.qemuGone)
+    }
+    let facts = try await VMFacts.gather(qemu.monitor.client)
+    state.update { state in
+      state.progress.ramBytes = facts.ramBytes
+      state.progress.strategy = request.strategy
+    }
+    let shared =
+      request.pageSource == .inline
+      ? [] : try await SharedMemoryBackend.locate(qemu.monitor.client, pid: qemu.identity.pid)
+    try link.send(
+      .offer(
+        .init(
+          destination: facts, host: host, token: token.description,
+          windowBytes: configuration.windowBytes,
+          sharedBlocks: shared.map(\.blockName))))
+    return qemu
+  }
+
+  /// Lets QEMU listen, connects to it, and opens the entrance for the data lanes.
+  func open(
+    _ order: PeerMessage.BeginOrder, _ qemu: IncomingQEMU, _ undo: inout DestinationUndo
+  ) async throws {
+    guard (1...configuration.laneCountMax).contains(order.laneCount) else {
+      throw Ending.refused([
+        Refusal(
+          .request,
+          "\(order.laneCount) lanes asked for, the destination allows \(configuration.laneCountMax)",
+          remedy: "use --lanes \(configuration.laneCountMax), or raise laneCountMax there")
+      ])
+    }
+    let client = qemu.monitor.client
+    let capabilities = try await client.queryMigrateCapabilities()
+    if capabilities.exists("events") { try await client.migrateSetCapabilities(["events": true]) }
+    let path = qemu.monitorPath + ".in"
+    try await client.migrateIncoming(uri: "unix:" + path)
+    let socket = try await Blocking.run { try UnixSocket.connect(path: path) }
+
+    var shared: [String: SharedFile] = [:]
+    let backends = try await SharedMemoryBackend.locate(client, pid: qemu.identity.pid)
+    for block in backends where order.inPlaceBlocks.contains(block.blockName) {
+      shared[block.blockName] = try SharedFile(
+        path: block.path, offset: block.offset, length: block.length, writable: true)
+    }
+    let relay = DestinationRelay(
+      qemu: socket, control: link.lane, shared: shared,
+      windowBytes: configuration.windowBytes
+    ) { [mailbox] in mailbox.put(.relay($0)) }
+    undo.relay = relay
+    link.setRelay { (type, payload) throws(RelayFailure) in try relay.arrived(type, payload) }
+    link.setLayout { (blocks, sectionID) throws(RelayFailure) in
+      try relay.setLayout(blocks, sectionID: sectionID)
+    }
+    relay.start()
+    state.update { state in
+      state.relay = relay
+      state.lanesExpected = Set(1...UInt16(order.laneCount))
+    }
+    enter(.bulk)
+    try link.send(.ready)
+  }
+
+  /// Waits until QEMU has taken the whole stream and stands there paused.
+  func load(_ qemu: IncomingQEMU, _ undo: inout DestinationUndo) async throws {
+    let events = Task { [mailbox] in
+      for await event in qemu.monitor.client.events() where event.name == "MIGRATION" {
+        mailbox.put(.relay(.streamFed))
+      }
+    }
+    defer { events.cancel() }
+    var pollMs: UInt64 = 200
+    while true {
+      if let event = await mailbox.take(timeoutMs: pollMs) {
+        if case .relay(.streamFed) = event { pollMs = Self.loadPollMs }
+        do { _ = try message(in: event) } catch { throw await explained(error, qemu) }
+      }
+      noteProgress(undo)
+      let info: MigrationInfo
+      do { info = try await qemu.monitor.client.queryMigrate(timeoutMs: 30_000) } catch {
+        if error.isDisconnected { throw await explained(Ending.failed("\(error)"), qemu) }
+        continue  // busy loading; its end arrives as an event
+      }
+      switch info.status {
+      case .completed:
+        let status = try await qemu.monitor.client.queryStatus()
+        if status.state == .inMigrate { continue }
+        guard !status.isRunning else {
+          throw Ending.failed(
+            "the destination's QEMU runs the guest before the commit; is -S missing?")
+        }
+        return
+      case .failed, .cancelled:
+        throw await explained(
+          Ending.failed(info.errorDescription ?? "loading the state failed"), qemu)
+      default: break
+      }
+    }
+  }
+
+  private func noteProgress(_ undo: DestinationUndo) {
+    guard let counters = undo.relay?.snapshot else { return }
+    state.update { state in
+      let ram = max(state.progress.ramBytes, 1)
+      let pages = counters.rawPages + counters.zeroPages
+      let permille = min(pages * UInt64(Page.size) / (ram / 1000 + 1), 900)
+      state.progress.progressPermille = max(state.progress.progressPermille, permille)
+      state.progress.wireBytes = counters.rawPages * UInt64(Page.size)
+    }
+  }
+
+  /// Adds QEMU's last words, once it has had a moment to say them.
+  private func explained(_ error: any Error, _ qemu: IncomingQEMU) async -> any Error {
+    guard case .failed(let text) = error as? Ending else { return error }
+    _ = try? await qemu.waitForExit(timeoutMs: 300)
+    let words = qemu.logTail()
+    return words.isEmpty ? error : Ending.failed("\(text); QEMU says: \(words)")
+  }
+}

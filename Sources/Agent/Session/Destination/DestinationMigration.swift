@@ -1,0 +1,164 @@
+import Base
+import HostIO
+import Logging
+import QEMUStream
+import QMP
+import Wire
+
+/// One migration at the destination, from the peer's hello to the running guest, or to nothing left.
+///
+/// It decides nothing once it is PREPARED: from `loaded` on it waits for `commit`, `abort`, or a
+/// verdict over another connection, however long the source is gone.
+final class DestinationMigration: Sendable {
+  enum Event: Sendable {
+    case peer(PeerLink.Inbound)
+    case relay(DestinationRelay.Event)
+    case qemuGone
+    /// A verdict over a `settle` connection; the answer goes to the closure.
+    case verdict(PeerMessage.Verdict, @Sendable (PeerMessage.Settlement) -> Void)
+  }
+
+  struct State: Sendable {
+    var progress: MigrationProgress
+    /// The data lanes' entrance, open while the migration runs.
+    var relay: DestinationRelay?
+    var lanesExpected: Set<UInt16> = []
+  }
+
+  static let answerTimeoutMs: UInt64 = 60_000
+  static let loadPollMs: UInt64 = 5
+
+  let id: MigrationID
+  let token: MigrationID
+  let configuration: AgentConfiguration
+  let logger: Logger
+  let link: PeerLink
+  let mailbox = Mailbox<Event>()
+  let state: Guarded<State>
+  let holds = PhaseHolds.fromEnvironment()
+  private let startedAtMs = MonotonicClock.nowMs
+
+  init(id: MigrationID, socket: StreamSocket, configuration: AgentConfiguration, logger: Logger) {
+    var random = SystemRandomNumberGenerator()
+    (self.id, self.token) = (id, MigrationID(using: &random))
+    var logger = logger
+    logger[metadataKey: "migration"] = "\(id)"
+    (self.configuration, self.logger) = (configuration, logger)
+    link = PeerLink(socket)
+    state = Guarded(
+      State(
+        progress: MigrationProgress(
+          id: id.description, vm: "", peer: socket.peer, side: "destination", phase: .prepare,
+          strategy: "precopy")))
+  }
+
+  var progress: MigrationProgress {
+    state.read { state in
+      var progress = state.progress
+      progress.elapsedMs = MonotonicClock.nowMs - startedAtMs
+      return progress
+    }
+  }
+
+  /// Lets a data lane in; the error text is for the peer.
+  func admit(_ socket: StreamSocket, hello: Hello) -> String? {
+    guard hello.token == token else { return "wrong token" }
+    let relay = state.update { state in
+      state.lanesExpected.remove(hello.lane) == nil ? nil : state.relay
+    }
+    guard let relay else { return "lane \(hello.lane) is not expected" }
+    PeerConnection.welcome(socket)
+    relay.addLane(FrameSocket(socket), number: Int(hello.lane))
+    return nil
+  }
+
+  /// Runs to the end. Everything that was started is gone afterwards, unless the guest runs here.
+  func run() async {
+    link.start(backlog: { [mailbox] in mailbox.count }) { [mailbox] in mailbox.put(.peer($0)) }
+    var undo = DestinationUndo()
+    do {
+      try await receive(&undo)
+    } catch {
+      let reason = describe(error)
+      logger.warning("migration ended", metadata: ["reason": "\(reason)"])
+      if case .refused(let refusals) = error as? Ending {
+        _ = try? link.send(.refused(refusals))
+      } else {
+        _ = try? link.send(.failed(reason: reason))
+      }
+      await undo.takeBack(outcome: reason)
+    }
+    let (relay, link) = (undo.relay, link)
+    _ = try? await Blocking.run {
+      relay?.stop()
+      link.close()
+    }
+    await undo.qemu?.monitor.close()
+  }
+
+  private func receive(_ undo: inout DestinationUndo) async throws {
+    try await holds.hold(.prepare)
+    guard case .prepare(let request) = try await nextMessage("`prepare`") else {
+      throw Ending.failed("the source did not begin with `prepare`")
+    }
+    state.update { $0.progress.vm = request.vm }
+    let qemu = try await prepare(request, &undo)
+    guard case .begin(let order) = try await nextMessage("`begin`") else {
+      throw Ending.failed("the source did not go on with `begin`")
+    }
+    try await open(order, qemu, &undo)
+    try await holds.hold(.bulk)
+    try await load(qemu, &undo)
+    try await undo.journal?.append(.prepared)
+    undo.isPrepared = true
+    enter(.commit)
+    try await holds.hold(.switchover)
+    try link.send(.loaded)
+    let answer = try await waitForVerdict(qemu, &undo)
+    try await resume(qemu, request, answer, &undo)
+  }
+
+  func enter(_ phase: MigrationPhase) {
+    state.update { $0.progress.phase = max($0.progress.phase, phase) }
+    logger.info("phase", metadata: ["phase": "\(phase.rawValue)"])
+  }
+
+  /// The next message; everything that ends the migration throws.
+  private func nextMessage(_ what: String) async throws -> PeerMessage {
+    let deadline = MonotonicClock.nowMs + Self.answerTimeoutMs
+    while true {
+      let now = MonotonicClock.nowMs
+      guard now < deadline, let event = await mailbox.take(timeoutMs: deadline - now) else {
+        throw Ending.failed("the source sent no \(what) in time")
+      }
+      if let message = try message(in: event) { return message }
+    }
+  }
+
+  /// A message in `event`, if it is one; throws when the event ends a migration before PREPARED.
+  func message(in event: Event) throws -> PeerMessage? {
+    switch event {
+    case .peer(.message(.abort(let reason))):
+      throw Ending.failed("given up by the source: \(reason)")
+    case .peer(.message(.refused(let refusals))): throw Ending.refused(refusals)
+    case .peer(.message(let message)): return message
+    case .peer(.ended(let failure)):
+      throw Ending.failed("connection to the source: \(failure?.description ?? "closed")")
+    case .relay(.failed(let failure)): throw Ending.failed("\(failure)")
+    case .relay(.streamFed): return nil
+    case .qemuGone: throw Ending.failed("the destination's QEMU ended")
+    case .verdict(_, let answer):
+      answer(.gone)  // not prepared: the guest never ran here and never will
+      throw Ending.failed("given up by the source after its restart")
+    }
+  }
+
+  private func describe(_ error: any Error) -> String {
+    switch error {
+    case Ending.refused(let refusals): refusals.map(\.description).joined(separator: "; ")
+    case Ending.failed(let text), Ending.sourceLost(let text): text
+    case Ending.cancelled: "cancelled"
+    default: "\(error)"
+    }
+  }
+}

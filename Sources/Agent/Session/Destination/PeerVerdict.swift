@@ -1,0 +1,45 @@
+import HostIO
+import Logging
+import QMP
+import Wire
+
+/// The destination's side of a settlement: carries a verdict out and says what is true here.
+enum PeerVerdict {
+  /// Serves a `settle` connection: one verdict, one answer.
+  static func serve(_ id: MigrationID, _ socket: StreamSocket, agent: MigrationAgent) async {
+    do {
+      let verdict = try await Blocking.run {
+        PeerConnection.welcome(socket)
+        socket.setTimeout(ms: PeerSettlement.attemptTimeoutMs)
+        return try receive(socket)
+      }
+      let settlement = try await carryOut(verdict, id, agent)
+      let payload = try PeerMessage.settled(settlement).encoded()
+      try await Blocking.run { try unsafe FrameSocket(socket).send(.message, payload) }
+    } catch {
+      agent.logger.warning(
+        "verdict not carried out", metadata: ["migration": "\(id)", "error": "\(error)"])
+    }
+    socket.shutdown()
+  }
+
+  private static func receive(_ socket: StreamSocket) throws -> PeerMessage.Verdict {
+    let frames = FrameSocket(socket)
+    guard let header = try frames.receiveHeader(), header.type == .message,
+      case .verdict(let verdict) = try PeerMessage(
+        decoding: try frames.receivePayload(header.payloadLength))
+    else { throw RelayFailure.protocolViolation("no verdict") }
+    return verdict
+  }
+
+  private static func carryOut(
+    _ verdict: PeerMessage.Verdict, _ id: MigrationID, _ agent: MigrationAgent
+  ) async throws -> PeerMessage.Settlement {
+    if let migration = await agent.incomingMigration(id) {
+      return await withCheckedContinuation { continuation in
+        migration.mailbox.put(.verdict(verdict) { continuation.resume(returning: $0) })
+      }
+    }
+    return try await DestinationRecovery(id: id.description, agent: agent).carryOut(verdict)
+  }
+}

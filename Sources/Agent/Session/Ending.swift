@@ -1,0 +1,9 @@
+/// Why a migration ends without having moved the guest. The guest stays at the source.
+enum Ending: Error, Sendable {
+  /// A check said no; nothing was changed.
+  case refused([Refusal])
+  case failed(String)
+  case cancelled
+  /// The source's QEMU is gone, and the destination has not all of the guest.
+  case sourceLost(String)
+}

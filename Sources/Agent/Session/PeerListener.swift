@@ -1,0 +1,64 @@
+import Base
+import Glibc
+import HostIO
+public import Logging
+public import ServiceLifecycle
+
+/// Accepts the connections of other agents, as a service of the agent's process.
+public struct PeerListener: Service {
+  /// Time for a new connection to say who it is.
+  static let helloTimeoutMs: UInt64 = 5000
+  /// Connections that have not said so yet, at most: a flood of silent ones must not eat threads.
+  static let greetingMax = 64
+
+  private let agent: MigrationAgent
+  private let listener: ListeningSocket
+  private let logger: Logger
+
+  /// Binds at once, so that a wrong address is an error at start.
+  public init(agent: MigrationAgent, logger: Logger) throws {
+    let address = agent.configuration.listen
+    guard let (host, port) = TCPSocket.split(address, defaultPort: TCPSocket.defaultPort) else {
+      throw SystemError("listen: \"\(address)\" is not ADDRESS:PORT", code: EINVAL)
+    }
+    // A peer or QEMU that dies under a write is an error to handle, not a signal to die of.
+    _ = signal(SIGPIPE, SIG_IGN)
+    listener = try TCPSocket.listen(host: host, port: port)
+    (self.agent, self.logger) = (agent, logger)
+  }
+
+  /// The port, for tests that listen on port 0.
+  public var port: UInt16? { TCPSocket.localPort(of: listener) }
+
+  public func run() async throws {
+    let room = GreetingRoom(waitingMax: Self.greetingMax)
+    let accepting = WorkerThread("gw-accept") { [listener, agent, logger] in
+      while true {
+        let socket: StreamSocket
+        do throws(SystemError) {
+          guard let accepted = try listener.accept() else { continue }
+          socket = accepted
+        } catch {
+          if error.code == EMFILE || error.code == ENFILE {  // may pass
+            logger.error("out of file descriptors")
+            MonotonicClock.sleep(us: 100_000)
+            continue
+          }
+          return
+        }
+        room.enter(socket)
+        _ = WorkerThread("gw-hello") {
+          agent.serve(socket)
+          room.leave(socket)
+        }
+      }
+    }
+    logger.info("accepting migrations", metadata: ["address": "\(listener.name)"])
+    await cancelWhenGracefulShutdown {
+      while !Task.isCancelled { try? await Task.sleep(nanoseconds: 3_600_000_000_000) }
+    }
+    listener.shutdown()
+    await agent.cancelAll()
+    try? await Blocking.run { accepting.join() }
+  }
+}

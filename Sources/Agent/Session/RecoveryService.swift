@@ -1,0 +1,80 @@
+import FoundationEssentials
+import HostIO
+import Logging
+public import ServiceLifecycle
+
+/// Settles what earlier agents of this host left behind, at the start and until nothing is left.
+public struct RecoveryService: Service {
+  static let intervalMs: UInt64 = 2000
+  /// Ended incoming migrations may be asked about again; their journals stay this long.
+  static let keepSeconds: Int64 = 7 * 24 * 3600
+
+  private let agent: MigrationAgent
+
+  public init(agent: MigrationAgent) { self.agent = agent }
+
+  public func run() async throws {
+    await cancelWhenGracefulShutdown {
+      var schedule = Schedule()
+      while !Task.isCancelled {
+        await settleAll(&schedule)
+        try? await Task.sleep(nanoseconds: Self.intervalMs * 1_000_000)
+      }
+    }
+  }
+
+  /// When to try each open migration again: a peer that is down for hours is not asked every moment.
+  struct Schedule {
+    static let delayMaxMs: UInt64 = 60_000
+    private var entries: [String: (delayMs: UInt64, nextMs: UInt64)] = [:]
+
+    /// Whether `id` is due; counts the attempt.
+    mutating func isDue(_ id: String, nowMs: UInt64) -> Bool {
+      let delayMs = entries[id].map { min($0.delayMs * 2, Self.delayMaxMs) } ?? intervalMs
+      if let entry = entries[id], nowMs < entry.nextMs { return false }
+      entries[id] = (delayMs, nowMs + delayMs)
+      return true
+    }
+  }
+
+  func settleAll(_ schedule: inout Schedule) async {
+    for path in Journal.unfinished(in: agent.configuration.journalDirectory) {
+      guard let name = path.split(separator: "/").last else { continue }
+      let id = String(name.dropLast(Journal.suffix.count))
+      guard await !agent.isActive(id), schedule.isDue(id, nowMs: MonotonicClock.nowMs) else {
+        continue
+      }
+      do { try await settle(path, id) } catch {
+        agent.logger.warning(
+          "migration not settled yet", metadata: ["migration": "\(id)", "error": "\(error)"])
+      }
+    }
+  }
+
+  private func settle(_ path: String, _ id: String) async throws {
+    let records = try Journal.records(at: path)
+    if case .done = records.last { return removeWhenOld(path) }
+    switch records.first {
+    case .sourceBegan: _ = try await SourceRecovery(id: id, agent: agent).recover()
+    case .destinationBegan: try await DestinationRecovery(id: id, agent: agent).recover()
+    default: removeWhenOld(path)  // torn before its first record: nothing had begun
+    }
+  }
+
+  private func removeWhenOld(_ path: String) {
+    let attributes = try? FileManager.default.attributesOfItem(atPath: path)
+    guard let changed = attributes?[.modificationDate] as? Date else { return }
+    if MonotonicClock.wallSeconds - Int64(changed.timeIntervalSince1970) > Self.keepSeconds {
+      try? FileManager.default.removeItem(atPath: path)
+    }
+  }
+}
+
+extension AgentConfiguration {
+  /// Where the journals lie.
+  var journalDirectory: String { stateDirectory + "/journal" }
+
+  /// What a source may have on its way here: a part of the memory limit, and no more than a link
+  /// with a large bandwidth-delay product (10 Gbit/s, 50 ms) can use.
+  var windowBytes: UInt64 { min(memoryLimitBytes / 4, 64 << 20) }
+}

@@ -1,0 +1,253 @@
+import Base
+import HostIO
+import Logging
+import QEMUStream
+import QMP
+import Strategy
+import Wire
+
+extension SourceMigration {
+  /// What runs while pages move.
+  struct Copy: Sendable {
+    let relay: SourceRelay
+    let holdsByAck: Bool
+    let pinsBandwidth: Bool
+  }
+
+  /// Lets the destination's QEMU listen, opens the lanes, points the source's QEMU at us.
+  func begin(_ setup: Setup, _ undo: inout SourceUndo) async throws -> Copy {
+    let client = setup.monitor.client
+    let capabilities = try await client.queryMigrateCapabilities()
+    let parameters = try await client.queryMigrateParameters()
+    let status = try await client.queryStatus()
+    undo.guestWasRunning = status.isRunning
+    let journal = try Journal(directory: configuration.journalDirectory, id: id.description)
+    undo.journal = journal
+    try await journal.append(.sourceBegan(journalStart(setup, capabilities, parameters, status)))
+
+    try setup.link.send(
+      .begin(.init(laneCount: request.laneCount, inPlaceBlocks: setup.inPlaceBlocks)))
+    guard
+      case .ready = try await nextMessage(
+        timeoutMs: Self.answerTimeoutMs, waitingFor: "the destination's QEMU to listen")
+    else { throw Ending.failed("\(request.destination) answered `begin` with something else") }
+    guard let token = MigrationID(setup.offer.token) else {
+      throw Ending.failed("\(request.destination) sent a token that is none")
+    }
+    var lanes: [FrameSocket] = []
+    for lane in 1...UInt16(request.laneCount) {
+      lanes.append(FrameSocket(try await connect(role: .data, lane: lane, token: token)))
+    }
+
+    undo.settings = (capabilities, parameters)
+    let holdsByAck = capabilities.exists("switchover-ack")
+    let pins = parameters.exists("avail-switchover-bandwidth")
+    try await configure(client, capabilities, parameters, holdsByAck: holdsByAck)
+
+    let path = configuration.runtimeDirectory + "/" + String(id.description.prefix(12)) + ".out"
+    let listener = try UnixSocket.listen(path: path)
+    if let pid = setup.vm.process?.pid {
+      try UnixSocket.admit(pid: pid, to: path, in: configuration.runtimeDirectory)
+    }
+    undo.isMigrating = true
+    try await client.migrate(uri: "unix:" + path)
+    let accepted = try await Blocking.run { try listener.accept(timeoutMs: Self.answerTimeoutMs) }
+    guard let qemu = accepted else {
+      let info = try await client.queryMigrate()
+      throw Ending.failed(
+        "QEMU did not connect to the agent's socket: \(info.errorDescription ?? info.status.name)")
+    }
+    let queue = SendQueue(
+      windowMax: setup.offer.windowBytes,
+      bandwidth: request.bandwidthBytesPerSecond.flatMap { ByteRate(bytesPerSecond: $0) },
+      memoryLimit: configuration.memoryLimitBytes)
+    let relay = SourceRelay(
+      qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue, shared: setup.shared
+    ) { [mailbox] in mailbox.put(.relay($0)) }
+    setup.link.setRelay { (type, payload) throws(RelayFailure) in
+      guard type == .acknowledge else {
+        throw .protocolViolation("\(type) frame from a destination")
+      }
+      let through: UInt64
+      do {
+        var cursor = unsafe ByteCursor(payload.span.bytes)
+        through = try Acknowledgement(decoding: &cursor).appliedThrough
+      } catch {
+        throw .protocolViolation("\(error)")
+      }
+      try queue.acknowledged(through: through)
+    }
+    undo.relay = relay
+    relay.start()
+    return Copy(relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins)
+  }
+
+  private func journalStart(
+    _ setup: Setup, _ capabilities: MigrationCapabilities, _ parameters: MigrationParameters,
+    _ status: VMStatus
+  ) -> JournalRecord.SourceStart {
+    JournalRecord.SourceStart(
+      id: id.description, vm: setup.vm.name, destination: request.destination,
+      monitorPath: setup.vm.monitorPath, pid: setup.vm.process?.pid ?? 0,
+      processStart: setup.vm.process?.startTime ?? 0, capabilities: capabilities.states,
+      parameters: JSONValue.object(parameters.values).line, wasRunning: status.isRunning,
+      startedAt: state.read { $0.record.startedAt } ?? 0, keepSource: request.keepSource)
+  }
+
+  /// QEMU writes as fast as we read, keeps the guest until we say SHUT, and waits for our word (or
+  /// a limit of 1 ms, before 8.1) with the switchover. A limit of 0 would not hold, see `QEMU.md`.
+  private func configure(
+    _ client: QMPClient, _ capabilities: MigrationCapabilities, _ parameters: MigrationParameters,
+    holdsByAck: Bool
+  ) async throws {
+    var wanted: [String: Bool] = ["return-path": true]
+    for name in ["events", "switchover-ack"] where capabilities.exists(name) { wanted[name] = true }
+    for name in ["auto-converge", "pause-before-switchover", "postcopy-ram"]
+    where capabilities.exists(name) { wanted[name] = false }
+    try await client.migrateSetCapabilities(wanted)
+    let limitMs =
+      holdsByAck ? PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs).effectiveLimitMs : 1
+    var values: [String: JSONValue] = ["max-bandwidth": 0, "downtime-limit": JSONValue(limitMs)]
+    if parameters.exists("avail-switchover-bandwidth") { values["avail-switchover-bandwidth"] = 0 }
+    try await client.migrateSetParameters(values)
+  }
+
+  /// Moves pages until the destination says that everything is loaded.
+  func copyUntilLoaded(_ setup: Setup, _ copy: Copy) async throws {
+    try await enter(.bulk)
+    var strategy = PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs)
+    var nextSampleMs: UInt64 = 0
+    while true {
+      if let event = await mailbox.take(timeoutMs: Self.sampleIntervalMs) {
+        switch event {
+        case .peer(.message(.loaded)):
+          noteWire(copy)
+          return
+        case .peer(.message(.failed(let reason))):
+          throw Ending.failed("at the destination: \(reason)")
+        case .peer(.message(.abort(let reason))):
+          throw Ending.failed("given up by the destination: \(reason)")
+        case .relay(.stream(let event)): try await handle(event)
+        case .qemuGone, .relay(.failed(.qemu)):
+          try await confirmSourceIsGone(setup, event)
+        default: try check(event)
+        }
+      }
+      let now = MonotonicClock.nowMs
+      guard now >= nextSampleMs else { continue }
+      nextSampleMs = now + Self.sampleIntervalMs
+      if let stoppedAtMs = state.read({ $0.stoppedAtMs }) {
+        guard now < stoppedAtMs + Self.switchoverTimeoutMs else {
+          throw Ending.failed(
+            "switchover not done after \(Milliseconds.format(Self.switchoverTimeoutMs))")
+        }
+        noteWire(copy)
+        report()
+      } else {
+        try await sample(setup, copy, &strategy)
+      }
+    }
+  }
+
+  private func handle(_ event: StreamToBatches.Event) async throws {
+    switch event {
+    case .layout(let blocks, _):
+      note { $0.progress.ramBytes = blocks.reduce(0) { $0 + $1.length } }
+    case .guestStopped:
+      note { state in
+        state.stoppedAtMs = MonotonicClock.nowMs
+        state.estimator.switchingOver(expectedDowntimeMs: state.progress.expectedDowntimeMs)
+      }
+      try await enter(.switchover)
+    case .ended: note { $0.streamHasEnded = true }
+    case .handedOver(let reason):
+      logger.warning("the stream is passed through unread", metadata: ["reason": "\(reason)"])
+    }
+  }
+
+  /// QEMU's migration socket or monitor ended: either its process died, or it gave the migration up
+  /// and runs the guest. When the whole stream was out, SHUT is withheld and the process is dead,
+  /// the destination may go on: nothing else ever can. Everything else throws.
+  private func confirmSourceIsGone(_ setup: Setup, _ event: Event) async throws {
+    guard !state.read({ $0.sourceIsGone }) else { return }
+    let hasEnded = state.read { $0.streamHasEnded }
+    let identity = setup.vm.process?.identity
+    let deadline = MonotonicClock.nowMs + Self.processEndTimeoutMs
+    while MonotonicClock.nowMs < deadline {
+      if let identity, !identity.isAlive {
+        guard hasEnded else {
+          throw Ending.sourceLost("the source's QEMU ended during the migration")
+        }
+        logger.warning("the source's QEMU died; the destination has all of the guest")
+        return note { $0.sourceIsGone = true }
+      }
+      try? await Task.sleep(nanoseconds: 5_000_000)
+    }
+    try check(event)
+    throw Ending.failed("QEMU closed its migration socket before the commit")
+  }
+
+  /// Looks at QEMU and the lanes, and carries out what the strategy makes of it.
+  private func sample(
+    _ setup: Setup, _ copy: Copy, _ strategy: inout PrecopyMachine
+  ) async throws {
+    let info: MigrationInfo
+    do { info = try await setup.monitor.client.queryMigrate(timeoutMs: 5000) } catch {
+      // A busy monitor is no reason to give up; a closed one arrives as `qemuGone`.
+      return logger.debug("query-migrate", metadata: ["error": "\(error)"])
+    }
+    if info.status.isFinal {
+      throw Ending.failed("QEMU ended the migration: \(info.errorDescription ?? info.status.name)")
+    }
+    guard let ram = info.ram else { return }
+    let flow = copy.relay.queue.snapshot
+    let queued = UInt64(flow.queued) * UInt64(BatchLimits.rawPagesMax * Page.size)
+    let sample = MigrationSample(
+      nowMs: MonotonicClock.nowMs, ram: ByteCount(ram.total), remaining: ByteCount(ram.remaining),
+      dirtyRate: ByteRate(
+        bytesPerSecond: ram.dirtyPagesRate.multipliedReportingOverflow(by: ram.pageSize)
+          .partialValue),
+      pass: ram.dirtySyncCount, wireRate: flow.rate, inFlight: ByteCount(flow.inFlight + queued))
+    let expected = strategy.expectedDowntimeMs(sample)
+    note { state in
+      state.estimator.handle(sample, expectedDowntimeMs: expected)
+      state.progress.remainingBytes = ram.remaining
+      state.progress.dirtyBytesPerSecond = sample.dirtyRate?.bytesPerSecond
+      state.progress.iteration = ram.dirtySyncCount
+      state.progress.expectedDowntimeMs = expected
+    }
+    noteWire(copy)
+    if ram.dirtySyncCount >= 2, progress.phase == .bulk { try await enter(.iterate) }
+    for effect in strategy.handle(sample) { try await carryOut(effect, setup, copy) }
+    report()
+  }
+
+  private func carryOut(_ effect: StrategyEffect, _ setup: Setup, _ copy: Copy) async throws {
+    let client = setup.monitor.client
+    switch effect {
+    case .limitDowntime(let ms):
+      try await client.migrateSetParameters(["downtime-limit": JSONValue(ms)])
+    case .pinBandwidth(let rate):
+      guard copy.pinsBandwidth else { return }
+      try await client.migrateSetParameters(
+        ["avail-switchover-bandwidth": JSONValue(rate.bytesPerSecond)])
+    case .releaseSwitchover:
+      if copy.holdsByAck { try copy.relay.answer(.switchoverAck) }
+    }
+  }
+
+  private func noteWire(_ copy: Copy) {
+    let bytes = copy.relay.wireBytes
+    let counters = copy.relay.queue.snapshot.counters
+    let now = MonotonicClock.nowMs
+    note { state in
+      state.record.wireBytes = bytes
+      state.record.pages = .init(zero: counters.zeroPages, raw: counters.rawPages)
+      state.progress.wireBytes = bytes
+      guard let last = state.lastWire else { return state.lastWire = (now, bytes) }
+      guard now >= last.atMs + 500 else { return }
+      state.progress.wireBytesPerSecond = (bytes - last.bytes) * 1000 / (now - last.atMs)
+      state.lastWire = (now, bytes)
+    }
+  }
+}

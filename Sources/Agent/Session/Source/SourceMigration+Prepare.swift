@@ -1,0 +1,134 @@
+import Base
+import HostIO
+import Logging
+import QMP
+import Wire
+
+extension SourceMigration {
+  /// What `prepare` found out and opened.
+  struct Setup: Sendable {
+    let vm: ResolvedVM
+    let monitor: Monitor
+    let facts: VMFacts
+    let link: PeerLink
+    let offer: PeerMessage.PrepareOffer
+    /// Guest memory of the source that can be read directly, by block name.
+    let shared: [String: SharedFile]
+    /// Blocks that the destination writes in place.
+    let inPlaceBlocks: [String]
+  }
+
+  /// Finds the VM, asks the peer, checks everything that can be checked before anything changes.
+  func prepare(_ undo: inout SourceUndo) async throws -> Setup {
+    guard request.strategy == "precopy" else {
+      throw Ending.refused([
+        Refusal(
+          .request, "there is no strategy called \"\(request.strategy)\" in this version",
+          remedy: "use --strategy precopy")
+      ])
+    }
+    guard (1...64).contains(request.laneCount) else {
+      throw Ending.refused([
+        Refusal(.request, "\(request.laneCount) lanes asked for", remedy: "use 1 to 64 lanes")
+      ])
+    }
+    let vm: ResolvedVM
+    do { vm = try await VMResolver.resolve(request.vm) } catch {
+      throw Ending.refused([Refusal(.request, "\(error)", remedy: "see `godwit vms`")])
+    }
+    let monitor = try await Monitor.connect(path: vm.monitorPath, timeoutMs: Self.connectTimeoutMs)
+    undo.monitor = monitor
+    Task { [mailbox] in
+      await monitor.closed()
+      mailbox.put(.qemuGone)
+    }
+    let facts = try await VMFacts.gather(monitor.client)
+    note { state in
+      state.record.vm = vm.name
+      state.record.qemu.source = facts.version.description
+      state.progress.vm = vm.name
+      state.progress.ramBytes = facts.ramBytes
+    }
+    let own = PrepareChecks.check(source: facts, destination: nil, host: nil, request: request)
+    guard own.isEmpty else { throw Ending.refused(own) }
+
+    let link = try await connectControl()
+    undo.link = link
+    try link.send(
+      .prepare(
+        .init(
+          vm: vm.name, source: facts,
+          commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
+          strategy: request.strategy, audit: request.audit, pageSource: request.pageSource)))
+    let answer = try await nextMessage(
+      timeoutMs: configuration.startTimeoutMs + Self.answerTimeoutMs,
+      waitingFor: "preparing the destination's QEMU")
+    guard case .offer(let offer) = answer else {
+      throw Ending.failed("\(request.destination) answered `prepare` with something else")
+    }
+    note { $0.record.qemu.destination = offer.destination.version.description }
+    let refusals = PrepareChecks.check(
+      source: facts, destination: offer.destination, host: offer.host, request: request)
+    guard refusals.isEmpty else { throw Ending.refused(refusals) }
+    let shared = try await openShared(monitor, vm)
+    let inPlace = request.pageSource == .inline ? [] : offer.sharedBlocks
+    let kind =
+      switch (shared.isEmpty, inPlace.isEmpty) {
+      case (false, false): "shared"
+      case (true, true): "inline"
+      case (false, true): "shared to inline"
+      case (true, false): "inline to shared"
+      }
+    note { state in
+      state.record.pageSource = kind
+      state.progress.pageSource = kind
+    }
+    return Setup(
+      vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
+      inPlaceBlocks: inPlace)
+  }
+
+  /// Opens the control lane and says hello.
+  private func connectControl() async throws -> PeerLink {
+    let link = PeerLink(try await connect(role: .control, lane: 0, token: id))
+    link.start(backlog: { [mailbox] in mailbox.count }) { [mailbox] in mailbox.put(.peer($0)) }
+    return link
+  }
+
+  /// Connects to the peer and shakes hands; used for every lane.
+  func connect(role: Hello.Role, lane: UInt16, token: MigrationID) async throws -> StreamSocket {
+    let (destination, id) = (request.destination, id)
+    return try await Blocking.run {
+      try PeerConnection.open(
+        destination, Hello(role: role, lane: lane, migration: id, token: token),
+        timeoutMs: Self.connectTimeoutMs)
+    }
+  }
+
+  /// Opens the shared RAM blocks that the request wants to be read directly.
+  private func openShared(
+    _ monitor: Monitor, _ vm: ResolvedVM
+  ) async throws -> [String: SharedFile] {
+    guard request.pageSource != .inline else { return [:] }
+    var shared: [String: SharedFile] = [:]
+    if let pid = vm.process?.pid {
+      for block in try await SharedMemoryBackend.locate(monitor.client, pid: pid) {
+        do {
+          shared[block.blockName] = try SharedFile(
+            path: block.path, offset: block.offset, length: block.length, writable: false)
+        } catch {
+          logger.warning("shared guest memory cannot be opened", metadata: ["error": "\(error)"])
+        }
+      }
+    }
+    if shared.isEmpty, request.pageSource == .shared {
+      throw Ending.refused([
+        Refusal(
+          .sharedMemoryMissing,
+          "--page-source shared, but no RAM of \(vm.name) is shared memory the agent can open",
+          remedy: "start QEMU with memory-backend-memfd,share=on, or use --page-source auto")
+      ])
+    }
+    return shared
+  }
+}

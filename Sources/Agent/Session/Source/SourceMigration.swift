@@ -1,0 +1,168 @@
+import Base
+import HostIO
+import Logging
+import QMP
+import Strategy
+import Wire
+
+/// One migration at the source, from the request to its record.
+///
+/// `run` is the story in order; each step lives in a file of its own. Everything that can happen
+/// meanwhile (peer, QEMU, threads, the operator) arrives in one mailbox, so that nothing happens
+/// between two steps.
+final class SourceMigration: Sendable {
+  enum Event: Sendable {
+    case peer(PeerLink.Inbound)
+    case relay(SourceRelay.Event)
+    case qemuGone
+    case cancel
+  }
+
+  /// What is known so far, for progress, the record, and the way back.
+  struct State: Sendable {
+    var record: MigrationRecord
+    var progress: MigrationProgress
+    var estimator = ProgressEstimator()
+    var isCancelled = false
+    /// The whole stream is on its way, so the destination can have all of the guest.
+    var streamHasEnded = false
+    /// The source's QEMU died with the guest frozen and the whole stream out: the destination is
+    /// all there is, and nothing else can ever run the guest.
+    var sourceIsGone = false
+    /// When the stream told that the guest is stopped, in milliseconds.
+    var stoppedAtMs: UInt64?
+    var lastWire: (atMs: UInt64, bytes: UInt64)?
+  }
+
+  static let connectTimeoutMs: UInt64 = 5000
+  /// Longest wait for an answer of the peer's that takes no work.
+  static let answerTimeoutMs: UInt64 = 30_000
+  /// Longest time for the pages of a stopped guest; then the guest goes on here.
+  static let switchoverTimeoutMs: UInt64 = 120_000
+  /// How long the end of QEMU's socket may come before the end of its process.
+  static let processEndTimeoutMs: UInt64 = 3000
+  static let sampleIntervalMs: UInt64 = 50
+
+  let id: MigrationID
+  let request: MigrationRequest
+  let configuration: AgentConfiguration
+  let logger: Logger
+  let mailbox = Mailbox<Event>()
+  let state: Guarded<State>
+  let startedAtMs = MonotonicClock.nowMs
+  private let onProgress: @Sendable (MigrationProgress) -> Void
+  /// Fault injection: how long to stay in a phase, see CONTRIBUTING.
+  let holds: PhaseHolds
+
+  init(
+    request: MigrationRequest, configuration: AgentConfiguration, logger: Logger,
+    onProgress: @escaping @Sendable (MigrationProgress) -> Void
+  ) {
+    var random = SystemRandomNumberGenerator()
+    id = MigrationID(using: &random)
+    var logger = logger
+    logger[metadataKey: "migration"] = "\(id)"
+    (self.request, self.configuration, self.logger) = (request, configuration, logger)
+    self.onProgress = onProgress
+    holds = PhaseHolds.fromEnvironment()
+    var record = MigrationRecord(outcome: .failed)
+    record.id = id.description
+    record.vm = request.vm
+    record.destination = request.destination
+    record.startedAt = MonotonicClock.wallSeconds
+    record.strategy = request.strategy
+    let progress = MigrationProgress(
+      id: id.description, vm: request.vm, peer: request.destination, side: "source",
+      phase: .prepare, strategy: request.strategy)
+    state = Guarded(State(record: record, progress: progress))
+  }
+
+  /// Runs the migration. The record says how it ended.
+  func run() async -> MigrationRecord {
+    var undo = SourceUndo()
+    do {
+      try await enter(.prepare)
+      let setup = try await prepare(&undo)
+      let copy = try await begin(setup, &undo)
+      try await copyUntilLoaded(setup, copy)
+      if request.audit { try await audit(setup, copy) }
+      try await commit(setup, copy, &undo)
+      note { $0.record.outcome = .completed }
+    } catch {
+      await rollBack(error, &undo)
+    }
+    await undo.closeLinks()
+    note { state in
+      state.record.totalMs = MonotonicClock.nowMs - startedAtMs
+      if state.record.outcome == .completed {
+        state.estimator.finished()
+        state.progress.phase = .done
+      }
+    }
+    report()
+    return state.read { $0.record }
+  }
+
+  func cancel() {
+    state.update { $0.isCancelled = true }
+    mailbox.put(.cancel)
+  }
+
+  var progress: MigrationProgress { state.read { $0.progress } }
+
+  func note(_ change: (inout State) -> Void) { state.update(change) }
+
+  /// Enters a phase: progress, log, and a hold where fault injection asks for one.
+  func enter(_ phase: MigrationPhase) async throws {
+    note { $0.progress.phase = max($0.progress.phase, phase) }
+    logger.info("phase", metadata: ["phase": "\(phase.rawValue)"])
+    report()
+    try await holds.hold(phase)
+  }
+
+  /// Publishes what is known now.
+  func report() {
+    let progress = state.update { state in
+      state.progress.elapsedMs = MonotonicClock.nowMs - startedAtMs
+      state.progress.progressPermille = state.estimator.permille
+      state.progress.etaMs = state.estimator.etaMs
+      return state.progress
+    }
+    onProgress(progress)
+  }
+
+  /// The next message of the peer's; everything that ends a migration throws.
+  func nextMessage(timeoutMs: UInt64, waitingFor what: String) async throws -> PeerMessage {
+    let deadline = MonotonicClock.nowMs + timeoutMs
+    while true {
+      let now = MonotonicClock.nowMs
+      guard now < deadline, let event = await mailbox.take(timeoutMs: deadline - now) else {
+        throw Ending.failed(
+          "\(request.destination) did not answer within \(Milliseconds.format(timeoutMs)) (\(what))"
+        )
+      }
+      if case .peer(.message(let message)) = event {
+        switch message {
+        case .failed(let reason): throw Ending.failed("at the destination: \(reason)")
+        case .abort(let reason): throw Ending.failed("given up by the destination: \(reason)")
+        case .refused(let refusals): throw Ending.refused(refusals)
+        default: return message
+        }
+      }
+      try check(event)
+    }
+  }
+
+  /// Throws when the event ends the migration.
+  func check(_ event: Event) throws {
+    switch event {
+    case .peer(.ended(let failure)):
+      throw Ending.failed(
+        "connection to \(request.destination): \(failure?.description ?? "closed")")
+    case .relay(.failed(let failure)): throw Ending.failed("\(failure)")
+    case .qemuGone: throw Ending.sourceLost("the source's QEMU ended during the migration")
+    case .cancel: throw Ending.cancelled
+    case .peer(.message), .relay(.stream): break
+    }
+  }
+}

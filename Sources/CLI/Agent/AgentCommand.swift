@@ -1,0 +1,106 @@
+import Agent
+import ArgumentParser
+import FoundationEssentials
+import Glibc
+import Logging
+import ServiceLifecycle
+import UnixSignals
+
+struct AgentCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "agent", abstract: "Run the agent of this host, until SIGTERM or SIGINT.",
+    discussion: """
+      One agent per host. It owns the control socket that the other commands talk to, and accepts \
+      migrations from other agents. Options here override the configuration file. It logs to standard \
+      error.
+      """)
+
+  @OptionGroup var options: AgentOptions
+
+  func run() async throws {
+    let logger = options.makeLogger()
+    let configuration = try options.load()
+    let history = await HistoryStore.open(directory: configuration.stateDirectory, logger: logger)
+    let agent = MigrationAgent(configuration: configuration, history: history, logger: logger)
+    let listener = try PeerListener(agent: agent, logger: logger)
+    let control = ControlServer(
+      path: options.controlSocket(configuration), agent: agent, logger: logger)
+    try await serve([listener, control, RecoveryService(agent: agent)], logger: logger)
+  }
+
+  /// Runs services until a signal; every one of them ends the agent when it ends.
+  private func serve(_ services: [any Service], logger: Logger) async throws {
+    let group = ServiceGroup(
+      configuration: .init(
+        services: services.map { .init(service: $0) },
+        gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+    try await group.run()
+  }
+}
+
+/// Options of `godwit agent`; nil means: as the configuration file says, else the default.
+struct AgentOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp("Configuration file (default: /etc/godwit/agent.toml).", valueName: "path"))
+  var config: String?
+  @Option(
+    help: ArgumentHelp(
+      "Control socket (default: /run/godwit/agent.sock; without root: $XDG_RUNTIME_DIR/godwit/agent.sock).",
+      valueName: "path"))
+  var controlSocket: String?
+  @Option(
+    help: ArgumentHelp(
+      "Address for other agents (default: 0.0.0.0:4750).", valueName: "host:port"))
+  var listen: String?
+  @Option(
+    help: ArgumentHelp(
+      "Folder for history and journal (default: /var/lib/godwit; without root: ~/.local/state/godwit).",
+      valueName: "path"))
+  var stateDirectory: String?
+  @Option(
+    help: ArgumentHelp(
+      "Folder for sockets (default: /run/godwit; without root: $XDG_RUNTIME_DIR/godwit).",
+      valueName: "path"))
+  var runtimeDirectory: String?
+  @Option(help: "Least severe messages to log.")
+  var logLevel = LogLevel.info
+
+  enum LogLevel: String, ExpressibleByArgument, CaseIterable {
+    case trace, debug, info, notice, warning, error
+    var level: Logger.Level { Logger.Level(rawValue: rawValue) ?? .info }
+  }
+
+  /// The configuration file with these options in its place.
+  func load() throws -> AgentConfiguration {
+    var configuration = try AgentConfiguration.load(path: config ?? AgentConfiguration.defaultPath)
+    if geteuid() != 0 { useFoldersOfUser(&configuration) }
+    if let listen { configuration.listen = listen }
+    if let stateDirectory { configuration.stateDirectory = stateDirectory }
+    if let runtimeDirectory { configuration.runtimeDirectory = runtimeDirectory }
+    return configuration
+  }
+
+  /// Without root the default folders can't be written: those of the user take their place.
+  private func useFoldersOfUser(_ configuration: inout AgentConfiguration) {
+    let (defaults, environment) = (AgentConfiguration(), ProcessInfo.processInfo.environment)
+    if configuration.stateDirectory == defaults.stateDirectory {
+      let base = environment["XDG_STATE_HOME"] ?? environment["HOME"].map { $0 + "/.local/state" }
+      if let base { configuration.stateDirectory = base + "/godwit" }
+    }
+    if configuration.runtimeDirectory == defaults.runtimeDirectory {
+      configuration.runtimeDirectory = ControlSocket.defaultFolder
+    }
+  }
+
+  /// The option, else beside the agent's other sockets: by default where the other commands look.
+  func controlSocket(_ configuration: AgentConfiguration) -> String {
+    if let controlSocket { return controlSocket }
+    return configuration.runtimeDirectory + "/agent.sock"
+  }
+
+  func makeLogger() -> Logger {
+    var logger = Logger(label: "godwit") { StreamLogHandler.standardError(label: $0) }
+    logger.logLevel = logLevel.level
+    return logger
+  }
+}

@@ -1,0 +1,75 @@
+import Agent
+import ArgumentParser
+import Base
+
+struct MigrateCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "migrate", abstract: "Move a running guest to another host.",
+    discussion: """
+      VM is a name from `godwit vms`, or qmp:PATH with the path of a QMP socket. DESTINATION is the \
+      agent there, HOST or HOST:PORT. Everything that can be checked is checked on both sides first.
+
+      The agent carries the migration out: it goes on when this command ends. The first Ctrl-C \
+      cancels the migration and waits for its end; the second leaves at once (exit status 130), \
+      whatever the migration does.
+      """)
+
+  @Argument(help: "Name of the VM, or qmp:PATH.")
+  var vm: String
+  @Argument(help: "Agent of the destination, HOST or HOST:PORT.")
+  var destination: String
+  @Option(help: ArgumentHelp("How to move memory: precopy.", valueName: "name"))
+  var strategy = "precopy"
+  @Option(
+    help: ArgumentHelp(
+      "Cap on the network, as 1Gbit or 100MiB/s (default: none).", valueName: "rate"),
+    transform: UnitArguments.rate)
+  var bandwidth: ByteRate?
+  @Option(
+    help: ArgumentHelp(
+      "Longest pause of the guest to aim for, as 300ms (default: 300ms).", valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var downtime: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "Where page contents come from: shared (mapped guest memory), inline (QEMU's stream), or auto: shared where both ends can.",
+      valueName: "source"))
+  var pageSource = MigrationRequest.PageSourceChoice.auto
+  @Option(help: ArgumentHelp("Data connections, 1 to 64.", valueName: "number"))
+  var lanes = 4
+  @Flag(
+    help: "Compare every page on both sides while the guest is stopped; this adds to the downtime.")
+  var audit = false
+  @Flag(help: "Leave the QEMU process at the source (in state postmigrate) instead of ending it.")
+  var keepSource = false
+  @OptionGroup var control: ControlOptions
+  @OptionGroup var output: OutputOptions
+
+  var request: MigrationRequest {
+    var request = MigrationRequest(vm: vm, destination: destination)
+    request.strategy = strategy
+    request.bandwidthBytesPerSecond = bandwidth?.bytesPerSecond
+    if let downtime { request.downtimeLimitMs = downtime }
+    request.pageSource = pageSource
+    request.laneCount = lanes
+    request.audit = audit
+    request.keepSource = keepSource
+    return request
+  }
+
+  func validate() throws {
+    if let problem = request.problem { throw ValidationError(problem) }
+  }
+
+  func run() async throws {
+    let record = try await MigrationFollower(
+      client: control.client, vm: vm, quiet: output.json
+    ).follow(request)
+    if output.json {
+      try Output.json(record)
+    } else {
+      RecordReport.lines(record).forEach(Output.line)
+    }
+    guard record.outcome == .completed else { throw record.exitStatus.exitCode }
+  }
+}

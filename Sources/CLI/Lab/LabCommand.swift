@@ -1,0 +1,35 @@
+public import ArgumentParser
+import Lab
+
+/// `godwit lab`: experiments on this machine.
+public struct LabCommand: AsyncParsableCommand {
+  public static let configuration = CommandConfiguration(
+    commandName: "lab",
+    abstract: "Move test guests on this machine and see what it costs.",
+    discussion: """
+      The lab boots real Linux guests, moves them between two hosts made of network namespaces, and \
+      looks at them from inside (a program that checks all of its memory) and from outside (clients \
+      that keep their connections). scripts/install-dependencies.sh fetches what it needs.
+      """,
+    subcommands: [LabRunCommand.self, LabFaultsCommand.self, LabListCommand.self])
+
+  public init() {}
+}
+
+struct LabListCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "list", abstract: "List the experiments.")
+
+  @OptionGroup var output: OutputOptions
+
+  private struct Answer: Encodable { let name, about: String }
+
+  func run() throws {
+    var table = Table(["NAME", "ABOUT"])
+    for scenario in Scenario.all {
+      if output.json { try Output.json(Answer(name: scenario.name, about: scenario.about)) }
+      table.add([scenario.name, scenario.about])
+    }
+    if !output.json { table.lines.forEach(Output.line) }
+  }
+}

@@ -1,0 +1,168 @@
+import Agent
+public import ArgumentParser
+import Base
+public import Lab
+import UnixSignals
+
+struct LabRunCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run",
+    abstract: "Run an experiment: a guest moved by QEMU alone, then by Godwit.",
+    discussion: """
+      Needs root for network namespaces; without root everything runs over the loopback interface, \
+      which the output says. Beside QEMU alone Godwit runs twice: without the audit, whose time is \
+      downtime, to be compared; and with it, to be proved right. Exits 0 only when every guest is intact after its move.
+      """)
+
+  @Argument(help: "Name of the experiment (godwit lab list).")
+  var scenario = "quickstart"
+  @Option(help: ArgumentHelp("QEMU for both sides.", valueName: "path"))
+  var qemu: String?
+  @Option(help: ArgumentHelp("QEMU of the source.", valueName: "path"))
+  var sourceQemu: String?
+  @Option(help: ArgumentHelp("QEMU of the destination.", valueName: "path"))
+  var destinationQemu: String?
+  @Option(help: ArgumentHelp("Guest RAM.", valueName: "size"), transform: LabArguments.size)
+  var memory: ByteCount?
+  @Option(help: "Machine type.")
+  var machine: GuestSpecification.Machine?
+  @Option(help: "What guest RAM is made of; memfd, file and hugepages are shared.")
+  var backend: GuestSpecification.Backend?
+  @Option(help: "Accelerator.")
+  var accel: GuestSpecification.Accelerator?
+  @Option(help: ArgumentHelp("Virtual processors.", valueName: "number"))
+  var smp: Int?
+  @Option(help: ArgumentHelp("NUMA nodes, each a RAM block.", valueName: "number"))
+  var numa: Int?
+  @Option(
+    help: ArgumentHelp("Rate of the migration link (default: 1Gbit).", valueName: "rate"),
+    transform: UnitArguments.rate)
+  var linkRate: ByteRate?
+  @Option(
+    help: ArgumentHelp("Memory the guest rewrites, such as 20MiB/s; or max.", valueName: "rate"),
+    transform: LabArguments.dirtyRate)
+  var dirtyRate: LabArguments.DirtyRate?
+  @Option(
+    help: ArgumentHelp("Size of the memory that is rewritten.", valueName: "size"),
+    transform: LabArguments.size)
+  var hot: ByteCount?
+  @Option(help: "Which page is rewritten next.")
+  var pattern: GuestSpecification.Workload.Pattern?
+  @Option(help: "How Godwit gets and places page bytes.")
+  var pageSource: MigrationRequest.PageSourceChoice = .auto
+  @Option(
+    help: ArgumentHelp("Longest acceptable guest pause.", valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var downtime: UInt64?
+  @Option(
+    help: ArgumentHelp("Cancel a migration that takes longer.", valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var timeout: UInt64?
+  @Option(help: "Move with this method alone.")
+  var only: LabOptions.Method?
+  @Option(name: .customLong("repeat"), help: ArgumentHelp("How often.", valueName: "number"))
+  var repeatCount = 1
+  @Flag(help: "Do not compare all RAM pages while the guest is stopped.")
+  var noAudit = false
+  @Flag(help: "Use the loopback interface even as root.")
+  var loopback = false
+  @Flag(help: "Leave everything in place afterwards, until Ctrl-C.")
+  var keep = false
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard Scenario.named(scenario) != nil else {
+      let names = Scenario.all.map(\.name).joined(separator: ", ")
+      throw ValidationError(
+        "there is no experiment \(TerminalText.plain(scenario)); there are \(names)")
+    }
+    guard (1...10_000).contains(repeatCount) else {
+      throw ValidationError("--repeat takes 1 to 10000, not \(repeatCount)")
+    }
+  }
+
+  func run() async throws {
+    let screen = LabScreen(json: output.json)
+    let run = LabRun(options: options(), observer: screen)
+    let work = Task {
+      var trials: [Trial] = []
+      try await run.run { trial in
+        trials.append(trial)
+        await screen.finished(trial)
+      }
+      return trials
+    }
+    let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm, .sighup)
+    let watcher = Task {
+      for await _ in signals {
+        await screen.note("stopping: ending guests, removing namespaces")
+        work.cancel()
+      }
+    }
+    defer { watcher.cancel() }
+    let trials: [Trial]
+    do {
+      trials = try await work.value
+    } catch is CancellationError {
+      throw ExitStatus.cancelled.exitCode
+    } catch let error as LabError {
+      await screen.clear()
+      Output.error(error.description)
+      throw ExitStatus.failed.exitCode
+    }
+    await screen.summary(trials)
+    guard trials.allSatisfy(\.isGood) else { throw ExitStatus.failed.exitCode }
+  }
+
+  func options() -> LabOptions {
+    var options = Scenario.named(scenario)?.options ?? LabOptions()
+    options.sourceQEMU = sourceQemu ?? qemu
+    options.destinationQEMU = destinationQemu ?? qemu
+    if let memory { options.guest.memory = memory }
+    if let machine { options.guest.machine = machine }
+    if let backend { options.guest.backend = backend }
+    if let accel { options.guest.accelerator = accel }
+    if let smp { options.guest.cpus = smp }
+    if let numa { options.guest.numaNodes = numa }
+    if let hot { options.guest.workload.hotMiB = hot.bytes >> 20 }
+    if let dirtyRate { options.guest.workload.dirtyMiBPerSecond = dirtyRate.mebibytesPerSecond }
+    if let pattern { options.guest.workload.pattern = pattern }
+    if let only { options.methods = [only] }
+    if let downtime { options.downtimeLimitMs = downtime }
+    if let timeout { options.timeoutMs = timeout }
+    options.linkRate = linkRate
+    options.pageSource = pageSource
+    options.repeatCount = repeatCount
+    options.audit = !noAudit
+    options.forceLoopback = loopback
+    options.keep = keep
+    return options
+  }
+}
+
+/// Arguments that only the lab takes.
+enum LabArguments {
+  struct DirtyRate: Sendable {
+    /// nil: as fast as the guest can.
+    let mebibytesPerSecond: UInt64?
+  }
+
+  @Sendable static func size(_ text: String) throws -> ByteCount {
+    guard let size = ByteCount(parsing: text) else {
+      throw ValidationError("\(TerminalText.plain(text)) is no size: write 512MiB or 2GiB")
+    }
+    return size
+  }
+
+  @Sendable static func dirtyRate(_ text: String) throws -> DirtyRate {
+    if text == "max" || text == "unlimited" { return DirtyRate(mebibytesPerSecond: nil) }
+    if text == "0" { return DirtyRate(mebibytesPerSecond: 0) }
+    return DirtyRate(mebibytesPerSecond: max(try UnitArguments.rate(text).bytesPerSecond >> 20, 1))
+  }
+}
+
+extension GuestSpecification.Machine: ExpressibleByArgument {}
+extension GuestSpecification.Backend: ExpressibleByArgument {}
+extension GuestSpecification.Accelerator: ExpressibleByArgument {}
+extension GuestSpecification.Workload.Pattern: ExpressibleByArgument {}
+extension LabOptions.Method: ExpressibleByArgument {}

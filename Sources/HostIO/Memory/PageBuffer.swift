@@ -1,0 +1,51 @@
+import Base
+
+/// A page-aligned buffer for bulk bytes, reused for the whole migration.
+@safe
+public final class PageBuffer: @unchecked Sendable {
+  // Unchecked: one owner at a time; buffers are handed over through a `Guarded` queue.
+  /// Size, in bytes.
+  public let byteCount: Int
+  public let base: UnsafeMutableRawPointer
+
+  public init(byteCount: Int) {
+    self.byteCount = byteCount
+    unsafe base = .allocate(byteCount: byteCount, alignment: Page.size)
+  }
+
+  deinit { unsafe base.deallocate() }
+
+  /// The part `[offset, offset + count)`, for a system call.
+  public func part(_ offset: Int, _ count: Int) -> UnsafeMutableRawBufferPointer {
+    precondition(offset >= 0 && count >= 0 && offset <= byteCount - count)
+    // SAFETY: in bounds by the precondition.
+    return unsafe UnsafeMutableRawBufferPointer(start: base + offset, count: count)
+  }
+
+  /// Borrows the first `count` bytes.
+  @_lifetime(borrow self)
+  public func span(_ count: Int) -> RawSpan {
+    precondition(count >= 0 && count <= byteCount)
+    // SAFETY: in bounds by the precondition; self outlives the span.
+    let span = unsafe RawSpan(_unsafeStart: base, byteCount: count)
+    return unsafe _overrideLifetime(span, borrowing: self)
+  }
+
+  /// Copies `bytes` to `offset`.
+  public func store(_ bytes: RawSpan, at offset: Int) {
+    precondition(offset >= 0 && offset <= byteCount - bytes.byteCount)
+    unsafe bytes.withUnsafeBytes { source in
+      guard let start = source.baseAddress else { return }
+      // SAFETY: in bounds by the precondition; the buffer is ours alone, so nothing overlaps.
+      unsafe (base + offset).copyMemory(from: start, byteCount: source.count)
+    }
+  }
+}
+
+extension PageBuffer {
+  /// Moves `[offset, offset + count)` to the start; the ranges may overlap.
+  public func moveToFront(from offset: Int, count: Int) {
+    // SAFETY: `part` checks the bounds; copyMemory is memmove.
+    unsafe part(0, count).copyMemory(from: UnsafeRawBufferPointer(part(offset, count)))
+  }
+}

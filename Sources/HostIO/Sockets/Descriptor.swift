@@ -1,0 +1,117 @@
+import Base
+public import Glibc
+
+/// Owns a file descriptor and closes it once.
+public struct Descriptor: ~Copyable, Sendable {
+  public let raw: Int32
+
+  /// Takes ownership of an open descriptor.
+  public init(owning raw: Int32) { self.raw = raw }
+
+  deinit { _ = Glibc.close(raw) }
+}
+
+/// A connected stream socket for blocking use on threads of their own.
+///
+/// `shutdown` may be called from any thread and wakes a blocked reader or writer; the descriptor
+/// itself is closed when the last reference goes, so it is never recycled under a running call.
+public final class StreamSocket: Sendable {
+  private let descriptor: Descriptor
+  /// What is at the other end, for messages.
+  public let peer: String
+
+  public init(owning raw: Int32, peer: String) {
+    descriptor = Descriptor(owning: raw)
+    self.peer = peer
+  }
+
+  public var raw: Int32 { descriptor.raw }
+
+  /// Ends both directions; blocked calls return. Safe to repeat.
+  public func shutdown() { _ = Glibc.shutdown(raw, Int32(SHUT_RDWR)) }
+
+  /// Reads at most `buffer.count` bytes; 0 at end of stream.
+  public func read(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int {
+    while true {
+      let count = unsafe Glibc.read(raw, buffer.baseAddress, buffer.count)
+      if count >= 0 { return count }
+      if errno == EAGAIN { throw SystemError("read from \(peer) (silent)", code: ETIMEDOUT) }
+      if errno != EINTR { throw SystemError("read from \(peer)") }
+    }
+  }
+
+  /// Reads exactly `buffer.count` bytes; false when the stream ended before the first of them.
+  public func readFully(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Bool {
+    var done = 0
+    while done < buffer.count {
+      let count = try unsafe read(into: UnsafeMutableRawBufferPointer(rebasing: buffer[done...]))
+      if count == 0 {
+        if done == 0 { return false }
+        throw SystemError("read from \(peer) (ended inside a frame)", code: ECONNRESET)
+      }
+      done += count
+    }
+    return true
+  }
+
+  /// Writes all bytes of all parts; `parts` is used up as scratch space.
+  public func writeAll(_ parts: inout [iovec]) throws(SystemError) {
+    var first = 0
+    while unsafe first < parts.count {
+      if unsafe parts[first].iov_len == 0 {
+        first += 1
+        continue
+      }
+      let batch = unsafe min(parts.count - first, 1024)
+      let sent = unsafe parts.withUnsafeMutableBufferPointer { pointer in
+        var message = unsafe msghdr()
+        // SAFETY: first + batch <= count, so the kernel reads parts that are there.
+        unsafe message.msg_iov = pointer.baseAddress.map { unsafe $0 + first }
+        unsafe message.msg_iovlen = batch
+        // A peer that is gone is an error here, not a SIGPIPE for the whole process.
+        return unsafe sendmsg(raw, &message, Int32(MSG_NOSIGNAL))
+      }
+      if sent < 0 {
+        if errno == EINTR { continue }
+        throw SystemError("write to \(peer)")
+      }
+      var left = sent
+      while left > 0 {
+        let length = unsafe parts[first].iov_len
+        if left >= length {
+          left -= length
+          first += 1
+        } else {
+          unsafe parts[first].iov_base += left
+          unsafe parts[first].iov_len -= left
+          left = 0
+        }
+      }
+    }
+  }
+
+  /// Writes all of `bytes`.
+  public func writeAll(_ bytes: RawSpan) throws(SystemError) {
+    guard bytes.byteCount > 0 else { return }
+    try unsafe bytes.withUnsafeBytes { raw throws(SystemError) in
+      // SAFETY: writev only reads; the parts do not outlive the closure.
+      var parts = unsafe [
+        iovec(iov_base: UnsafeMutableRawPointer(mutating: raw.baseAddress), iov_len: raw.count)
+      ]
+      try unsafe writeAll(&parts)
+    }
+  }
+
+  /// Bounds how long a blocked read or write may take, in milliseconds; 0: for ever.
+  public func setTimeout(ms: UInt64) {
+    var value = timeval(tv_sec: Int(ms / 1000), tv_usec: Int(ms % 1000 * 1000))
+    let size = socklen_t(MemoryLayout<timeval>.size)
+    _ = unsafe setsockopt(raw, SOL_SOCKET, SO_RCVTIMEO, &value, size)
+    _ = unsafe setsockopt(raw, SOL_SOCKET, SO_SNDTIMEO, &value, size)
+  }
+
+  func setOption(_ level: Int32, _ name: Int32, _ value: Int32) {
+    var value = value
+    _ = unsafe setsockopt(raw, level, name, &value, socklen_t(MemoryLayout<Int32>.size))
+  }
+}

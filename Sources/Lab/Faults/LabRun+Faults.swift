@@ -1,0 +1,35 @@
+import Agent
+import Base
+import HostIO
+
+extension LabRun {
+  /// Breaks migrations of fresh guests, one plan after the other; `options.repeatCount` rounds.
+  ///
+  /// The moment within the phase is drawn from `seed`, so that rounds explore it.
+  public func runFaults(
+    _ plans: [FaultPlan], seed: UInt64, each: (FaultResult) async -> Void
+  ) async throws {
+    var random = SplitMix64(seed: seed)
+    try await withHosts { commandLine, hosts, folder in
+      for round in 0..<options.repeatCount {
+        for (number, plan) in plans.enumerated() {
+          try Task.checkCancellation()
+          let session = try await GuestSession.start(
+            options: options, commandLine: commandLine, hosts: hosts, folder: folder,
+            label: "\(round)f\(number)")
+          let trial = FaultTrial(
+            plan: plan, killAfterMs: UInt64.random(in: 0...FaultTrial.holdMs + 200, using: &random),
+            session: session, observer: observer)
+          do {
+            let result = try await trial.run()
+            await session.end()
+            await each(result)
+          } catch {
+            await session.end()
+            throw error
+          }
+        }
+      }
+    }
+  }
+}

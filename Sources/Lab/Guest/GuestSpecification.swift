@@ -1,0 +1,97 @@
+public import Base
+
+/// A guest as an experiment wants it; where it runs is said elsewhere (`GuestPlacement`).
+public struct GuestSpecification: Sendable, Equatable {
+  public enum Machine: String, Sendable, CaseIterable { case pc, q35, microvm }
+  /// What guest RAM is made of: QEMU's own anonymous memory, a shared memfd, a shared file in
+  /// `/dev/shm`, a shared memfd of huge pages.
+  public enum Backend: String, Sendable, CaseIterable { case none, memfd, file, hugepages }
+  public enum Accelerator: String, Sendable, CaseIterable { case tcg, kvm }
+
+  public var name = "quickstart"
+  public var memory = ByteCount.mebibytes(512)
+  public var machine = Machine.pc
+  public var backend = Backend.none
+  public var accelerator = Accelerator.tcg
+  /// Virtual processors, `1...64`.
+  public var cpus = 1
+  /// NUMA nodes, each a RAM block of its own, `1...8`.
+  public var numaNodes = 1
+  /// The workload's arguments (`Guest/`).
+  public var workload = Workload()
+  /// memcached's memory in MiB; nil: no memcached.
+  public var memcachedMiB: UInt64? = 64
+  public var hasRandomDevice = true
+  public var hasDisk = true
+
+  public init() {}
+
+  /// Arguments of the guest's workload; each field is one of its `key=value` arguments.
+  public struct Workload: Sendable, Equatable {
+    public enum Pattern: String, Sendable, CaseIterable { case uniform, zipf, sequential }
+
+    /// Memory filled and checked; nil: what the guest has room for.
+    public var memoryMiB: UInt64?
+    /// Share of each page that compresses well, in percent.
+    public var compressPercent: UInt64 = 50
+    /// Memory written again and again.
+    public var hotMiB: UInt64 = 64
+    /// nil: as fast as the virtual processor can.
+    public var dirtyMiBPerSecond: UInt64? = 20
+    public var pattern = Pattern.uniform
+    public var threads: UInt64 = 1
+    /// Checked per second; nil: as fast as the virtual processor can.
+    public var verifyMiBPerSecond: UInt64? = 150
+
+    public init() {}
+
+    func arguments(memoryMiB room: UInt64) -> [String] {
+      [
+        "mem=\(memoryMiB ?? room)", "compress=\(compressPercent)", "hot=\(hotMiB)",
+        "rate=\(dirtyMiBPerSecond.map { "\($0)" } ?? "max")", "pattern=\(pattern.rawValue)",
+        "threads=\(threads)", "verify=\(verifyMiBPerSecond.map { "\($0)" } ?? "max")",
+      ]
+    }
+  }
+
+  /// RAM that the workload may fill: kernel, image, memcached and page tables need the rest.
+  var workloadRoomMiB: UInt64 {
+    let reserve = 150 + (memcachedMiB ?? 0)
+    let total = memory.bytes >> 20
+    return total > reserve + 16 ? total - reserve : 16
+  }
+
+  /// Sizes of the RAM blocks in KiB, one per NUMA node.
+  ///
+  /// QEMU before 9.0 loses dirty pages under TCG when a block is a multiple of 256 KiB
+  /// (`DirtyLogDefect`); 64 KiB more per block avoid it.
+  func blockSizesKiB(avoidingDirtyLogDefect: Bool) throws -> [UInt64] {
+    let share = (memory.bytes >> 10) / UInt64(max(numaNodes, 1))
+    guard share >= 64 << 10 else { throw LabError("a guest needs at least 64 MiB per NUMA node") }
+    let needsOddSize = avoidingDirtyLogDefect && accelerator == .tcg && share % 256 == 0
+    if needsOddSize && backend == .hugepages {
+      throw LabError(
+        "huge pages cannot be combined with QEMU before 9.0 under TCG: it loses dirty pages unless"
+          + " RAM is no multiple of 256 KiB; use QEMU 9.0 or newer on both sides")
+    }
+    return Array(repeating: needsOddSize ? share + 64 : share, count: max(numaNodes, 1))
+  }
+
+  /// Refuses huge pages where the machine does not have enough of them for both sides.
+  func checkHugePages(free: UInt64?) throws {
+    guard backend == .hugepages else { return }
+    let needed = 2 * ((memory.bytes + (2 << 20) - 1) / (2 << 20))
+    guard let free, free >= needed else {
+      throw LabError(
+        "too few free huge pages: \(free ?? 0) of \(needed); as root run:"
+          + " sysctl vm.nr_hugepages=\(needed)")
+    }
+  }
+
+  func validate() throws {
+    guard (1...64).contains(cpus) else { throw LabError("--smp must be within 1...64") }
+    guard (1...8).contains(numaNodes) else { throw LabError("--numa must be within 1...8") }
+    if machine == .microvm && numaNodes > 1 { throw LabError("microvm has no NUMA nodes") }
+    if numaNodes > cpus { throw LabError("--numa \(numaNodes) needs --smp \(numaNodes) or more") }
+  }
+}

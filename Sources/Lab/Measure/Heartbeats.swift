@@ -1,0 +1,119 @@
+/// One heartbeat line of the guest: `HB seq uptimeMs dirtied verifiedScans errors`.
+public struct Heartbeat: Sendable, Equatable {
+  public let sequence, uptimeMs, dirtiedPages, verifiedScans, errors: UInt64
+
+  /// Nil when the line is something else, or a beat that was cut.
+  public init?(line: some StringProtocol) {
+    let fields = line.split(separator: " ", omittingEmptySubsequences: true)
+    guard fields.count == 6, fields[0] == "HB" else { return nil }
+    var numbers: [UInt64] = []
+    for field in fields.dropFirst() {
+      guard let number = UInt64(field) else { return nil }
+      numbers.append(number)
+    }
+    (sequence, uptimeMs, dirtiedPages) = (numbers[0], numbers[1], numbers[2])
+    (verifiedScans, errors) = (numbers[3], numbers[4])
+  }
+}
+
+/// What a guest said on its serial ports, source's and destination's, with the host's time.
+public struct HeartbeatLog: Sendable {
+  public enum Side: String, Sendable { case source, destination }
+
+  public struct Entry: Sendable, Equatable {
+    public let side: Side
+    /// Microseconds on the host's monotonic clock, when the line was complete.
+    public let atUs: UInt64
+    public let beat: Heartbeat
+  }
+
+  /// Beats kept: 5 hours at 20 ms. Older ones are dropped, in halves.
+  static let entryCountMax = 900_000
+  /// Other lines kept (kernel messages, errors of the workload).
+  static let lineCountMax = 400
+  /// A line without an end is cut here, in bytes.
+  static let lineBytesMax = 4096
+
+  public private(set) var entries: [Entry] = []
+  /// Lines that are no heartbeats, the first ones.
+  public private(set) var otherLines: [String] = []
+  /// `READY`: the workload filled its memory and started.
+  public private(set) var isReady = false
+  private var partial: [Side: [UInt8]] = [:]
+
+  public init() {}
+
+  /// Takes what a serial port gave at `atUs`; lines may come in any pieces.
+  public mutating func receive(_ bytes: some Sequence<UInt8>, from side: Side, atUs: UInt64) {
+    // A line that was begun at the source ends at the destination.
+    var rest = partial[side] ?? (side == .destination ? partial[.source] : nil) ?? []
+    for byte in bytes {
+      if byte == UInt8(ascii: "\n") || rest.count == Self.lineBytesMax {
+        take(String(decoding: rest, as: UTF8.self), from: side, atUs: atUs)
+        rest.removeAll(keepingCapacity: true)
+      } else if byte != UInt8(ascii: "\r") {
+        rest.append(byte)
+      }
+    }
+    partial[side] = rest
+  }
+
+  private mutating func take(_ line: String, from side: Side, atUs: UInt64) {
+    if let beat = Heartbeat(line: line) {
+      if entries.count == Self.entryCountMax { entries.removeFirst(Self.entryCountMax / 2) }
+      entries.append(Entry(side: side, atUs: atUs, beat: beat))
+      return
+    }
+    if line.hasPrefix("READY") { isReady = true }
+    if otherLines.count < Self.lineCountMax && !line.isEmpty { otherLines.append(line) }
+  }
+
+  public var last: Entry? { entries.last }
+  public func count(from side: Side) -> UInt64 {
+    UInt64(entries.count { $0.side == side })
+  }
+
+  /// Errors that the guest counted so far, and `ERR` lines that it printed, whichever is more.
+  public var errors: UInt64 {
+    let lines = otherLines.count { $0.hasPrefix("ERR") }
+    return max(entries.last?.beat.errors ?? 0, UInt64(lines))
+  }
+
+  /// Milliseconds between the last beat at the source and the first one after it at the
+  /// destination; nil while the destination has not been heard.
+  public var handoverMs: UInt64? {
+    guard let last = entries.last(where: { $0.side == .source }),
+      let first = entries.first(where: { $0.side == .destination }), first.atUs > last.atUs
+    else { return nil }
+    return (first.atUs - last.atUs) / 1000
+  }
+
+  /// The longest silence between two beats within the window, in milliseconds; nil without beats.
+  public func longestSilenceMs(fromUs: UInt64, toUs: UInt64) -> UInt64? {
+    LongestGap.milliseconds(timesUs: entries.lazy.map(\.atUs), fromUs: fromUs, toUs: toUs)
+  }
+
+  /// Beats whose number does not follow the one before: a guest that ran twice, or went back.
+  public var sequenceBreaks: UInt64 {
+    UInt64(zip(entries, entries.dropFirst()).count { $0.beat.sequence + 1 != $1.beat.sequence })
+  }
+}
+
+/// The longest time without an event.
+public enum LongestGap {
+  /// Over the events within `[fromUs, toUs]`, with the window's ends as events: what was silent
+  /// from the start on, or until the end, counts too. Nil for an empty window.
+  public static func milliseconds(
+    timesUs: some Sequence<UInt64>, fromUs: UInt64, toUs: UInt64
+  ) -> UInt64? {
+    guard fromUs < toUs else { return nil }
+    var previous = fromUs
+    var longest: UInt64 = 0
+    for time in timesUs where time > previous {
+      guard time < toUs else { break }
+      longest = max(longest, time - previous)
+      previous = time
+    }
+    return max(longest, toUs - previous) / 1000
+  }
+}

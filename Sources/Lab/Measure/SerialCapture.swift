@@ -1,0 +1,68 @@
+import HostIO
+import Synchronization
+
+/// Listens for the serial ports of a guest's two QEMUs and keeps what the guest says.
+public final class SerialCapture: Sendable {
+  private let state = Mutex(HeartbeatLog())
+  private let sockets: Mutex<[ListeningSocket]> = Mutex([])
+
+  public init() {}
+
+  /// What was heard so far.
+  public var log: HeartbeatLog { state.withLock { $0 } }
+
+  /// A look at the log without copying it.
+  public func look<Value>(_ body: (borrowing HeartbeatLog) -> Value) -> Value {
+    state.withLock { body($0) }
+  }
+
+  /// Opens the socket that a QEMU's serial port will connect to, and a thread that reads it.
+  public func listen(at path: String, side: HeartbeatLog.Side) throws {
+    let socket = try UnixSocket.listen(path: path)
+    sockets.withLock { $0.append(socket) }
+    _ = WorkerThread("serial-\(side.rawValue)") { [self] in
+      while let connection = try? socket.accept() { read(connection, side) }
+    }
+  }
+
+  public func close() {
+    sockets.withLock {
+      for socket in $0 { socket.shutdown() }
+      $0 = []
+    }
+  }
+
+  /// Keeps what the guest said beside its heartbeats; for people who look for a cause.
+  func write(to path: String) {
+    let text = look { $0.otherLines.joined(separator: "\n") + "\n" }
+    try? SmallFile.write(Array(text.utf8), to: path)
+  }
+
+  /// Waits until the guest's workload runs; throws when it does not within `timeoutMs`.
+  public func waitUntilReady(timeoutMs: UInt64, isAlive: () -> Bool) async throws {
+    let startMs = MonotonicClock.nowMs
+    while !look({ $0.isReady && $0.last != nil }) {
+      guard isAlive() else { throw LabError("QEMU ended before the guest was up\(heard)") }
+      guard MonotonicClock.nowMs - startMs < timeoutMs else {
+        throw LabError("the guest was not up after \(timeoutMs / 1000) s\(heard)")
+      }
+      try await Task.sleep(for: .milliseconds(20))
+    }
+  }
+
+  private var heard: String {
+    let lines = look { Array($0.otherLines.suffix(3)) }
+    return lines.isEmpty ? "; it said nothing" : "; it said: \(lines.joined(separator: " | "))"
+  }
+
+  private func read(_ connection: StreamSocket, _ side: HeartbeatLog.Side) {
+    var chunk = [UInt8](repeating: 0, count: 4096)
+    while true {
+      // SAFETY: the buffer lives for the call, and its own count bounds it.
+      let count = unsafe try? chunk.withUnsafeMutableBytes { unsafe try connection.read(into: $0) }
+      guard let count, count > 0 else { return }
+      let now = MonotonicClock.nowUs
+      state.withLock { $0.receive(chunk[..<count], from: side, atUs: now) }
+    }
+  }
+}

@@ -1,0 +1,67 @@
+import Agent
+import Base
+import HostIO
+
+/// Moves the guest through two of Godwit's agents, one on each host.
+struct GodwitMover: Mover {
+  let session: GuestSession
+  let observer: any LabObserver
+
+  func move() async throws -> Move {
+    let source = try await LabAgent.start(.source, session: session)
+    let destination: LabAgent
+    do {
+      destination = try await LabAgent.start(.destination, session: session)
+    } catch {
+      await source.end()
+      throw error
+    }
+    do {
+      let record = try await migrate(via: source, to: destination)
+      // The destination's QEMU is the agent's child and outlives it.
+      let mark = session.file("destination.tty")
+      let isLeftBehind = record.outcome != .completed && !Leftovers.processes(naming: mark).isEmpty
+      return Move(record: record, isLeftBehind: isLeftBehind) {
+        await source.end()
+        await destination.end()
+        Leftovers.endProcesses(naming: mark)
+      }
+    } catch {
+      await source.end()
+      await destination.end()
+      Leftovers.endProcesses(naming: session.file("destination.tty"))
+      throw LabError(
+        "\(error); source agent: \(source.lastWords); destination agent: \(destination.lastWords)")
+    }
+  }
+
+  private func migrate(via source: LabAgent, to destination: LabAgent) async throws
+    -> MigrationRecord
+  {
+    let options = session.options
+    var request = MigrationRequest(
+      vm: "qmp:\(session.source.monitorPath)",
+      destination: "\(session.hosts.address(.destination)):\(destination.port)")
+    request.downtimeLimitMs = options.downtimeLimitMs
+    request.pageSource = options.pageSource
+    request.audit = options.audit
+    // The lab ends its QEMUs itself, once it has looked at them.
+    request.keepSource = true
+    if session.hosts.kind == .loopback {
+      request.bandwidthBytesPerSecond = session.hosts.linkBytesPerSecond
+    }
+    let client = ControlClient(path: source.controlSocket)
+    let limit = Task {
+      try await Task.sleep(for: .milliseconds(options.timeoutMs))
+      try await client.cancel(vm: request.vm)
+    }
+    defer { limit.cancel() }
+    for try await update in client.migrate(request) {
+      switch update {
+      case .progress(let progress): await observer.progress(progress)
+      case .finished(let record): return record
+      }
+    }
+    throw LabError("the source's agent went away without a result")
+  }
+}

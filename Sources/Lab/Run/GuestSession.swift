@@ -1,0 +1,108 @@
+import Agent
+import Base
+import Glibc
+import HostIO
+
+/// A fresh guest at the source with its clients, and everything that a migration of it needs.
+struct GuestSession: Sendable {
+  let options: LabOptions
+  let hosts: HostPair
+  let folder: RunFolder
+  let commandLine: GuestCommandLine
+  /// Starts the names of this session's files.
+  let label: String
+  let serial: SerialCapture
+  let source: GuestProcess
+  let client: MemcachedClient?
+  let disk: String?
+
+  static let bootTimeoutMs: UInt64 = 120_000
+  /// Ports on 127.0.0.1 for the guest's memcached, where there is no bridge.
+  static let userPorts: (source: UInt16, destination: UInt16) = (21211, 21212)
+
+  /// Boots the guest and waits until its workload and the clients run.
+  static func start(
+    options: LabOptions, commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder,
+    label: String
+  ) async throws -> GuestSession {
+    let disk = options.guest.hasDisk ? folder.file("\(label)-disk.raw") : nil
+    if let disk { try await GuestDisk.create(disk) }
+    let serial = SerialCapture()
+    for side in HostPair.Side.allCases {
+      try serial.listen(
+        at: serialPath(folder, label, side), side: side == .source ? .source : .destination)
+    }
+    let monitor = folder.file("\(label)-source.qmp")
+    let placement = placement(
+      .source, hosts: hosts, folder: folder, label: label, monitor: monitor, disk: disk)
+    let source = try GuestProcess.start(
+      commandLine.source, arguments: try commandLine.arguments(for: placement),
+      monitorPath: monitor, on: hosts, side: .source, folder: folder)
+    do {
+      try await serial.waitUntilReady(timeoutMs: bootTimeoutMs) { source.isAlive }
+      let client = options.guest.memcachedMiB == nil ? nil : startClient(hosts)
+      try await client?.waitUntilConnected(timeoutMs: 20_000)
+      return GuestSession(
+        options: options, hosts: hosts, folder: folder, commandLine: commandLine, label: label,
+        serial: serial, source: source, client: client, disk: disk)
+    } catch {
+      await source.process.terminate()
+      serial.close()
+      serial.write(to: folder.file("\(label)-console.log"))
+      let words = source.lastWords
+      throw words == "it said nothing" ? error : LabError("\(error); QEMU: \(words)")
+    }
+  }
+
+  /// Arguments of the destination's QEMU, and where its monitor will be if the lab starts it.
+  func destination(_ role: GuestPlacement.Role, monitor: String?) throws -> [String] {
+    try commandLine.arguments(
+      for: Self.placement(
+        role, hosts: hosts, folder: folder, label: label, monitor: monitor, disk: disk))
+  }
+
+  func file(_ name: String) -> String { folder.file("\(label)-\(name)") }
+
+  /// Stops clients and the source's QEMU.
+  func end() async {
+    client?.stop()
+    await source.process.terminate()
+    serial.close()
+    serial.write(to: file("console.log"))
+  }
+
+  private static func startClient(_ hosts: HostPair) -> MemcachedClient {
+    var client = MemcachedClient.Options()
+    if hosts.kind == .namespaces {
+      client.address = HostPair.guestAddress
+    } else {
+      client.port = userPorts.source
+      client.otherPorts = [userPorts.destination]
+      client.timeoutMs = 2000
+    }
+    return MemcachedClient(options: client, namespace: hosts.clientNamespace)
+  }
+
+  private static func serialPath(
+    _ folder: RunFolder, _ label: String, _ side: HostPair.Side
+  ) -> String { folder.file("\(label)-\(side.rawValue).tty") }
+
+  private static func placement(
+    _ role: GuestPlacement.Role, hosts: HostPair, folder: RunFolder, label: String,
+    monitor: String?, disk: String?
+  ) -> GuestPlacement {
+    let side = role == .source ? HostPair.Side.source : .destination
+    let network: GuestPlacement.Network =
+      switch hosts.kind {
+      case .namespaces:
+        .tap(interface: HostPair.tap, guestAddress: "\(HostPair.guestAddress)/24")
+      case .loopback:
+        .user(hostPort: side == .source ? userPorts.source : userPorts.destination)
+      }
+    return GuestPlacement(
+      network: network, serialSocket: serialPath(folder, label, side), monitorSocket: monitor,
+      role: role,
+      memoryFile: "\(RunFolder.memoryFolder)/\(folder.prefix)-\(label)-\(side.rawValue)-",
+      disk: disk)
+  }
+}

@@ -1,0 +1,116 @@
+import Agent
+import FoundationEssentials
+import Glibc
+import HostIO
+
+/// `godwit agent` on one of the lab's hosts.
+struct LabAgent: Sendable {
+  let process: ChildProcess
+  let controlSocket: String
+  let port: UInt16
+  let logPath: String
+
+  static let startTimeoutMs: UInt64 = 15_000
+
+  /// - Parameter environment: variables for the agent alone.
+  static func start(
+    _ side: HostPair.Side, session: GuestSession, environment: [String: String] = [:]
+  ) async throws -> LabAgent {
+    let folder = session.file(side == .source ? "as" : "ad")
+    for name in ["", "/vms", "/state", "/run"] {
+      try FileManager.default.createDirectory(
+        atPath: folder + name, withIntermediateDirectories: true,
+        attributes: [.posixPermissions: 0o700])
+    }
+    // On loopback both agents share one address.
+    let port: UInt16 = side == .source ? 4750 : 4751
+    let socket = "\(folder)/agent.sock"
+    let configuration = AgentFiles(side: side, session: session, folder: folder, port: port)
+    try SmallFile.write(
+      Array(configuration.agentTOML.utf8), to: "\(folder)/agent.toml", mode: 0o600)
+    if side == .destination {
+      let name = session.options.guest.name
+      let arguments = try session.destination(.destinationOfAgent, monitor: nil)
+      try SmallFile.write(
+        Array(configuration.definitionTOML(arguments: arguments).utf8),
+        to: "\(folder)/vms/\(name).toml", mode: 0o600)
+    }
+    let logPath = "\(folder)/agent.log"
+    let log = unsafe open(logPath, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    guard log >= 0 else { throw LabError("cannot write \(logPath)") }
+    defer { close(log) }
+    let variables = environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+    let (command, arguments) = session.hosts.command(
+      on: side, "/usr/bin/env",
+      variables + [
+        try program(session.options), "agent", "--config", "\(folder)/agent.toml",
+        "--control-socket", socket,
+      ])
+    let process = try ChildProcess(command, arguments, output: log)
+    try session.folder.note(process: process.pid)
+    let agent = LabAgent(process: process, controlSocket: socket, port: port, logPath: logPath)
+    try await agent.waitUntilReady()
+    return agent
+  }
+
+  private static func program(_ options: LabOptions) throws -> String {
+    if let given = options.godwitProgram { return given }
+    return try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+  }
+
+  private func waitUntilReady() async throws {
+    let startMs = MonotonicClock.nowMs
+    while true {
+      if (try? await ControlClient(path: controlSocket).version()) != nil { return }
+      guard process.exit == nil else { throw LabError("godwit agent did not start: \(lastWords)") }
+      guard MonotonicClock.nowMs - startMs < Self.startTimeoutMs else {
+        await end()
+        throw LabError("godwit agent does not answer: \(lastWords)")
+      }
+      try await Task.sleep(for: .milliseconds(20))
+    }
+  }
+
+  /// The last lines of the agent's log.
+  var lastWords: String {
+    let lines = ((try? SmallFile.read(logPath, bytesMax: 16 << 20)) ?? "").split(separator: "\n")
+    return lines.isEmpty ? "it said nothing" : lines.suffix(4).joined(separator: " | ")
+  }
+
+  func end() async { await process.terminate(graceMs: 3000) }
+}
+
+/// The files that an agent of the lab reads.
+struct AgentFiles {
+  let side: HostPair.Side
+  let session: GuestSession
+  let folder: String
+  let port: UInt16
+
+  var agentTOML: String {
+    let program = session.commandLine.destination.path
+    return """
+      listen = \(quote("\(session.hosts.address(side)):\(port)"))
+      stateDirectory = \(quote("\(folder)/state"))
+      runtimeDirectory = \(quote("\(folder)/run"))
+      definitionsDirectory = \(quote("\(folder)/vms"))
+      allowedPrograms = [\(quote(program))]
+
+      """
+  }
+
+  func definitionTOML(arguments: [String]) -> String {
+    """
+    name = \(quote(session.options.guest.name))
+    program = \(quote(session.commandLine.destination.path))
+    arguments = [
+    \(arguments.map { "  \(quote($0)),\n" }.joined())]
+
+    """
+  }
+
+  /// A TOML basic string.
+  private func quote(_ text: String) -> String {
+    "\"" + text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"") + "\""
+  }
+}

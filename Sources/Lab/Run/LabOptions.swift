@@ -1,0 +1,79 @@
+public import Agent
+public import Base
+
+/// What `godwit lab run` was asked for.
+public struct LabOptions: Sendable {
+  public enum Method: String, Sendable, CaseIterable {
+    /// QEMU by itself, over plain TCP between the hosts.
+    case qemu
+    /// Through Godwit's agents.
+    case godwit
+  }
+
+  public var scenario = "quickstart"
+  public var guest = GuestSpecification()
+  /// Paths of the QEMUs; nil: QEMU 10 from the cache, else the installed one.
+  public var sourceQEMU: String?
+  public var destinationQEMU: String?
+  /// nil: 1 Gbit/s.
+  public var linkRate: ByteRate?
+  /// In this order, each on a fresh guest.
+  public var methods = Method.allCases
+  public var repeatCount = 1
+  public var pageSource = MigrationRequest.PageSourceChoice.auto
+  /// Compare all of RAM between both sides before the guest goes on (Godwit only; see `plans`).
+  public var audit = true
+  /// Leave the guest, the hosts and all logs in place until Ctrl-C.
+  public var keep = false
+  /// A migration that takes longer is cancelled, in milliseconds.
+  public var timeoutMs: UInt64 = 180_000
+  public var downtimeLimitMs: UInt64 = 300
+  /// How long the guest runs, with clients connected, before it is moved.
+  public var warmUpMs: UInt64 = 2000
+  /// Use the loopback interface even where namespaces could be made.
+  public var forceLoopback = false
+  /// The `godwit` that the agents are started from; nil: this program itself.
+  public var godwitProgram: String?
+
+  public init() {}
+
+  /// The trials of one round. The audit's time is downtime, so beside QEMU alone Godwit is measured
+  /// without it, and shown to be right in a trial of its own.
+  var plans: [(method: Method, audit: Bool, label: String)] {
+    var plans: [(method: Method, audit: Bool, label: String)] = []
+    for method in methods {
+      switch method {
+      case .qemu: plans.append((.qemu, false, "q"))
+      case .godwit:
+        if methods.count > 1 || !audit { plans.append((.godwit, false, "g")) }
+        if audit { plans.append((.godwit, true, "a")) }
+      }
+    }
+    return plans
+  }
+}
+
+/// Whoever shows an experiment to people: told what happens, in order.
+public protocol LabObserver: Sendable {
+  func note(_ text: String) async
+  func progress(_ progress: MigrationProgress) async
+}
+
+/// One migration of an experiment, and what was found about the guest afterwards.
+public struct Trial: Sendable, Equatable {
+  public var record: MigrationRecord
+  /// Why the guest is not intact; empty when it is.
+  public var damage: [String] = []
+  /// Silence between the last heartbeat at the source and the first at the destination.
+  public var heartbeatGapMs: UInt64?
+  public var brokenConnections: UInt64?
+  public var operationsPerSecond: UInt64?
+  /// Full scans of its memory that the guest did after the move, without an error.
+  public var scansAfter: UInt64?
+
+  public init(record: MigrationRecord) { self.record = record }
+
+  public var isGood: Bool {
+    damage.isEmpty && (record.method == "qemu" || record.outcome == .completed)
+  }
+}

@@ -1,0 +1,67 @@
+/// `query-named-block-nodes`: one node of the block graph.
+public struct BlockNode: Sendable, Hashable {
+  public let nodeName, driver: String
+  /// As QEMU opened it: a path, or `json:{…}` when a path does not say it all.
+  public let fileName: String
+  /// Bytes the guest can address.
+  public let virtualSize: UInt64
+  /// Bytes in use on the host; nil where the driver cannot say.
+  public let actualSize: UInt64?
+  public let isReadOnly: Bool
+  /// False: handed over by migration, not in use here (10.0 and later; nil before).
+  public let isActive: Bool?
+  /// Dirty bitmaps by name; migrating them needs a capability that hides the stream's structure.
+  public let dirtyBitmaps: [String]
+
+  init?(_ json: JSONValue) {
+    guard let driver = json["drv"]?.string, let image = json["image"] else { return nil }
+    (nodeName, self.driver) = (json["node-name"]?.string ?? "", driver)
+    fileName = json["file"]?.string ?? image["filename"]?.string ?? ""
+    virtualSize = image["virtual-size"]?.uint64 ?? 0
+    actualSize = image["actual-size"]?.uint64
+    isReadOnly = json["ro"]?.bool ?? false
+    isActive = json["active"]?.bool
+    dirtyBitmaps = (json["dirty-bitmaps"]?.array ?? []).compactMap { $0["name"]?.string }
+  }
+}
+
+/// `query-block`: one device that has, or can have, a medium.
+public struct BlockDevice: Sendable, Hashable {
+  /// The legacy `-drive` name, possibly empty.
+  public let device: String
+  /// The device in the machine, an object path or an id.
+  public let qdev: String?
+  /// nil: no medium.
+  public let node: BlockNode?
+  public let isRemovable: Bool
+
+  init?(_ json: JSONValue) {
+    guard let device = json["device"]?.string else { return nil }
+    (self.device, qdev) = (device, json["qdev"]?.string)
+    node = json["inserted"].flatMap(BlockNode.init)
+    isRemovable = json["removable"]?.bool ?? false
+  }
+}
+
+/// `query-dirty-rate`.
+public struct DirtyRate: Sendable, Hashable {
+  public enum Status: String, Sendable { case unstarted, measuring, measured, unknown }
+
+  public let status: Status
+  /// Bytes dirtied per second, in QEMU's steps of 1 MiB; nil until measured.
+  public let bytesPerSecond: UInt64?
+  public let startTimeSeconds: Int64
+  public let mode: String
+
+  init?(_ json: JSONValue) {
+    guard let status = json["status"]?.string else { return nil }
+    self.status = Status(rawValue: status) ?? .unknown
+    // Negative means "not yet".
+    bytesPerSecond = json["dirty-rate"]?.uint64.flatMap {
+      let (bytes, overflow) = $0.multipliedReportingOverflow(by: 1 << 20)
+      return overflow ? nil : bytes
+    }
+    startTimeSeconds = json["start-time"]?.int64 ?? 0
+    mode = json["mode"]?.string ?? ""
+  }
+}

@@ -1,0 +1,89 @@
+import Base
+
+/// Percentage and time to the end of a pre-copy, as honest as its samples. Pure.
+///
+/// The percentage never runs backwards: the bulk pass is its first 90 %, and later passes move it
+/// on only when less is left than ever before. There is no ETA while the guest dirties memory as
+/// fast as the link carries it: then there is no end to name.
+public struct ProgressEstimator: Sendable, Equatable {
+  /// Share of the bulk pass, in thousandths.
+  static let bulkPermille: UInt64 = 900
+
+  /// Thousandths done; never falls.
+  public private(set) var permille: UInt64 = 0
+  /// Milliseconds to the end; nil while nothing honest can be said.
+  public private(set) var etaMs: UInt64?
+  private var first: (nowMs: UInt64, remaining: UInt64)?
+  /// Least that was left at a look in a later pass, in bytes.
+  private var leastRemaining: UInt64?
+
+  public init() {}
+
+  public static func == (a: Self, b: Self) -> Bool {
+    a.permille == b.permille && a.etaMs == b.etaMs && a.leastRemaining == b.leastRemaining
+      && a.first?.nowMs == b.first?.nowMs && a.first?.remaining == b.first?.remaining
+  }
+
+  public mutating func handle(_ sample: MigrationSample, expectedDowntimeMs: UInt64?) {
+    let ram = max(sample.ram.bytes, 1)
+    let remaining = min(sample.remaining.bytes, ram)
+    if sample.pass <= 1 {
+      if first == nil { first = (sample.nowMs, remaining) }
+      let done = ram - remaining
+      raise(to: done.scaled(by: Self.bulkPermille, over: ram))
+      etaMs = bulkEtaMs(sample, remaining)
+      return
+    }
+    let least = min(leastRemaining ?? ram, remaining)
+    leastRemaining = least
+    let left = least.scaled(by: 1000 - Self.bulkPermille, over: ram)
+    raise(to: 999 - min(left, 99))
+    etaMs = convergenceMs(sample, remaining).map {
+      $0.addingSaturating(expectedDowntimeMs ?? 0)
+    }
+  }
+
+  /// The guest is stopped: only the pause is left.
+  public mutating func switchingOver(expectedDowntimeMs: UInt64?) {
+    raise(to: 999)
+    etaMs = expectedDowntimeMs
+  }
+
+  public mutating func finished() {
+    permille = 1000
+    etaMs = 0
+  }
+
+  private mutating func raise(to value: UInt64) { permille = max(permille, min(value, 999)) }
+
+  /// The rest of the bulk pass at its average speed (which knows zero pages), then the passes that
+  /// the dirtying of that time causes.
+  private func bulkEtaMs(_ sample: MigrationSample, _ remaining: UInt64) -> UInt64? {
+    guard let first, sample.nowMs > first.nowMs, first.remaining > remaining else { return nil }
+    let bulkMs = remaining.scaled(
+      by: sample.nowMs - first.nowMs, over: first.remaining - remaining)
+    guard let dirty = sample.dirtyRate, let rate = sample.wireRate else { return bulkMs }
+    guard rate > dirty else { return nil }
+    let share = dirty.bytesPerSecond.scaled(
+      by: bulkMs, over: rate.bytesPerSecond - dirty.bytesPerSecond)
+    return bulkMs.addingSaturating(share)
+  }
+
+  /// Passes shrink by dirty/wire each, so the rest takes `remaining / (wire - dirty)`.
+  private func convergenceMs(_ sample: MigrationSample, _ remaining: UInt64) -> UInt64? {
+    guard let rate = sample.wireRate else { return nil }
+    let dirty = sample.dirtyRate?.bytesPerSecond ?? 0
+    guard rate.bytesPerSecond > dirty else { return nil }
+    return ByteRate(bytesPerSecond: rate.bytesPerSecond - dirty)?
+      .milliseconds(for: ByteCount(remaining))
+  }
+}
+
+extension UInt64 {
+  /// `self * factor / divisor` without overflow on the way; saturates. `divisor` is not 0.
+  func scaled(by factor: UInt64, over divisor: UInt64) -> UInt64 {
+    let product = multipliedFullWidth(by: factor)
+    guard product.high < divisor else { return .max }
+    return divisor.dividingFullWidth(product).quotient
+  }
+}

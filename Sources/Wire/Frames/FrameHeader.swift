@@ -1,0 +1,83 @@
+public import Base
+
+/// What a frame between two agents carries.
+public enum FrameType: UInt16, Sendable, CaseIterable {
+  /// First frame of every connection, from the side that connected.
+  case hello = 1
+  /// The answer to `hello`: empty payload, or a refusal in UTF-8.
+  case welcome = 2
+  /// One control message (JSON, encoded above this layer).
+  case message = 3
+  /// Pages: a batch header and page bytes. The only type on data lanes after the hello.
+  case pages = 4
+  /// Bytes of QEMU's stream that the destination's QEMU gets unchanged.
+  case verbatim = 5
+  /// RAM is complete: the destination closes its RAM section.
+  case ramEnd = 6
+  /// Device state and all that follows RAM in QEMU's stream.
+  case tail = 7
+  /// How far the destination has applied the log.
+  case acknowledge = 8
+  /// Keeps a silent connection apart from a dead one.
+  case heartbeat = 9
+}
+
+/// The 12 bytes before every payload: magic u32 `GWT1`, type u16, reserved u16 (0), length u32.
+public struct FrameHeader: Sendable, Hashable {
+  public static let byteCount = 12
+  /// `GWT1`, Godwit's wire protocol, first layout.
+  public static let magic: UInt32 = 0x4757_5431
+
+  public let type: FrameType
+  /// Bytes of payload that follow.
+  public let payloadLength: Int
+
+  public init(type: FrameType, payloadLength: Int) {
+    (self.type, self.payloadLength) = (type, payloadLength)
+  }
+
+  /// Largest payload accepted for a type, in bytes: what an honest peer never exceeds.
+  public static func payloadLimit(_ type: FrameType) -> Int {
+    switch type {
+    case .hello, .welcome: 4096
+    case .message: 8 << 20
+    case .pages: BatchHeader.byteCountMax + BatchLimits.rawPagesMax * Page.size
+    case .verbatim, .tail: SequencedHeader.byteCount + SequencedHeader.chunkMax
+    case .ramEnd: SequencedHeader.byteCount
+    case .acknowledge: Acknowledgement.byteCount
+    case .heartbeat: 0
+    }
+  }
+
+  public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
+    let start = UInt64(cursor.position)
+    let magic = try cursor.readBE(UInt32.self)
+    guard magic == Self.magic else {
+      throw DecodeError(
+        .badMagic, in: "frame", at: start, found: UInt64(magic), limit: UInt64(Self.magic))
+    }
+    let rawType = try cursor.readBE(UInt16.self)
+    guard let type = FrameType(rawValue: rawType) else {
+      throw DecodeError(.badValue, in: "frame type", at: start + 4, found: UInt64(rawType))
+    }
+    let reserved = try cursor.readBE(UInt16.self)
+    guard reserved == 0 else {
+      throw DecodeError(
+        .badValue, in: "frame reserved field", at: start + 6, found: UInt64(reserved))
+    }
+    let length = Int(try cursor.readBE(UInt32.self))
+    guard length <= Self.payloadLimit(type) else {
+      throw DecodeError(
+        .overLimit, in: "frame length", at: start + 8, found: UInt64(length),
+        limit: UInt64(Self.payloadLimit(type)))
+    }
+    self.init(type: type, payloadLength: length)
+  }
+
+  public func encode(into out: inout [UInt8]) {
+    out.appendBE(Self.magic)
+    out.appendBE(type.rawValue)
+    out.appendBE(UInt16(0))
+    out.appendBE(UInt32(truncatingIfNeeded: payloadLength))  // <= payloadLimit, fits
+  }
+}

@@ -1,0 +1,1 @@
+../QEMUStreamTests/GoldenStreams.swift

@@ -1,0 +1,103 @@
+import Foundation
+import HostIO
+import QMP
+import Testing
+
+@testable import Agent
+
+@Suite struct JournalTests {
+  private func folder() -> String {
+    NSTemporaryDirectory() + "/godwit-journal-\(UUID().uuidString)"
+  }
+
+  @Test func recordsComeBackInOrder() async throws {
+    let directory = folder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let journal = try Journal(directory: directory, id: "a")
+    let start = JournalRecord.DestinationStart(
+      id: "a", vm: "web", source: "host:1", resumeGuest: true)
+    try await journal.append(.destinationBegan(start))
+    try await journal.append(.prepared)
+    try await journal.append(.done(outcome: JournalRecord.outcomeRunning))
+    let story = DestinationRecovery.Story(try Journal.records(at: journal.path))
+    #expect(story.start?.vm == "web")
+    #expect(story.isPrepared && !story.isResuming)
+    #expect(story.outcome == JournalRecord.outcomeRunning)
+    #expect(Journal.unfinished(in: directory) == [journal.path])
+    journal.remove()
+    #expect(Journal.unfinished(in: directory).isEmpty)
+  }
+
+  /// An agent may die in the middle of a write: what was not whole had not been decided.
+  @Test func tornLastLineIsIgnored() async throws {
+    let directory = folder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let journal = try Journal(directory: directory, id: "a")
+    try await journal.append(.prepared)
+    try await journal.append(.resuming)
+    let whole = try #require(FileManager.default.contents(atPath: journal.path))
+    for length in 0...whole.count {
+      try whole.prefix(length).write(to: URL(fileURLWithPath: journal.path))
+      let story = DestinationRecovery.Story(try Journal.records(at: journal.path))
+      // The record counts from its last byte on, with or without the newline behind it.
+      #expect(story.isResuming == (length >= whole.count - 1), "\(length) bytes")
+    }
+  }
+
+  @Test func openMigrationsAreTriedLessAndLessOften() {
+    var schedule = RecoveryService.Schedule()
+    var attempts: [UInt64] = []
+    for second in 0..<600 as Range<UInt64>
+    where schedule.isDue("a", nowMs: second * 1000) { attempts.append(second) }
+    #expect(attempts.prefix(5) == [0, 2, 6, 14, 30])
+    #expect(attempts.count < 20)
+    let gaps = zip(attempts, attempts.dropFirst()).map { $1 - $0 }
+    #expect(gaps.max() == 60)
+    let other = schedule.isDue("b", nowMs: 0)
+    #expect(other)
+  }
+}
+
+@Suite struct PhaseHoldsTests {
+  @Test func holdsOnlyWhatIsNamed() async throws {
+    let holds = PhaseHolds(parsing: "switchover=20ms,nonsense,commit=soon,flight=1s")
+    let startMs = MonotonicClock.nowMs
+    try await holds.hold(.commit)
+    try await holds.hold(.bulk)
+    #expect(MonotonicClock.nowMs - startMs < 20)
+    try await holds.hold(.switchover)
+    #expect(MonotonicClock.nowMs - startMs >= 20)
+  }
+}
+
+@Suite struct MailboxTests {
+  @Test func elementsComeInOrderAndWaitingEnds() async {
+    let mailbox = Mailbox<Int>()
+    mailbox.put(1)
+    mailbox.put(2)
+    #expect(await mailbox.take(timeoutMs: 1000) == 1)
+    #expect(await mailbox.take(timeoutMs: 1000) == 2)
+    #expect(await mailbox.take(timeoutMs: 10) == nil)
+    Task { mailbox.put(3) }
+    #expect(await mailbox.take(timeoutMs: 5000) == 3)
+  }
+
+  /// A time-out and an element that come together must not lose the element.
+  @Test func nothingIsLostBetweenTimeoutAndPut() async {
+    let mailbox = Mailbox<Int>()
+    let count = 2000
+    let producer = WorkerThread("producer") {
+      for number in 0..<count {
+        mailbox.put(number)
+        if number % 16 == 0 { MonotonicClock.sleep(us: 900) }
+      }
+    }
+    var next = 0
+    while next < count {
+      guard let element = await mailbox.take(timeoutMs: 1) else { continue }
+      #expect(element == next)
+      next += 1
+    }
+    producer.join()
+  }
+}

@@ -1,0 +1,1 @@
+../QEMUStreamTests/SyntheticStream.swift

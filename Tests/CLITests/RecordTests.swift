@@ -1,0 +1,82 @@
+import Agent
+import Foundation
+import Testing
+
+@testable import CLI
+
+@Suite struct RecordTests {
+  /// Field names are a promise to scripts.
+  @Test func everyFieldIsThereAndNullWhenNotMeasured() throws {
+    let line = try JSONLine.encode(MigrationRecord(outcome: .refused, reason: "why"))
+    #expect(!line.contains("\n"))
+    let object = try #require(
+      JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+    for name in ["scenario", "strategy", "totalMs", "downtimeMs", "clientGapMs", "wireBytes"] {
+      #expect(object[name] is NSNull, "\(name)")
+    }
+    let nested: [String: [String]] = [
+      "qemu": ["source", "destination"],
+      "pages": ["zero", "raw", "compressed", "delta", "duplicate", "snapshot", "vault", "disk"],
+      "guest": ["heartbeats", "errors"],
+      "audit": ["pagesCompared", "pagesDiffering", "durationMs"],
+      "forecast": ["totalMs", "totalLowMs", "totalHighMs", "downtimeMs"],
+      "disk": ["bytesReadAtSource", "wireBytes"],
+    ]
+    for (name, fields) in nested {
+      let inner = try #require(object[name] as? [String: Any], "\(name)")
+      #expect(Set(inner.keys) == Set(fields))
+      #expect(inner.values.allSatisfy { $0 is NSNull })
+    }
+    #expect(object["method"] as? String == "godwit")
+    #expect(object["outcome"] as? String == "refused")
+    #expect(object["reason"] as? String == "why")
+  }
+
+  @Test func recordSurvivesTheWayThroughJSON() throws {
+    var record = MigrationRecord(outcome: .completed)
+    record.vm = "web-1"
+    record.totalMs = 5210
+    record.pages = .init(zero: 7, raw: .max)
+    record.audit = .init(pagesCompared: 131_088, pagesDiffering: 0)
+    let line = try JSONLine.encode(record)
+    #expect(try JSONLine.decode(MigrationRecord.self, from: line.utf8) == record)
+  }
+
+  @Test func reportReadsWell() {
+    var record = MigrationRecord(outcome: .completed)
+    (record.vm, record.destination) = ("web-1", "host-b:4750")
+    (record.totalMs, record.downtimeMs, record.wireBytes) = (5210, 87, 412 << 20)
+    record.pages = .init(zero: 12_345, raw: 1_087_654)
+    record.audit = .init(pagesCompared: 131_088, pagesDiffering: 0)
+    record.qemu = .init(source: "7.2.22", destination: "10.0.2")
+    #expect(
+      RecordReport.lines(record) == [
+        "web-1 moved to host-b:4750 in 5.21 s",
+        "  downtime      87 ms",
+        "  on the wire   412 MiB",
+        "  pages         12,345 zero, 1,087,654 raw",
+        "  audit         131,088 pages compared, 0 differ",
+        "  QEMU          7.2.22 to 10.0.2",
+      ])
+  }
+
+  @Test func outcomesHaveTheDocumentedExitCodes() {
+    let codes = [MigrationRecord.Outcome.completed, .failed, .refused, .cancelled].map {
+      MigrationRecord(outcome: $0).exitStatus.rawValue
+    }
+    #expect(codes == [0, 1, 3, 4])
+    var record = MigrationRecord(outcome: .failed, reason: "the source's QEMU ended")
+    record.isGuestSafe = true
+    #expect(record.exitStatus == .failed)
+    record.isGuestSafe = false
+    #expect(record.exitStatus == .needsHuman)
+  }
+
+  @Test func tableColumnsLineUpAndEmptyOnesAreLeftOut() {
+    var table = Table(["NAME", "PID", "STATE"])
+    table.add(["a-long-name", "-", "running"])
+    table.add(["b\u{1B}[0m", "", ""])
+    #expect(table.lines == ["NAME         STATE", "a-long-name  running", "b?[0m"])
+    #expect(table.lines(fitting: 8) == ["NAME   …", "a-long-…", "b?[0m"])
+  }
+}

@@ -1,0 +1,72 @@
+import Logging
+import Synchronization
+
+@testable import Agent
+
+/// An agent whose one migration is driven by the test.
+final class ScriptedAgent: AgentService {
+  let started = Mutex(0)
+  let cancelled = Mutex<[String]>([])
+  private let endsWhenCancelled: Bool
+  private let (gate, opener) = AsyncStream<Void>.makeStream()
+
+  init(endsWhenCancelled: Bool = true) { self.endsWhenCancelled = endsWhenCancelled }
+
+  /// Lets the migration end.
+  func open() { opener.finish() }
+
+  func vms() async throws -> [VMSummary] { [VMSummary(name: "web-1", pid: 42)] }
+
+  func migrate(
+    _ request: MigrationRequest, progress: @Sendable @escaping (MigrationProgress) -> Void
+  ) async -> MigrationRecord {
+    started.withLock { $0 += 1 }
+    progress(look(request.vm))
+    for await _ in gate {}
+    var record = MigrationRecord(
+      outcome: cancelled.withLock { $0.isEmpty } ? .completed : .cancelled)
+    record.vm = request.vm
+    return record
+  }
+
+  func look(_ vm: String) -> MigrationProgress {
+    MigrationProgress(
+      id: "1", vm: vm, peer: "p", side: "source", phase: .bulk, strategy: "precopy")
+  }
+
+  func status() async -> [MigrationProgress] { [look("web-1")] }
+
+  func cancel(vm: String) async throws {
+    guard vm == "web-1" else { throw ControlError(.refused, "no migration of \(vm) runs") }
+    cancelled.withLock { $0.append(vm) }
+    if endsWhenCancelled { open() }
+  }
+
+  func history(limit: Int) async throws -> [MigrationRecord] {
+    Array(repeating: MigrationRecord(outcome: .completed), count: limit)
+  }
+}
+
+extension ScriptedAgent {
+  /// Runs `body` beside a control server at `path` that this agent answers.
+  func serve(
+    at path: String, _ body: @Sendable (ControlClient, ScriptedAgent) async throws -> Void
+  ) async throws {
+    let (ready, opened) = AsyncStream<Void>.makeStream()
+    let server = ControlServer(
+      path: path, agent: self, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+      listening: { opened.finish() })
+    try await withThrowingTaskGroup(of: Void.self) { group in
+      group.addTask {
+        defer { opened.finish() }
+        try await server.run()
+      }
+      for await _ in ready {}
+      try await body(ControlClient(path: path), self)
+      group.cancelAll()
+      while let result = await group.nextResult() {
+        if case .failure(let error) = result, !(error is CancellationError) { throw error }
+      }
+    }
+  }
+}

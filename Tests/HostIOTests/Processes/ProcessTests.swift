@@ -1,0 +1,87 @@
+import Foundation
+import HostIO
+import Testing
+
+@Suite(.timeLimit(.minutes(1))) struct ProcessTests {
+  private func spawn(_ script: String, log: String = "/dev/null") throws -> ProcessIdentity {
+    try DaemonProcess.spawn(
+      program: "/bin/sh", arguments: ["-c", script], environment: ["PATH=/usr/bin:/bin", "A=b c"],
+      logPath: log)
+  }
+
+  @Test func anIdentityIsPidAndStartTime() throws {
+    let own = try #require(ProcessIdentity(pid: getpid()))
+    #expect(own.isAlive && own.startTime > 0)
+    let recycled = ProcessIdentity(pid: own.pid, startTime: own.startTime + 1)
+    #expect(!recycled.isAlive)
+    // Signal 0 to a process that has our pid but is not us: nothing is sent.
+    #expect(try !recycled.signal(0))
+    #expect(try own.signal(0))
+    #expect(ProcessIdentity(pid: 0) == nil && ProcessIdentity(pid: -1) == nil)
+  }
+
+  @Test func exitStatusIsSeen() async throws {
+    #expect(try await spawn("exit 7").waitForExit(timeoutMs: 10_000) == .exited(7))
+    #expect(try await spawn("kill -9 $$").waitForExit(timeoutMs: 10_000) == .signalled(9))
+  }
+
+  @Test func waitingEndsAtTheTimeout() async throws {
+    let process = try spawn("sleep 60")
+    #expect(try await process.waitForExit(timeoutMs: 50) == nil)
+    #expect(process.isAlive)
+    #expect(try await process.terminate(graceMs: 5000) == .signalled(SIGTERM))
+    #expect(!process.isAlive)
+  }
+
+  @Test func whatIgnoresSIGTERMIsKilled() async throws {
+    let process = try spawn("trap '' TERM; while :; do sleep 0.05; done")
+    try await Task.sleep(for: .milliseconds(200))
+    #expect(try await process.terminate(graceMs: 200) == .signalled(SIGKILL))
+  }
+
+  @Test func aDaemonHasItsOwnSessionAndNothingInherited() async throws {
+    let log = "/tmp/godwit-test-\(UUID().uuidString).log"
+    defer { unlink(log) }
+    let inherited = open("/dev/null", O_RDONLY)  // without close-on-exec
+    defer { close(inherited) }
+    let process = try spawn(
+      "echo session $(cut -d' ' -f6 /proc/$$/stat) $$; echo $A; pwd; ls /proc/$$/fd; echo err >&2",
+      log: log)
+    #expect(try await process.waitForExit(timeoutMs: 10_000) == .exited(0))
+    let lines = try String(contentsOfFile: log, encoding: .utf8).split(separator: "\n")
+    #expect(lines.first == "session \(process.pid) \(process.pid)")
+    #expect(lines.dropFirst().prefix(2) == ["b c", "/"])
+    #expect(lines.last == "err")
+    #expect(!lines.dropFirst(3).contains { (Int($0) ?? 0) > 10 })
+    #expect(!lines.dropFirst(3).contains("\(inherited)"))
+    #expect(LogTail.read(log, byteCount: 4) == "err\n")
+  }
+
+  @Test func aMissingProgramIsAnError() {
+    #expect(throws: SystemError.self) {
+      try DaemonProcess.spawn(
+        program: "/nonexistent/qemu", arguments: [], environment: [], logPath: "/dev/null")
+    }
+  }
+
+  @Test func readsProcWithinBounds() throws {
+    #expect(ProcFile.pids().contains(getpid()))
+    #expect(try #require(ProcFile.arguments(pid: getpid())).isEmpty == false)
+    #expect(ProcFile.bytes("/dev/zero", limit: 1000)?.count == 1000)
+    #expect(ProcFile.text("/nonexistent") == nil)
+    #expect(ProcFile.link("/proc/self/exe")?.hasPrefix("/") == true)
+  }
+
+  @Test func privateFoldersAreOnlyOurs() throws {
+    let folder = "/tmp/godwit-test-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try PrivateDirectory.make(folder + "/a/b")
+    try PrivateDirectory.make(folder + "/a/b")
+    var status = stat()
+    #expect(stat(folder + "/a/b", &status) == 0 && status.st_mode & 0o777 == 0o700)
+    chmod(folder + "/a/b", 0o777)
+    #expect(throws: SystemError.self) { try PrivateDirectory.make(folder + "/a/b") }
+    symlink("/tmp", folder + "/link")
+    #expect(throws: SystemError.self) { try PrivateDirectory.make(folder + "/link") }
+  }
+}

@@ -1,0 +1,105 @@
+import Base
+import Glibc
+import HostIO
+import Testing
+
+@Suite struct SocketTests {
+  @Test func bytesPassThroughTCP() throws {
+    let listener = try TCPSocket.listen(host: "127.0.0.1", port: 0)
+    let port = try #require(TCPSocket.localPort(of: listener))
+    let writer = WorkerThread("writer") {
+      guard let socket = try? TCPSocket.connect(host: "127.0.0.1", port: port, timeoutMs: 5000)
+      else { return }
+      let bytes = [UInt8](repeating: 7, count: 100_000)
+      try? socket.writeAll(bytes.span.bytes)
+    }
+    let accepted = try #require(try listener.accept(timeoutMs: 5000))
+    let buffer = PageBuffer(byteCount: 100_000)
+    let complete = try accepted.readFully(into: buffer.part(0, 100_000))
+    #expect(complete)
+    #expect(buffer.part(0, 100_000).allSatisfy { $0 == 7 })
+    let more = try accepted.readFully(into: buffer.part(0, 1))
+    #expect(!more)
+    writer.join()
+  }
+
+  @Test func shutdownWakesABlockedReader() throws {
+    let path = "/tmp/godwit-test-\(getpid())-\(UInt64.random(in: 0..<UInt64.max)).sock"
+    let listener = try UnixSocket.listen(path: path)
+    let client = try UnixSocket.connect(path: path)
+    let server = try #require(try listener.accept(timeoutMs: 5000))
+    let reader = WorkerThread("reader") {
+      let buffer = PageBuffer(byteCount: 16)
+      let count = try? client.read(into: buffer.part(0, 16))
+      #expect(count == 0)
+    }
+    client.shutdown()
+    reader.join()
+    _ = server
+  }
+
+  @Test func refusalsNameTheirTarget() {
+    #expect { try UnixSocket.connect(path: "/nonexistent/socket") } throws: {
+      "\($0)".contains("connect to /nonexistent/socket: No such file")
+    }
+    #expect { try UnixSocket.connect(path: String(repeating: "x", count: 200)) } throws: {
+      ($0 as? SystemError)?.code == ENAMETOOLONG
+    }
+  }
+
+  @Test(
+    arguments: [
+      ("host", "host", 4750), ("host:1", "host", 1), ("[::1]", "::1", 4750), ("[::1]:9", "::1", 9),
+      ("fe80::1", "fe80::1", 4750),
+    ] as [(String, String, UInt16)])
+  func addressesSplit(text: String, host: String, port: UInt16) throws {
+    let parts = try #require(TCPSocket.split(text, defaultPort: 4750))
+    #expect(parts.host == host && parts.port == port)
+  }
+
+  @Test(arguments: ["", "host:", "host:99999", "[::1", "[::1]x", ":5"])
+  func addressesRefused(text: String) { #expect(TCPSocket.split(text, defaultPort: 1) == nil) }
+}
+
+@Suite struct GuardedTests {
+  @Test func waitersSeeUpdates() {
+    let value = Guarded(0)
+    let thread = WorkerThread("adder") { for _ in 0..<1000 { value.update { $0 += 1 } } }
+    let seen = value.wait(timeoutMs: 10_000) { $0 == 1000 ? $0 : nil }
+    #expect(seen == 1000)
+    thread.join()
+    let never = value.wait(timeoutMs: 20) { $0 == 5 ? $0 : nil }
+    #expect(never == nil)
+  }
+}
+
+@Suite struct SharedFileTests {
+  @Test(arguments: [true, false]) func readsWhatItWrote(sealed: Bool) throws {
+    let file = try MemoryFile(byteCount: 1 << 20, sealed: sealed)
+    let memory = try SharedFile(path: file.path, offset: 4096, length: 65536, writable: true)
+    #expect(memory.isMapped == sealed)
+    let buffer = PageBuffer(byteCount: 8192)
+    let pattern = [UInt8](repeating: 0xA5, count: 8192)
+    buffer.store(pattern.span.bytes, at: 0)
+    #expect(try !memory.mayHoldData(at: 0, count: 65536))
+    try memory.write(UnsafeRawBufferPointer(buffer.part(0, 8192)), at: 4096)
+    #expect(try memory.mayHoldData(at: 4096, count: 4096))
+    let back = PageBuffer(byteCount: 8192)
+    try memory.read(at: 4096, into: back.part(0, 8192))
+    #expect(back.part(0, 8192).elementsEqual(pattern))
+    try memory.writeZeros(at: 0, count: 65536)
+    try memory.read(at: 4096, into: back.part(0, 8192))
+    #expect(back.part(0, 8192).allSatisfy { $0 == 0 })
+  }
+
+  @Test func outsideTheBlockIsRefused() throws {
+    let file = try MemoryFile(byteCount: 1 << 20, sealed: true)
+    #expect(throws: SystemError.self) {
+      try SharedFile(path: file.path, offset: 1 << 20, length: 4096, writable: true)
+    }
+    let memory = try SharedFile(path: file.path, offset: 0, length: 4096, writable: true)
+    let buffer = PageBuffer(byteCount: 4096)
+    #expect(throws: SystemError.self) { try memory.read(at: 1, into: buffer.part(0, 4096)) }
+    #expect(throws: SystemError.self) { try memory.read(at: .max, into: buffer.part(0, 1)) }
+  }
+}

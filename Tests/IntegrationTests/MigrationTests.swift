@@ -1,0 +1,102 @@
+import Agent
+import Base
+import Foundation
+import Lab
+import Synchronization
+import Testing
+
+/// Real guests, moved by two real agents; the lab looks at them from inside and outside.
+enum Equipment {
+  static let qemu72 = "/usr/bin/qemu-system-x86_64"
+  static let isRoot = geteuid() == 0
+  static let program = ProcessInfo.processInfo.environment["GODWIT_BINARY"]
+
+  static var isThere: Bool {
+    guard let program else { return false }
+    return isRoot && FileManager.default.isExecutableFile(atPath: program)
+      && FileManager.default.isExecutableFile(atPath: qemu72)
+      && FileManager.default.fileExists(atPath: CacheFolder().path + "/kernel/current/vmlinuz")
+  }
+}
+
+final class SilentObserver: LabObserver {
+  func note(_ text: String) async {}
+  func progress(_ progress: MigrationProgress) async {}
+}
+
+@Suite(
+  .serialized,
+  .enabled(
+    if: Equipment.isThere,
+    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+struct MigrationTests {
+  private func options(_ backend: GuestSpecification.Backend) -> LabOptions {
+    var options = LabOptions()
+    options.godwitProgram = Equipment.program
+    options.methods = [.godwit]
+    options.guest.backend = backend
+    options.guest.memory = .mebibytes(320)
+    options.guest.memcachedMiB = 32
+    options.guest.workload.memoryMiB = 96
+    options.guest.workload.hotMiB = 16
+    options.warmUpMs = 500
+    return options
+  }
+
+  private func trial(_ options: LabOptions) async throws -> Trial {
+    let trials = Mutex<[Trial]>([])
+    try await LabRun(options: options, observer: SilentObserver()).run { trial in
+      trials.withLock { $0.append(trial) }
+    }
+    return try #require(trials.withLock { $0.first })
+  }
+
+  private func expectIntact(_ trial: Trial, pageSource: String) {
+    #expect(trial.damage.isEmpty)
+    #expect(trial.record.outcome == .completed, "\(trial.record.reason ?? "")")
+    #expect(trial.record.pageSource == pageSource)
+    #expect(trial.record.audit.pagesDiffering == 0)
+    #expect((trial.record.audit.pagesCompared ?? 0) > 80_000)
+    #expect(trial.brokenConnections == 0)
+    #expect((trial.scansAfter ?? 0) > 0)
+  }
+
+  @Test(.timeLimit(.minutes(5))) func throughTheStream() async throws {
+    expectIntact(try await trial(options(.none)), pageSource: "inline")
+  }
+
+  @Test(.timeLimit(.minutes(5))) func throughSharedMemory() async throws {
+    expectIntact(try await trial(options(.memfd)), pageSource: "shared")
+  }
+
+  /// The oldest QEMU to the newest one here, with a RAM size that its TCG does not lose pages of.
+  @Test(.timeLimit(.minutes(5))) func fromOldToNew() async throws {
+    var options = options(.none)
+    options.sourceQEMU = Equipment.qemu72
+    options.guest.memory = .kibibytes(320 * 1024 + 64)
+    let trial = try await trial(options)
+    expectIntact(trial, pageSource: "inline")
+    #expect(trial.record.qemu.source?.hasPrefix("7.2") == true)
+  }
+
+  /// The guest lives exactly once, whoever dies; `godwit lab faults` does all phases.
+  @Test(
+    .timeLimit(.minutes(5)),
+    arguments: [
+      FaultPlan(phase: .bulk, victim: .destinationAgent),
+      FaultPlan(phase: .switchover, victim: .destinationAgent),
+      FaultPlan(phase: .switchover, victim: .sourceAgent),
+      FaultPlan(phase: .commit, victim: .destinationAgent),
+      FaultPlan(phase: .commit, victim: .destinationQEMU),
+    ])
+  func guestLivesOnce(plan: FaultPlan) async throws {
+    var options = options(.none)
+    options.guest.memcachedMiB = nil
+    let results = Mutex<[FaultResult]>([])
+    try await LabRun(options: options, observer: SilentObserver())
+      .runFaults([plan], seed: 1) { result in results.withLock { $0.append(result) } }
+    let result = try #require(results.withLock { $0.first })
+    #expect(result.damage.isEmpty)
+    #expect(["source", "destination"].contains(result.guestAt))
+  }
+}

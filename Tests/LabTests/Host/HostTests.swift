@@ -1,0 +1,126 @@
+import Base
+import FoundationEssentials
+import Glibc
+import HostIO
+import Testing
+
+@testable import Lab
+
+@Suite(.serialized) struct HostTests {
+  static let isRoot = geteuid() == 0
+
+  /// A folder of the test's own for runs.
+  private func withBase(_ body: (String) async throws -> Void) async throws {
+    let base = "/tmp/gwt-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
+    do {
+      try await body(base)
+    } catch {
+      try? FileManager.default.removeItem(atPath: base)
+      throw error
+    }
+    try? FileManager.default.removeItem(atPath: base)
+  }
+
+  @Test(.enabled(if: isRoot, "skipped: network namespaces need root"))
+  func hostsReachEachOtherAndLeaveNothingBehind() async throws {
+    try await withBase { base in
+      let folder = try await RunFolder.create(base: base)
+      let hosts = try await HostPair.create(kind: .namespaces, linkRate: nil, folder: folder)
+      let before = try #require(try await hosts.wireBytes())
+      let (command, arguments) = hosts.command(
+        on: .source, "busybox", ["ping", "-c", "1", "-W", "2", "10.78.0.2"])
+      try await Command.run(command, arguments)
+      let after = try #require(try await hosts.wireBytes())
+      // An echo and its reply, and possibly address resolution.
+      #expect(after - before >= 2 * 98)
+      let client = try #require(hosts.clientNamespace)
+      #expect(try await client.ip("-brief", "link").contains("br0"))
+      await hosts.remove()
+      folder.remove()
+      let left = try await NetworkNamespace.all().filter { $0.name.hasPrefix(folder.prefix) }
+      #expect(left.isEmpty)
+    }
+  }
+
+  @Test(.enabled(if: isRoot, "skipped: network namespaces need root"))
+  func aDeadRunsHostsAndProcessesAreRemoved() async throws {
+    try await withBase { base in
+      let dead = try await RunFolder.create(base: base)
+      let hosts = try await HostPair.create(kind: .namespaces, linkRate: nil, folder: dead)
+      let (command, arguments) = hosts.command(on: .source, "sleep", ["600"])
+      let inside = try ChildProcess(command, arguments)
+      let outside = try ChildProcess("sleep", ["600"])
+      try dead.note(process: outside.pid)
+      let stranger = try ChildProcess("sleep", ["600"])
+      dead.abandon()
+
+      // Looked for again: a process that is just being started may hold a copy of the lock.
+      let until = MonotonicClock.nowMs + 10_000
+      while SmallFile.exists(dead.path), MonotonicClock.nowMs < until {
+        await Leftovers.remove(base: base)
+        try await Task.sleep(for: .milliseconds(20))
+      }
+      try await Task.sleep(for: .milliseconds(100))
+      #expect(!SmallFile.exists(dead.path))
+      #expect(inside.exit == .signal(SIGKILL))
+      #expect(outside.exit == .signal(SIGKILL))
+      #expect(stranger.exit == nil)
+      #expect(try await NetworkNamespace.all().allSatisfy { !$0.name.hasPrefix(dead.prefix) })
+      await inside.terminate()
+      await outside.terminate()
+      await stranger.terminate()
+    }
+  }
+
+  @Test func aLiveRunIsLeftAlone() async throws {
+    try await withBase { base in
+      let first = try await RunFolder.create(base: base)
+      let child = try ChildProcess("sleep", ["600"])
+      try first.note(process: child.pid)
+      let second = try await RunFolder.create(base: base)
+      #expect(second.path != first.path && second.prefix != first.prefix)
+      #expect(SmallFile.exists(first.path) && child.exit == nil)
+      await child.terminate()
+      first.remove()
+      second.remove()
+    }
+  }
+
+  @Test func someoneElsesFolderIsRefused() async throws {
+    try await withBase { base in
+      try FileManager.default.createDirectory(
+        atPath: base, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o777])
+      chmod(base, 0o777)
+      await #expect(throws: LabError.self) { try await RunFolder.create(base: base) }
+    }
+  }
+
+  @Test func cacheFolder() {
+    #expect(CacheFolder(environment: ["GODWIT_CACHE": "/c", "HOME": "/h"]).path == "/c")
+    #expect(CacheFolder(environment: ["XDG_CACHE_HOME": "/x", "HOME": "/h"]).path == "/x/godwit")
+    #expect(
+      CacheFolder(environment: ["HOME": "/h", "GODWIT_CACHE": ""]).path == "/h/.cache/godwit")
+    #expect(CacheFolder.key(["a", "b"]) != CacheFolder.key(["ab"]))
+    #expect(CacheFolder.key([]).count == 16)
+  }
+
+  @Test func aFileIsMadeOnceAndOnlyWhole() async throws {
+    try await withBase { base in
+      let cache = CacheFolder(path: base)
+      struct Broken: Error {}
+      await #expect(throws: Broken.self) {
+        _ = try await cache.file(kind: "k", key: "1", name: "f") { partial in
+          try SmallFile.write([1], to: partial)
+          throw Broken()
+        }
+      }
+      #expect(!SmallFile.exists("\(base)/k/1/f"))
+      for value: UInt8 in [2, 3] {
+        let path = try await cache.file(kind: "k", key: "1", name: "f") {
+          try SmallFile.write([value], to: $0)
+        }
+        #expect(try SmallFile.readBytes(path, bytesMax: 10) == [2])
+      }
+    }
+  }
+}

@@ -1,0 +1,85 @@
+import Testing
+
+@testable import Lab
+
+@Suite struct HeartbeatTests {
+  @Test func aLine() {
+    let beat = Heartbeat(line: "HB 12 3456 789 3 0")
+    #expect(beat?.sequence == 12 && beat?.uptimeMs == 3456 && beat?.dirtiedPages == 789)
+    #expect(beat?.verifiedScans == 3 && beat?.errors == 0)
+  }
+
+  @Test(arguments: [
+    "", "HB", "HB 1 2 3 4", "HB 1 2 3 4 5 6", "HB a 2 3 4 5", "HB -1 2 3 4 5", "xHB 1 2 3 4 5",
+    "HB 99999999999999999999 2 3 4 5",
+  ])
+  func noLine(text: String) { #expect(Heartbeat(line: text) == nil) }
+
+  /// Two beats at the source, one at the destination, in the pieces that `split` makes.
+  private func log(split: Int) -> HeartbeatLog {
+    var log = HeartbeatLog()
+    let bytes = Array("boot\r\nREADY pages 1\r\nHB 1 20 5 0 0\r\nHB 2 40 9 1 0\r\n".utf8)
+    log.receive(bytes[..<split], from: .source, atUs: 1000)
+    log.receive(bytes[split...], from: .source, atUs: 2000)
+    log.receive(Array("HB 3 60 12 1 0\n".utf8), from: .destination, atUs: 252_000)
+    return log
+  }
+
+  @Test func everySplitGivesTheSame() {
+    let whole = log(split: 0)
+    for split in 0..<52 {
+      let log = log(split: split)
+      #expect(log.entries.map(\.beat) == whole.entries.map(\.beat))
+      #expect(log.otherLines == ["boot", "READY pages 1"])
+    }
+    #expect(whole.isReady && whole.sequenceBreaks == 0 && whole.errors == 0)
+    #expect(whole.handoverMs == 250)
+    #expect(whole.count(from: .source) == 2 && whole.count(from: .destination) == 1)
+  }
+
+  @Test func aLineMayBeCutByTheMove() {
+    var log = HeartbeatLog()
+    log.receive(Array("HB 1 20 5 0 0\nHB 2 4".utf8), from: .source, atUs: 1000)
+    log.receive(Array("0 9 1 0\nHB 3 60 12 1 0\n".utf8), from: .destination, atUs: 9000)
+    #expect(log.entries.map(\.beat.sequence) == [1, 2, 3])
+    #expect(log.entries.map(\.side) == [.source, .destination, .destination])
+    #expect(log.sequenceBreaks == 0)
+  }
+
+  @Test func lossIsSeen() {
+    var log = HeartbeatLog()
+    log.receive(Array("HB 1 20 5 0 0\nHB 2 40 9 1 0\n".utf8), from: .source, atUs: 1000)
+    log.receive(
+      Array("HB 2 40 9 1 0\nERR lost page 7\nHB 5 90 9 1 2\n".utf8), from: .destination, atUs: 2000)
+    #expect(log.sequenceBreaks == 2)
+    #expect(log.errors == 2)
+    #expect(log.otherLines == ["ERR lost page 7"])
+  }
+
+  @Test func errorsBeforeTheNextBeatCount() {
+    var log = HeartbeatLog()
+    log.receive(Array("HB 1 20 5 0 0\nERR torn page 1\n".utf8), from: .source, atUs: 1)
+    #expect(log.errors == 1)
+  }
+
+  @Test func endlessLinesAreCut() {
+    var log = HeartbeatLog()
+    log.receive(
+      [UInt8](repeating: 65, count: 3 * HeartbeatLog.lineBytesMax), from: .source, atUs: 1)
+    #expect(log.otherLines.allSatisfy { $0.utf8.count <= HeartbeatLog.lineBytesMax })
+    for _ in 0..<2000 { log.receive(Array("noise\n".utf8), from: .source, atUs: 2) }
+    #expect(log.otherLines.count == HeartbeatLog.lineCountMax)
+  }
+
+  @Test func gaps() {
+    func gap(_ times: [UInt64], _ from: UInt64, _ to: UInt64) -> UInt64? {
+      LongestGap.milliseconds(timesUs: times, fromUs: from, toUs: to)
+    }
+    #expect(gap([10_000, 20_000, 250_000, 260_000], 0, 270_000) == 230)
+    #expect(gap([], 0, 5000) == 5)  // silent all the time
+    #expect(gap([100_000], 0, 150_000) == 100)  // silent from the start on
+    #expect(gap([10_000], 0, 150_000) == 140)  // silent until the end
+    #expect(gap([5000, 900_000], 100_000, 200_000) == 100)  // outside of the window
+    #expect(gap([1], 5, 5) == nil)
+  }
+}

@@ -1,0 +1,28 @@
+import Foundation
+import Testing
+
+/// Replays the inputs that the fuzzers found worth keeping.
+@Suite struct FuzzCorpusTests {
+  private static let folder = URL(filePath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent().appending(path: "Fuzz/corpus")
+
+  private func replay(_ target: String, _ run: ([UInt8]) -> String?) throws {
+    let folder = Self.folder.appending(path: target)
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+    #expect(names.count > 50, "the corpus of \(target) is missing")
+    for name in names {
+      let broken = run([UInt8](try Data(contentsOf: folder.appending(path: name))))
+      #expect(broken == nil, "\(target)/\(name)")
+    }
+  }
+
+  @Test func streamReader() throws { try replay("stream-reader", StreamReaderHarness.run) }
+  @Test func returnPath() throws { try replay("return-path", ReturnPathHarness.run) }
+
+  /// Larger than what a fuzzer makes: the captures, cut as the harness cuts.
+  @Test(arguments: ["7.2-multifd", "10.0-multifd", "10.0-ignore-shared"])
+  func captures(name: String) throws {
+    let bytes = try GoldenStream.named(name).bytes
+    for first in [0, 17, 60] as [UInt8] { #expect(StreamReaderHarness.run([first] + bytes) == nil) }
+  }
+}
