@@ -67,7 +67,7 @@ lint: debug ## Check format, rules of the house, scripts, and that the manual is
 	scripts/lint $(DEBUG_BINARY)
 
 format: ## Format all Swift files
-	$(SWIFT) format -i -p -r $(wildcard Sources Tests Guest/Sources Benchmarks/Sources Fuzz) Package.swift
+	$(SWIFT) format -i -p -r $(wildcard Sources Tests Guest/Sources Benchmarks Fuzz) Package.swift
 
 man: ## Write the manual pages again after a change of the command line
 	$(MAKE) debug
@@ -81,4 +81,4 @@ bench: ## Measure the hot paths, and check instructions per page against the com
 	Benchmarks/run.sh
 
 clean: ## Remove everything that was built here
-	rm -rf .build Benchmarks/.build Guest/.build Fuzz/work
+	rm -rf .build Guest/.build Fuzz/work

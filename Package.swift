@@ -80,16 +80,35 @@ let package = Package(
       ]),
     .executableTarget(name: "godwit", dependencies: ["CLI"], swiftSettings: strict),
 
+    // What must hold for hostile bytes: run by the fuzzers (Fuzz/run.sh) and by the tests.
+    .target(
+      name: "FuzzHarness", dependencies: ["Base", "QEMUStream", "QMP", "Wire"],
+      path: "Fuzz/Harness", swiftSettings: common),
+    .executableTarget(
+      name: "StreamBench", dependencies: ["QEMUStream", "Base"], path: "Benchmarks/StreamBench",
+      swiftSettings: strict),
+
+    .target(
+      name: "TestSupport", dependencies: ["QEMUStream"], path: "Tests/Support",
+      swiftSettings: common),
+    tests("FuzzTests", ["FuzzHarness", "TestSupport"]),
     tests("BaseTests", ["Base"]),
-    tests("QEMUStreamTests", ["QEMUStream", "Base"]),
+    tests("QEMUStreamTests", ["QEMUStream", "Base", "TestSupport"]),
     tests("QMPTests", ["QMP", "Base"]),
     tests("WireTests", ["Wire", "Base"]),
     tests("CompactionTests", ["Compaction", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
     tests("HostIOTests", ["HostIO", "Base", system]),
-    tests("AgentTests", ["Agent", "HostIO", "QMP", "QEMUStream", "Wire", "Base", logging]),
+    tests(
+      "AgentTests",
+      ["Agent", "HostIO", "QMP", "QEMUStream", "Wire", "Base", "TestSupport", logging]),
     tests("LabTests", ["Lab", "Agent", "HostIO", "Base"]),
-    tests("CLITests", ["CLI", "Agent", "QEMUStream", "Base", argumentParser, logging, grdb] + nio),
+    tests(
+      "CLITests",
+      [
+        "CLI", "Agent", "HostIO", "QEMUStream", "Base", "TestSupport", argumentParser, logging,
+        grdb,
+      ] + nio),
     tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),
   ],
   swiftLanguageModes: [.v6]

@@ -2,7 +2,7 @@
 # Counts instructions per page with callgrind and compares them with thresholds.txt: the gate that
 # a noisy machine cannot fail by chance. usage: Benchmarks/instructions.sh
 set -eu
-cd "$(dirname "$0")"
+cd "$(dirname "$0")/.."
 command -v valgrind >/dev/null || { echo "valgrind is missing: apt install valgrind" >&2; exit 2; }
 swift build -c release --product StreamBench >&2
 bench=.build/release/StreamBench
@@ -23,5 +23,5 @@ while read -r operation limit; do
   verdict=ok
   [ "$each" -le "$limit" ] || { verdict=OVER; status=1; }
   echo "$operation: $each instructions a page (limit $limit) $verdict"
-done <thresholds.txt
+done <Benchmarks/thresholds.txt
 exit $status

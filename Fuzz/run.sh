@@ -29,7 +29,7 @@ library QMP
 
 fuzz() {
   # shellcheck disable=SC2086
-  swiftc $flags -module-name Fuzzer -o "$build/$1" Harness*/*.swift "Targets/$1.swift" \
+  swiftc $flags -module-name Fuzzer -o "$build/$1" Harness/*.swift "Targets/$1.swift" \
     -L "$build" -lQEMUStream -lWire -lQMP -lBase -lswiftSynchronization
   mkdir -p "$build/corpus/$1" "$build/crashes" "corpus/$1"
   if [ "$merge" = 1 ]; then

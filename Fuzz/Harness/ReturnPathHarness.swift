@@ -3,9 +3,9 @@ import QEMUStream
 
 /// What must hold for a `ReturnPathReader` whatever the bytes are: any cut gives the same
 /// messages, and encoding them gives the bytes they were read from.
-enum ReturnPathHarness {
+public enum ReturnPathHarness {
   /// What broke, or nil.
-  static func run(_ data: [UInt8]) -> String? {
+  public static func run(_ data: [UInt8]) -> String? {
     guard let first = data.first else { return nil }
     let bytes = Array(data.dropFirst())
     let split = read(bytes, chunk: Int(first) % 13 + 1)

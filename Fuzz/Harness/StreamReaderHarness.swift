@@ -3,9 +3,9 @@ import QEMUStream
 
 /// What must hold for a `StreamReader` whatever the bytes are. The first byte chooses how the rest
 /// is cut. Shared by the fuzzer and the test that replays its corpus.
-enum StreamReaderHarness {
+public enum StreamReaderHarness {
   /// What broke, or nil.
-  static func run(_ data: [UInt8]) -> String? {
+  public static func run(_ data: [UInt8]) -> String? {
     guard let first = data.first else { return nil }
     let bytes = Array(data.dropFirst())
     let whole = read(bytes, chunk: max(bytes.count, 1))

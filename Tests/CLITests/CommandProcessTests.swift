@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import HostIO
 import Synchronization
 import Testing
 
@@ -82,32 +83,23 @@ final class CommandProcess: Sendable {
       .first { access($0, X_OK) == 0 }
   }()
 
-  private let process = Process()
-  private let output = Pipe()
-  private let ended: AsyncStream<Int32>
+  private let process: ChildProcess
+  /// Standard output. A file, so that no reader is needed while the program runs.
+  private let output = "/tmp/godwit-command-\(UUID().uuidString.prefix(8)).out"
 
   init(_ arguments: [String]) throws {
-    let (ended, feed) = AsyncStream<Int32>.makeStream()
-    self.ended = ended
-    process.executableURL = URL(filePath: try #require(Self.binary))
-    process.arguments = arguments
-    process.standardOutput = output
-    process.standardError = FileHandle.nullDevice
-    process.terminationHandler = {
-      feed.yield($0.terminationStatus)
-      feed.finish()
-    }
-    try process.run()
+    let script = "exec \"$0\" \"$@\" >'\(output)' 2>/dev/null"
+    process = try ChildProcess("sh", ["-c", script, try #require(Self.binary)] + arguments)
   }
 
-  func interrupt() { kill(process.processIdentifier, SIGINT) }
+  func interrupt() { process.send(signal: SIGINT) }
 
-  /// Waits for the end. Output must fit a pipe (64 KiB).
   func end() async -> (status: Int32, output: String) {
-    var status: Int32 = -1
-    for await value in ended { status = value }
-    let data = (try? output.fileHandleForReading.readToEnd()) ?? nil
-    return (status, String(decoding: data ?? Data(), as: UTF8.self))
+    let exit = await process.wait()
+    let text = try? String(contentsOfFile: output, encoding: .utf8)
+    try? FileManager.default.removeItem(atPath: output)
+    guard case .code(let status) = exit else { return (-1, "\(exit)") }
+    return (status, text ?? "")
   }
 }
 

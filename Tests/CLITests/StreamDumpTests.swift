@@ -2,25 +2,16 @@ import ArgumentParser
 import Base
 import Foundation
 import QEMUStream
+import TestSupport
 import Testing
 
 @testable import CLI
 
 @Suite struct StreamDumpTests {
-  private static let golden = URL(filePath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appending(path: "Golden/stream")
-
   /// The named golden stream, unpacked into a file of its own.
   private func unpacked(_ name: String) throws -> URL {
     let file = FileManager.default.temporaryDirectory.appending(path: "\(UUID()).stream")
-    try Data().write(to: file)
-    let process = Process()
-    process.executableURL = URL(filePath: "/usr/bin/env")
-    process.arguments = ["gzip", "-dc", Self.golden.appending(path: "\(name).stream.gz").path]
-    process.standardOutput = try FileHandle(forWritingTo: file)
-    try process.run()
-    process.waitUntilExit()
-    try #require(process.terminationStatus == 0)
+    try Data(GoldenStream.named(name).bytes).write(to: file)
     return file
   }
 
@@ -71,7 +62,7 @@ import Testing
   }
 
   @Test func whatIsNoStream() throws {
-    let packed = Self.golden.appending(path: "7.2-precopy.stream.gz")
+    let packed = GoldenStream.folder.appending(path: "7.2-precopy.stream.gz")
     #expect(dump(packed).error?.contains("gzip") == true)
     #expect(dump(URL(filePath: "/nonexistent/stream")).error?.contains("No such file") == true)
     let file = FileManager.default.temporaryDirectory.appending(path: "\(UUID()).stream")

@@ -1,5 +1,6 @@
 import Base
 import QEMUStream
+import TestSupport
 import Testing
 
 @Suite struct MalformedTests {

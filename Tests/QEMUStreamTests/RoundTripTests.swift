@@ -1,5 +1,6 @@
 import Base
 import QEMUStream
+import TestSupport
 import Testing
 
 /// Writes again what a reader says, with `RAMWriter` for RAM's PART and END sections.

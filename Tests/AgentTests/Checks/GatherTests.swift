@@ -31,8 +31,8 @@ struct GatherTests {
   func aRealPairHasNothingToRefuse(from: QEMUProgram, to: QEMUProgram) async throws {
     let (path, disk) = try disk("a")
     defer { unlink(path) }
-    let source = try RunningQEMU(from, Self.machine + disk)
-    let target = try RunningQEMU(to, Self.machine + disk + Self.incoming)
+    let source = try await RunningQEMU(from, Self.machine + disk)
+    let target = try await RunningQEMU(to, Self.machine + disk + Self.incoming)
     let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 10_000)
     let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 10_000)
     let facts = try await VMFacts.gather(sourceMonitor.client)
@@ -60,8 +60,8 @@ struct GatherTests {
         "-object", "memory-backend-file,id=mem0,size=65664K,mem-path=/dev/shm,share=on",
       ]
     }
-    let source = try RunningQEMU(program, arguments)
-    let target = try RunningQEMU(program, arguments + Self.incoming)
+    let source = try await RunningQEMU(program, arguments)
+    let target = try await RunningQEMU(program, arguments + Self.incoming)
     let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 10_000)
     let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 10_000)
     let facts = try await VMFacts.gather(sourceMonitor.client)
@@ -76,7 +76,7 @@ struct GatherTests {
 
   @Test(arguments: QEMUProgram.installed)
   func devicesThatCannotMigrateAreSeen(program: QEMUProgram) async throws {
-    let qemu = try RunningQEMU(
+    let qemu = try await RunningQEMU(
       program,
       [
         "-m", "65664K,maxmem=1G,slots=2", "-object", "memory-backend-ram,id=vm0,size=128M",
@@ -96,9 +96,9 @@ struct GatherTests {
 
   @Test func aRealMismatchIsRefused() async throws {
     let program = QEMUProgram.installed[0]
-    let source = try RunningQEMU(
+    let source = try await RunningQEMU(
       program, ["-device", "virtio-rng-pci", "-vga", "std", "-cpu", "max"])
-    let target = try RunningQEMU(program, ["-m", "130M"] + Self.incoming)
+    let target = try await RunningQEMU(program, ["-m", "130M"] + Self.incoming)
     let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 10_000)
     let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 10_000)
     try await sourceMonitor.client.migrateSetCapabilities(["xbzrle": true])
@@ -114,7 +114,7 @@ struct GatherTests {
   /// Two backends of one size: bytes written into each file turn up at that backend's guest address.
   @Test(arguments: QEMUProgram.installed)
   func sharedMemoryIsFoundExactly(program: QEMUProgram) async throws {
-    let qemu = try RunningQEMU(
+    let qemu = try await RunningQEMU(
       program,
       [
         "-S", "-m", "131328K", "-object", "memory-backend-memfd,id=m0,size=65664K,share=on",
@@ -146,7 +146,7 @@ struct GatherTests {
       ("memory-backend-file,mem-path=\(path),share=on", ["m0"]),
       ("memory-backend-memfd,share=off", []), ("memory-backend-ram", []),
     ] {
-      let qemu = try RunningQEMU(
+      let qemu = try await RunningQEMU(
         program, ["-machine", "pc,memory-backend=m0", "-object", "\(kind),id=m0,size=65664K"])
       let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
       let found = try await SharedMemoryBackend.locate(monitor.client, pid: qemu.pid)

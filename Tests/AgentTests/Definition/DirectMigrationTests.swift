@@ -21,7 +21,7 @@ struct DirectMigrationTests {
       "driver=file,filename=\(disk),node-name=f0", "-blockdev", "driver=raw,file=f0,node-name=d0",
       "-device", "virtio-blk-pci,drive=d0,id=vblk0",
     ]
-    let source = try RunningQEMU(from, guest)
+    let source = try await RunningQEMU(from, guest)
     let vm = try await VMResolver.resolve(name)
     #expect(vm.process?.pid == source.pid)
     // By its path, written otherwise than on the command line: the kernel says who serves it.

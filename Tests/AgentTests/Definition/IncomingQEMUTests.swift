@@ -72,7 +72,7 @@ struct IncomingQEMUTests {
   @Test func aMonitorThatAnotherVMServesIsNotTaken() async throws {
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let program = QEMUProgram.installed[0]
-    let running = try RunningQEMU(program)
+    let running = try await RunningQEMU(program)
     let path = try #require(
       try await VMDiscovery.scan().first { $0.pid == running.pid }?.monitorPath)
     let error = await #expect(throws: LaunchRefusal.self) {

@@ -8,7 +8,7 @@ import Testing
 struct VMDiscoveryTests {
   @Test func findsARunningQEMU() async throws {
     let name = "falcon-\(UUID().uuidString.prefix(8))"
-    let qemu = try RunningQEMU(QEMUProgram.installed[0], ["-name", "guest=\(name)", "-S"])
+    let qemu = try await RunningQEMU(QEMUProgram.installed[0], ["-name", "guest=\(name)", "-S"])
     let found = try #require(try await VMDiscovery.scan().first { $0.name == name })
     #expect(found.pid == qemu.pid && found.identity.isAlive)
     #expect(found.program == QEMUProgram.installed[0].path)
@@ -34,10 +34,10 @@ struct VMDiscoveryTests {
   @Test func ofTwoWithOneNameTheOneThatRunsIsMeant() async throws {
     let name = "twin-\(UUID().uuidString.prefix(8))"
     let program = QEMUProgram.installed[0]
-    let source = try RunningQEMU(program, ["-name", name])
-    let target = try RunningQEMU(program, ["-name", name, "-S", "-incoming", "defer"])
+    let source = try await RunningQEMU(program, ["-name", name])
+    let target = try await RunningQEMU(program, ["-name", name, "-S", "-incoming", "defer"])
     #expect(try await VMResolver.resolve(name).process?.pid == source.pid)
-    let second = try RunningQEMU(program, ["-name", name])
+    let second = try await RunningQEMU(program, ["-name", name])
     await #expect(throws: VMResolutionError.self) { try await VMResolver.resolve(name) }
     withExtendedLifetime((target, second)) {}
   }

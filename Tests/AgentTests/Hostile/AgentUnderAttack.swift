@@ -63,7 +63,7 @@ final class AgentUnderAttack: Sendable {
   func answers(
     to bytes: [UInt8], closing: Bool = true
   ) async throws -> [(FrameType, [UInt8])] {
-    try await Blocking.run { [self] in
+    try await Blocking.run { [self] () throws -> [(FrameType, [UInt8])] in
       let socket = try connect()
       _ = try? socket.writeAll(bytes.span.bytes)
       if closing { shutdownWrite(socket) }
@@ -88,8 +88,8 @@ final class AgentUnderAttack: Sendable {
 
   /// A peer that follows the protocol: it asks for a VM that nobody knows and reads the refusal.
   func expectGoodPeerIsServed(seed: UInt64 = .random(in: 0..<UInt64.max)) async throws {
-    let refusals = try await Blocking.run { [self] in try refusals(seed: seed) }
-    #expect(!refusals.isEmpty)
+    let said = try await Blocking.run { [self] in try refusals(seed: seed) }
+    #expect(!said.isEmpty)
   }
 
   private func refusals(seed: UInt64) throws -> [Refusal] {

@@ -1,6 +1,7 @@
 import Base
 import HostIO
 import QEMUStream
+import TestSupport
 import Testing
 import Wire
 

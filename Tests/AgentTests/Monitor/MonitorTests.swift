@@ -7,7 +7,7 @@ import Testing
 struct MonitorTests {
   @Test(arguments: QEMUProgram.installed)
   func typedCommandsOnARealQEMU(program: QEMUProgram) async throws {
-    let qemu = try RunningQEMU(program, ["-name", "guest=falcon", "-smp", "2"])
+    let qemu = try await RunningQEMU(program, ["-name", "guest=falcon", "-smp", "2"])
     let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
     let client = monitor.client
     #expect(client.greeting?.version == (try await client.queryVersion()))
@@ -31,7 +31,7 @@ struct MonitorTests {
 
   @Test(arguments: QEMUProgram.installed)
   func settingsAreRestoredExactly(program: QEMUProgram) async throws {
-    let qemu = try RunningQEMU(program)
+    let qemu = try await RunningQEMU(program)
     let client = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000).client
     // The client alone does not hold the connection; the monitor does.
     #expect(client.isClosed)
@@ -48,7 +48,7 @@ struct MonitorTests {
 
   @Test(arguments: QEMUProgram.installed)
   func eventsOfAMigration(program: QEMUProgram) async throws {
-    let qemu = try RunningQEMU(program)
+    let qemu = try await RunningQEMU(program)
     let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
     try await monitor.client.migrateSetCapabilities(["events": true])
     let events = monitor.client.events()
@@ -69,7 +69,7 @@ struct MonitorTests {
   }
 
   @Test func aKilledQEMUIsNoticedAndFailsWhatWaits() async throws {
-    let qemu = try RunningQEMU(QEMUProgram.installed[0])
+    let qemu = try await RunningQEMU(QEMUProgram.installed[0])
     let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
     kill(qemu.pid, SIGSTOP)
     let hanging = await #expect(throws: QMPError.self) {
@@ -87,7 +87,7 @@ struct MonitorTests {
   }
 
   @Test func aMonitorInUseSaysSo() async throws {
-    let qemu = try RunningQEMU(QEMUProgram.installed[0])
+    let qemu = try await RunningQEMU(QEMUProgram.installed[0])
     let first = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
     let error = await #expect(throws: MonitorError.self) {
       _ = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 300)

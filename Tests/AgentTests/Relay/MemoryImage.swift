@@ -1,5 +1,6 @@
 import Base
 import QEMUStream
+import TestSupport
 
 /// What a stream leaves behind in a destination: the last content of each page, and all that is
 /// not RAM, in order.

@@ -1,4 +1,5 @@
 import Foundation
+import HostIO
 import Testing
 
 /// QEMUs on this machine: the installed one, the one in Godwit's cache (scripts/install-dependencies.sh),
@@ -36,27 +37,23 @@ struct QEMUProgram: Sendable, CustomTestStringConvertible {
 final class RunningQEMU {
   static let ramBytes: UInt64 = 65664 << 10
 
-  let process = Process()
+  private let process: ChildProcess
   let folder: URL
   var monitorPath: String { folder.appending(path: "qmp.sock").path() }
-  var pid: Int32 { process.processIdentifier }
+  var pid: Int32 { process.pid }
 
-  init(_ program: QEMUProgram, _ arguments: [String] = []) throws {
+  init(_ program: QEMUProgram, _ arguments: [String] = []) async throws {
     folder = URL(filePath: "/tmp/godwit-test-\(UUID().uuidString.prefix(8))")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    process.executableURL = URL(filePath: program.path)
-    process.arguments =
+    process = try ChildProcess(
+      program.path,
       program.firmware + [
         "-accel", "tcg", "-m", "65664K", "-nodefaults", "-display", "none",
-        "-qmp", "unix:\(monitorPath),server=on,wait=off",
-      ] + arguments
-    // A QEMU that outlives a crashed test run must not hold its output open.
-    process.standardOutput = FileHandle.nullDevice
-    process.standardError = FileHandle.nullDevice
-    try process.run()
+        "-qmp", "unix:\(folder.path())/qmp.sock,server=on,wait=off",
+      ] + arguments)
     for _ in 0..<1000 where !isListening {
-      guard process.isRunning else { break }
-      usleep(20_000)
+      guard process.exit == nil else { break }
+      try await Task.sleep(for: .milliseconds(20))
     }
   }
 
@@ -74,13 +71,12 @@ final class RunningQEMU {
   }
 
   func kill() {
-    process.terminate()
-    if process.isRunning { Foundation.kill(pid, SIGKILL) }
-    process.waitUntilExit()
+    process.send(signal: SIGKILL)
+    while process.exit == nil { usleep(2000) }
   }
 
   deinit {
-    if process.isRunning { kill() }
+    kill()
     try? FileManager.default.removeItem(at: folder)
   }
 }

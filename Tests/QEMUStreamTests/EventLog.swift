@@ -1,42 +1,7 @@
 import Base
-import Foundation
 import QEMUStream
+import TestSupport
 import Testing
-
-/// A captured stream of `Tests/Golden/stream`, unpacked with the `gzip` program.
-struct GoldenStream: Sendable, CustomTestStringConvertible {
-  let name: String
-  let bytes: [UInt8]
-  var testDescription: String { name }
-
-  static let folder = URL(filePath: #filePath).deletingLastPathComponent()
-    .deletingLastPathComponent().appending(path: "Golden/stream")
-
-  static let all: [GoldenStream] = {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-    return names.filter { $0.hasSuffix(".stream.gz") }.sorted().compactMap { file in
-      guard let bytes = try? unpack(folder.appending(path: file)) else { return nil }
-      return GoldenStream(name: String(file.dropLast(".stream.gz".count)), bytes: bytes)
-    }
-  }()
-
-  static func named(_ name: String) throws -> GoldenStream {
-    try #require(all.first { $0.name == name }, "no golden stream \(name)")
-  }
-
-  private static func unpack(_ file: URL) throws -> [UInt8] {
-    let process = Process()
-    let pipe = Pipe()
-    process.executableURL = URL(filePath: "/usr/bin/env")
-    process.arguments = ["gzip", "-dc", file.path]
-    process.standardOutput = pipe
-    try process.run()
-    let data = try pipe.fileHandleForReading.readToEnd() ?? Data()
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else { throw CocoaError(.fileReadCorruptFile) }
-    return [UInt8](data)
-  }
-}
 
 /// Writes down what a reader says. Bytes that may be cut anywhere are joined.
 struct EventLog: StreamVisitor {
@@ -111,21 +76,20 @@ struct EventLog: StreamVisitor {
   }
 }
 
-/// Feeds `bytes` in the chunks that `next` says, as a caller with a carry buffer does.
-func read<V: StreamVisitor>(
-  _ bytes: [UInt8], into visitor: inout V, limits: StreamLimits = .standard,
-  chunk next: () -> Int = { Int.max }
-) throws(StreamError) -> StreamReader {
-  var reader = StreamReader(limits: limits)
-  var (from, to) = (0, 0)
-  while to < bytes.count {
-    to += min(max(next(), 1), bytes.count - to)
-    from += try reader.consume(bytes.span.bytes.extracting(from..<to), &visitor)
-    precondition(to - from <= StreamReader.carryMax)
+extension SyntheticStream {
+  /// What the reader says of the stream.
+  func events(limits: StreamLimits = .standard) throws(StreamError) -> [EventLog.Event] {
+    var log = EventLog()
+    _ = try read(bytes, into: &log, limits: limits)
+    return log.events
   }
-  guard from == to else {
-    throw .malformed(DecodeError(.truncated, in: "carry", at: UInt64(from)))
+}
+
+extension [EventLog.Event] {
+  var handover: (reason: HandoverReason, offset: UInt64, lastBlock: Int?)? {
+    for case .handedOver(let reason, let offset, let block) in self {
+      return (reason, offset, block)
+    }
+    return nil
   }
-  try reader.finish(&visitor)
-  return reader
 }

@@ -3,9 +3,9 @@ import Wire
 
 /// What must hold for every decoder of the wire protocol whatever the bytes are: what was decoded
 /// is within the limits and decodes again from its own encoding. The first byte chooses the frame.
-enum WireFrameHarness {
+public enum WireFrameHarness {
   /// What broke, or nil.
-  static func run(_ data: [UInt8]) -> String? {
+  public static func run(_ data: [UInt8]) -> String? {
     guard let first = data.first else { return nil }
     let bytes = Array(data.dropFirst())
     do throws(DecodeError) {

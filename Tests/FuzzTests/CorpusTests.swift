@@ -1,15 +1,17 @@
 import Foundation
+import FuzzHarness
+import TestSupport
 import Testing
 
 /// Replays the inputs that the fuzzers found worth keeping.
-@Suite struct FuzzCorpusTests {
+@Suite struct CorpusTests {
   private static let folder = URL(filePath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().appending(path: "Fuzz/corpus")
 
   private func replay(_ target: String, _ run: ([UInt8]) -> String?) throws {
     let folder = Self.folder.appending(path: target)
     let names = try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
-    #expect(names.count > 50, "the corpus of \(target) is missing")
+    #expect(names.count > 20, "the corpus of \(target) is missing")
     for name in names {
       let broken = run([UInt8](try Data(contentsOf: folder.appending(path: name))))
       #expect(broken == nil, "\(target)/\(name)")
@@ -18,6 +20,9 @@ import Testing
 
   @Test func streamReader() throws { try replay("stream-reader", StreamReaderHarness.run) }
   @Test func returnPath() throws { try replay("return-path", ReturnPathHarness.run) }
+  @Test func qmpLines() throws { try replay("qmp-lines", QMPLineHarness.run) }
+  @Test func wireFrames() throws { try replay("wire-frames", WireFrameHarness.run) }
+  @Test func applyOrder() throws { try replay("apply-order", ApplyOrderHarness.run) }
 
   /// Larger than what a fuzzer makes: the captures, cut as the harness cuts.
   @Test(arguments: ["7.2-multifd", "10.0-multifd", "10.0-ignore-shared"])

@@ -2,12 +2,12 @@ import Wire
 
 /// What must hold for `ApplyOrder` whatever order frames arrive and are finished in: a frame is
 /// ready only behind its barrier, becomes ready once, and the log only moves forward.
-enum ApplyOrderHarness {
+public enum ApplyOrderHarness {
   static let windowFrames: UInt64 = 40
 
   /// What broke, or nil. Two bytes a step: a frame that arrives (sequence, distance to its
   /// barrier), or, with the first byte over 127, one in progress that is finished.
-  static func run(_ data: [UInt8]) -> String? {
+  public static func run(_ data: [UInt8]) -> String? {
     var order = ApplyOrder(windowFrames: windowFrames)
     var barriers: [UInt64: UInt64] = [:]
     var inProgress: [UInt64] = []

@@ -2,9 +2,9 @@ import QMP
 
 /// What must hold for a line from a monitor whatever its bytes are: a value that was read is
 /// written so that it reads the same, and reading the message never does more than refuse.
-enum QMPLineHarness {
+public enum QMPLineHarness {
   /// What broke, or nil.
-  static func run(_ data: [UInt8]) -> String? {
+  public static func run(_ data: [UInt8]) -> String? {
     _ = try? QMPMessage.parse(data)
     guard let value = try? JSONParser.parse(data) else { return nil }
     let line = value.line

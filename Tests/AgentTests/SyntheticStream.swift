@@ -1,1 +1,0 @@
-../QEMUStreamTests/SyntheticStream.swift
