@@ -89,7 +89,7 @@ let package = Package(
       swiftSettings: strict),
 
     .target(
-      name: "TestSupport", dependencies: ["QEMUStream"], path: "Tests/Support",
+      name: "TestSupport", dependencies: ["QEMUStream", "Base"], path: "Tests/Support",
       swiftSettings: common),
     tests("FuzzTests", ["FuzzHarness", "TestSupport"]),
     tests("BaseTests", ["Base"]),
