@@ -4,7 +4,7 @@ import HostIO
 /// says hello at once gets in, however many others connect and stay silent.
 final class GreetingRoom: Sendable {
   private struct State {
-    var waiting: [StreamSocket] = []
+    var waiting: [any ByteConnection] = []
     /// Threads that greet; those whose connection had to go end soon.
     var threads = 0
   }
@@ -15,8 +15,8 @@ final class GreetingRoom: Sendable {
   init(waitingMax: Int) { self.waitingMax = waitingMax }
 
   /// Blocks only while threads of connections that had to go are still ending.
-  func enter(_ socket: StreamSocket) {
-    let oldest = state.wait { state -> StreamSocket?? in
+  func enter(_ socket: any ByteConnection) {
+    let oldest = state.wait { state -> (any ByteConnection)?? in
       guard state.threads < self.waitingMax * 2 else { return nil }
       state.threads += 1
       state.waiting.append(socket)
@@ -26,7 +26,7 @@ final class GreetingRoom: Sendable {
   }
 
   /// The connection said hello, or is gone; its thread ends.
-  func leave(_ socket: StreamSocket) {
+  func leave(_ socket: any ByteConnection) {
     state.update { state in
       state.waiting.removeAll { $0 === socket }
       state.threads -= 1

@@ -5,7 +5,7 @@ import Wire
 /// Opens and greets connections between agents.
 enum PeerConnection {
   /// Connects to `peer` (`host[:port]`) and says hello; throws the peer's words when it refuses.
-  static func open(_ peer: String, _ hello: Hello, timeoutMs: UInt64) throws -> StreamSocket {
+  static func open(_ peer: String, _ hello: Hello, timeoutMs: UInt64) throws -> any ByteConnection {
     guard let (host, port) = TCPSocket.split(peer, defaultPort: TCPSocket.defaultPort) else {
       throw Ending.refused([
         Refusal(.request, "\"\(peer)\" is no address", remedy: "write HOST or HOST:PORT")
@@ -30,8 +30,7 @@ enum PeerConnection {
 
   /// Reads the hello of a connection that came in, all of it within `timeoutMs`: a peer that sends
   /// a byte now and then must not keep its place among those who may say hello.
-  static func greet(_ socket: StreamSocket, timeoutMs: UInt64) throws -> Hello {
-    TCPSocket.tuned(socket)
+  static func greet(_ socket: any ByteConnection, timeoutMs: UInt64) throws -> Hello {
     let deadline = MonotonicClock.nowMs + timeoutMs
     let header: FrameHeader
     do {
@@ -56,7 +55,7 @@ enum PeerConnection {
 
   /// Reads `count` bytes until `deadline` (`MonotonicClock.nowMs`).
   private static func receive(
-    _ socket: StreamSocket, _ count: Int, deadline: UInt64
+    _ socket: any ByteConnection, _ count: Int, deadline: UInt64
   ) throws -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: count)
     var done = 0
@@ -75,7 +74,7 @@ enum PeerConnection {
   }
 
   /// Answers a hello: nil lets the peer in.
-  static func welcome(_ socket: StreamSocket, refusal: String? = nil) {
+  static func welcome(_ socket: any ByteConnection, refusal: String? = nil) {
     let text = [UInt8]((refusal ?? "").utf8.prefix(1024))
     _ = unsafe try? FrameSocket(socket).send(.welcome, text)
     socket.setTimeout(ms: 0)

@@ -27,7 +27,7 @@ final class PeerLink: Sendable {
     (@Sendable ([RAMBlock], UInt32) throws(RelayFailure) -> Void)?
   >(nil)
 
-  init(_ socket: StreamSocket) {
+  init(_ socket: any ByteConnection) {
     lane = ControlLane(FrameSocket(socket), silenceLimitMs: Self.silenceLimitMs)
   }
 

@@ -93,7 +93,7 @@ public actor MigrationAgent: AgentService {
   // MARK: Connections from other agents
 
   /// Serves a connection that came in; called on a thread of its own.
-  nonisolated func serve(_ socket: StreamSocket) {
+  nonisolated func serve(_ socket: any ByteConnection) {
     let hello: Hello
     do { hello = try PeerConnection.greet(socket, timeoutMs: PeerListener.helloTimeoutMs) } catch {
       logger.debug("connection refused", metadata: ["peer": "\(socket.peer)", "error": "\(error)"])
@@ -108,7 +108,7 @@ public actor MigrationAgent: AgentService {
     }
   }
 
-  private func receive(_ hello: Hello, _ socket: StreamSocket) async {
+  private func receive(_ hello: Hello, _ socket: any ByteConnection) async {
     guard incoming[hello.migration] == nil, incoming.count < Self.incomingMax else {
       return PeerConnection.welcome(socket, refusal: "too many migrations, or one with this id")
     }
@@ -120,7 +120,7 @@ public actor MigrationAgent: AgentService {
     incoming[hello.migration] = nil
   }
 
-  private func admit(_ hello: Hello, _ socket: StreamSocket) {
+  private func admit(_ hello: Hello, _ socket: any ByteConnection) {
     let refusal = incoming[hello.migration]?.admit(socket, hello: hello)
     if incoming[hello.migration] == nil {
       PeerConnection.welcome(socket, refusal: "no such migration")

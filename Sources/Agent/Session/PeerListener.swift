@@ -37,7 +37,7 @@ public struct PeerListener: Service {
         let socket: StreamSocket
         do throws(SystemError) {
           guard let accepted = try listener.accept() else { continue }
-          socket = accepted
+          socket = TCPSocket.tuned(accepted)
         } catch {
           if error.code == EMFILE || error.code == ENFILE {  // may pass
             logger.error("out of file descriptors")

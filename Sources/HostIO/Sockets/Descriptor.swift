@@ -15,7 +15,7 @@ public struct Descriptor: ~Copyable, Sendable {
 ///
 /// `shutdown` may be called from any thread and wakes a blocked reader or writer; the descriptor
 /// itself is closed when the last reference goes, so it is never recycled under a running call.
-public final class StreamSocket: Sendable {
+public final class StreamSocket: ByteConnection {
   private let descriptor: Descriptor
   /// What is at the other end, for messages.
   public let peer: String
@@ -38,20 +38,6 @@ public final class StreamSocket: Sendable {
       if errno == EAGAIN { throw SystemError("read from \(peer) (silent)", code: ETIMEDOUT) }
       if errno != EINTR { throw SystemError("read from \(peer)") }
     }
-  }
-
-  /// Reads exactly `buffer.count` bytes; false when the stream ended before the first of them.
-  public func readFully(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Bool {
-    var done = 0
-    while done < buffer.count {
-      let count = try unsafe read(into: UnsafeMutableRawBufferPointer(rebasing: buffer[done...]))
-      if count == 0 {
-        if done == 0 { return false }
-        throw SystemError("read from \(peer) (ended inside a frame)", code: ECONNRESET)
-      }
-      done += count
-    }
-    return true
   }
 
   /// Writes all bytes of all parts; `parts` is used up as scratch space.
@@ -87,18 +73,6 @@ public final class StreamSocket: Sendable {
           left = 0
         }
       }
-    }
-  }
-
-  /// Writes all of `bytes`.
-  public func writeAll(_ bytes: RawSpan) throws(SystemError) {
-    guard bytes.byteCount > 0 else { return }
-    try unsafe bytes.withUnsafeBytes { raw throws(SystemError) in
-      // SAFETY: writev only reads; the parts do not outlive the closure.
-      var parts = unsafe [
-        iovec(iov_base: UnsafeMutableRawPointer(mutating: raw.baseAddress), iov_len: raw.count)
-      ]
-      try unsafe writeAll(&parts)
     }
   }
 

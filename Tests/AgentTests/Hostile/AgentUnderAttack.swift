@@ -71,7 +71,7 @@ final class AgentUnderAttack: Sendable {
     }
   }
 
-  static func answers(on socket: StreamSocket) throws -> [(FrameType, [UInt8])] {
+  static func answers(on socket: any ByteConnection) throws -> [(FrameType, [UInt8])] {
     let frames = FrameSocket(socket)
     var answers: [(FrameType, [UInt8])] = []
     do throws(RelayFailure) {

@@ -5,11 +5,11 @@ import Wire
 
 /// Frames over a connected socket: one writing thread, one reading thread.
 final class FrameSocket: Sendable {
-  let socket: StreamSocket
+  let socket: any ByteConnection
   /// Bytes written so far, headers included; what `wireBytes` counts.
   let bytesWritten = Guarded<UInt64>(0)
 
-  init(_ socket: StreamSocket) { self.socket = socket }
+  init(_ socket: any ByteConnection) { self.socket = socket }
 
   /// Writes one frame: header, `head`, then `body`.
   func send(

@@ -38,7 +38,7 @@ final class DestinationMigration: Sendable {
   let holds = PhaseHolds.fromEnvironment()
   private let startedAtMs = MonotonicClock.nowMs
 
-  init(id: MigrationID, socket: StreamSocket, configuration: AgentConfiguration, logger: Logger) {
+  init(id: MigrationID, socket: any ByteConnection, configuration: AgentConfiguration, logger: Logger) {
     var random = SystemRandomNumberGenerator()
     (self.id, self.token) = (id, MigrationID(using: &random))
     var logger = logger
@@ -61,7 +61,7 @@ final class DestinationMigration: Sendable {
   }
 
   /// Lets a data lane in; the error text is for the peer.
-  func admit(_ socket: StreamSocket, hello: Hello) -> String? {
+  func admit(_ socket: any ByteConnection, hello: Hello) -> String? {
     guard hello.token == token else { return "wrong token" }
     let relay = state.update { state in
       state.lanesExpected.remove(hello.lane) == nil ? nil : state.relay

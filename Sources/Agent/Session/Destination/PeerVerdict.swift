@@ -6,7 +6,7 @@ import Wire
 /// The destination's side of a settlement: carries a verdict out and says what is true here.
 enum PeerVerdict {
   /// Serves a `settle` connection: one verdict, one answer.
-  static func serve(_ id: MigrationID, _ socket: StreamSocket, agent: MigrationAgent) async {
+  static func serve(_ id: MigrationID, _ socket: any ByteConnection, agent: MigrationAgent) async {
     do {
       let verdict = try await Blocking.run {
         PeerConnection.welcome(socket)
@@ -23,7 +23,7 @@ enum PeerVerdict {
     socket.shutdown()
   }
 
-  private static func receive(_ socket: StreamSocket) throws -> PeerMessage.Verdict {
+  private static func receive(_ socket: any ByteConnection) throws -> PeerMessage.Verdict {
     let frames = FrameSocket(socket)
     guard let header = try frames.receiveHeader(), header.type == .message,
       case .verdict(let verdict) = try PeerMessage(

@@ -96,7 +96,7 @@ extension SourceMigration {
   }
 
   /// Connects to the peer and shakes hands; used for every lane.
-  func connect(role: Hello.Role, lane: UInt16, token: MigrationID) async throws -> StreamSocket {
+  func connect(role: Hello.Role, lane: UInt16, token: MigrationID) async throws -> any ByteConnection {
     let (destination, id) = (request.destination, id)
     return try await Blocking.run {
       try PeerConnection.open(
