@@ -5,13 +5,17 @@ import Wire
 /// Opens and greets connections between agents.
 enum PeerConnection {
   /// Connects to `peer` (`host[:port]`) and says hello; throws the peer's words when it refuses.
-  static func open(_ peer: String, _ hello: Hello, timeoutMs: UInt64) throws -> any ByteConnection {
+  static func open(
+    _ peer: String, _ hello: Hello, security: PeerSecurity, timeoutMs: UInt64
+  ) throws -> any ByteConnection {
     guard let (host, port) = TCPSocket.split(peer, defaultPort: TCPSocket.defaultPort) else {
       throw Ending.refused([
         Refusal(.request, "\"\(peer)\" is no address", remedy: "write HOST or HOST:PORT")
       ])
     }
-    let socket = try TCPSocket.connect(host: host, port: port, timeoutMs: timeoutMs)
+    let socket = try security.client(
+      try TCPSocket.connect(host: host, port: port, timeoutMs: timeoutMs), host: host,
+      timeoutMs: timeoutMs)
     socket.setTimeout(ms: timeoutMs)
     let frames = FrameSocket(socket)
     var payload: [UInt8] = []

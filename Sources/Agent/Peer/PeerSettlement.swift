@@ -13,12 +13,13 @@ enum PeerSettlement {
 
   /// Delivers the verdict; nil when the destination could not be reached within `patienceMs`.
   static func settle(
-    id: MigrationID, peer: String, verdict: PeerMessage.Verdict, patienceMs: UInt64, logger: Logger
+    id: MigrationID, peer: String, verdict: PeerMessage.Verdict, patienceMs: UInt64,
+    security: PeerSecurity, logger: Logger
   ) async -> PeerMessage.Settlement? {
     let deadline = MonotonicClock.nowMs + patienceMs
     repeat {
       do {
-        return try await Blocking.run { try ask(id: id, peer: peer, verdict: verdict) }
+        return try await Blocking.run { try ask(id: id, peer: peer, verdict: verdict, security) }
       } catch {
         logger.warning("verdict not delivered yet", metadata: ["error": "\(error)"])
       }
@@ -28,10 +29,11 @@ enum PeerSettlement {
   }
 
   private static func ask(
-    id: MigrationID, peer: String, verdict: PeerMessage.Verdict
+    id: MigrationID, peer: String, verdict: PeerMessage.Verdict, _ security: PeerSecurity
   ) throws -> PeerMessage.Settlement {
     let hello = Hello(role: .settle, lane: 0, migration: id, token: id)
-    let socket = try PeerConnection.open(peer, hello, timeoutMs: attemptTimeoutMs)
+    let socket = try PeerConnection.open(
+      peer, hello, security: security, timeoutMs: attemptTimeoutMs)
     defer { socket.shutdown() }
     socket.setTimeout(ms: answerTimeoutMs)
     let frames = FrameSocket(socket)

@@ -93,7 +93,16 @@ public actor MigrationAgent: AgentService {
   // MARK: Connections from other agents
 
   /// Serves a connection that came in; called on a thread of its own.
-  nonisolated func serve(_ socket: any ByteConnection) {
+  nonisolated func serve(_ accepted: StreamSocket) {
+    let socket: any ByteConnection
+    do {
+      socket = try PeerSecurity(configuration)
+        .server(accepted, timeoutMs: PeerListener.helloTimeoutMs)
+    } catch {
+      logger.warning(
+        "connection refused", metadata: ["peer": "\(accepted.peer)", "error": "\(error)"])
+      return accepted.shutdown()
+    }
     let hello: Hello
     do { hello = try PeerConnection.greet(socket, timeoutMs: PeerListener.helloTimeoutMs) } catch {
       logger.debug("connection refused", metadata: ["peer": "\(socket.peer)", "error": "\(error)"])

@@ -12,6 +12,10 @@ public protocol ByteConnection: AnyObject, Sendable {
   /// Ends both directions; blocked calls return. Safe to repeat.
   func shutdown()
 
+  /// Ends the connection like `shutdown`, once what was written is in the kernel's hands: a process
+  /// may end after this. May block for a moment.
+  func finish()
+
   /// Reads at most `buffer.count` bytes; 0 at end of stream.
   func read(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int
 
@@ -23,6 +27,8 @@ public protocol ByteConnection: AnyObject, Sendable {
 }
 
 extension ByteConnection {
+  public func finish() { shutdown() }
+
   /// Reads exactly `buffer.count` bytes; false when the stream ended before the first of them.
   public func readFully(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Bool {
     var done = 0

@@ -94,7 +94,8 @@ final class AgentUnderAttack: Sendable {
 
   private func refusals(seed: UInt64) throws -> [Refusal] {
     let address = "127.0.0.1:\(port)"
-    let socket = try PeerConnection.open(address, Self.hello(seed: seed), timeoutMs: 4000)
+    let socket = try PeerConnection.open(
+      address, Self.hello(seed: seed), security: PeerSecurity(agent.configuration), timeoutMs: 4000)
     socket.setTimeout(ms: 15_000)
     let frames = FrameSocket(socket)
     try frames.send(.message, PeerMessageTests.prepare(vm: "nobody").encoded())

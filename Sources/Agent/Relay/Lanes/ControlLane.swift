@@ -90,7 +90,7 @@ final class ControlLane: Sendable {
       return threads
     }
     running.first?.join()
-    frames.socket.shutdown()
+    frames.socket.finish()
     running.last?.join()
   }
 

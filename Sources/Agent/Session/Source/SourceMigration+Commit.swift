@@ -91,7 +91,7 @@ extension SourceMigration {
     }
     return await PeerSettlement.settle(
       id: id, peer: request.destination, verdict: .commit, patienceMs: Self.settlePatienceMs,
-      logger: logger)
+      security: PeerSecurity(configuration), logger: logger)
   }
 
   /// The guest runs elsewhere: this QEMU has nothing to do any more.

@@ -96,12 +96,14 @@ extension SourceMigration {
   }
 
   /// Connects to the peer and shakes hands; used for every lane.
-  func connect(role: Hello.Role, lane: UInt16, token: MigrationID) async throws -> any ByteConnection {
-    let (destination, id) = (request.destination, id)
+  func connect(role: Hello.Role, lane: UInt16, token: MigrationID) async throws
+    -> any ByteConnection
+  {
+    let (destination, id, security) = (request.destination, id, PeerSecurity(configuration))
     return try await Blocking.run {
       try PeerConnection.open(
         destination, Hello(role: role, lane: lane, migration: id, token: token),
-        timeoutMs: Self.connectTimeoutMs)
+        security: security, timeoutMs: Self.connectTimeoutMs)
     }
   }
 

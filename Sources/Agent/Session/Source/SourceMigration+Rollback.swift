@@ -43,7 +43,8 @@ extension SourceMigration {
     guard state.read({ $0.streamHasEnded || $0.stoppedAtMs != nil }) else { return true }
     try? await undo.journal?.append(.takenBack)
     let settlement = await PeerSettlement.settle(
-      id: id, peer: request.destination, verdict: .abort, patienceMs: 0, logger: logger)
+      id: id, peer: request.destination, verdict: .abort, patienceMs: 0,
+      security: PeerSecurity(configuration), logger: logger)
     return settlement != nil
   }
 

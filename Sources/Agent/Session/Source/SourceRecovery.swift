@@ -66,7 +66,8 @@ struct SourceRecovery {
   /// The guest was given up here: drives the destination to run it.
   private func finish(_ start: JournalRecord.SourceStart, _ id: MigrationID) async throws -> Bool {
     let settlement = await PeerSettlement.settle(
-      id: id, peer: start.destination, verdict: .commit, patienceMs: 0, logger: agent.logger)
+      id: id, peer: start.destination, verdict: .commit, patienceMs: 0,
+      security: PeerSecurity(agent.configuration), logger: agent.logger)
     guard let settlement else { return false }
     var record = record(start, .completed, "finished after a restart of the agent")
     if isAlive(start) {
@@ -102,7 +103,8 @@ struct SourceRecovery {
   /// Tells the destination that the guest will never come; false when it cannot be told now.
   private func forget(_ start: JournalRecord.SourceStart, _ id: MigrationID) async -> Bool {
     let settlement = await PeerSettlement.settle(
-      id: id, peer: start.destination, verdict: .abort, patienceMs: 0, logger: agent.logger)
+      id: id, peer: start.destination, verdict: .abort, patienceMs: 0,
+      security: PeerSecurity(agent.configuration), logger: agent.logger)
     guard settlement != nil else { return false }
     await conclude(nil, outcome: "taken back")
     return true
