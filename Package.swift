@@ -58,6 +58,7 @@ let package = Package(
     core("Wire"),
     core("Strategy"),
     core("Compaction", ["Base", "CXXHash"]),
+    core("Simulator", ["Strategy", "Base"]),
 
     // The edge: everything that touches the kernel.
     .target(name: "CLinux"),
@@ -75,7 +76,7 @@ let package = Package(
     core(
       "CLI",
       [
-        "Base", "Agent", "Lab", "QEMUStream",
+        "Base", "Agent", "Lab", "Simulator", "Strategy", "QEMUStream",
         argumentParser, logging, lifecycle, unixSignals, system,
       ]),
     .executableTarget(name: "godwit", dependencies: ["CLI"], swiftSettings: strict),
@@ -98,6 +99,7 @@ let package = Package(
     tests("WireTests", ["Wire", "Base"]),
     tests("CompactionTests", ["Compaction", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
+    tests("SimulatorTests", ["Simulator", "Strategy", "Base"]),
     tests("HostIOTests", ["HostIO", "Base", system]),
     tests(
       "AgentTests",

@@ -1,0 +1,13 @@
+/// Ways to break the protocol on purpose: each must be found, or the checkers prove nothing.
+public enum CommitMutation: String, Sendable, CaseIterable {
+  /// `commit` is said before SHUT 0.
+  case commitsBeforeShut
+  /// A source with a committed guest takes it back without asking the destination.
+  case sourceDoesNotAsk
+  /// The source's decisions are not on disk.
+  case sourceJournalsNothing
+  /// A destination that could not resume the guest says `lost` before it has written so.
+  case destinationAnswersFirst
+  /// A destination without a journal vouches that the guest never ran there.
+  case destinationVouchesForAll
+}
