@@ -53,8 +53,9 @@ install: build guest-program ## Install under PREFIX (/usr/local), below DESTDIR
 	install -d "$(MAN_DIR)" "$(BASH_DIR)" "$(ZSH_DIR)" "$(FISH_DIR)" "$(UNIT_DIR)"
 	install -m 644 Docs/man/*.1 "$(MAN_DIR)"
 	scripts/completions $(RELEASE_BINARY) "$(BASH_DIR)" "$(ZSH_DIR)" "$(FISH_DIR)"
-	sed 's|@PREFIX@|$(PREFIX)|' share/godwit-agent.service > "$(UNIT_DIR)/godwit-agent.service"
-	chmod 644 "$(UNIT_DIR)/godwit-agent.service"
+	for unit in share/godwit-agent*.service share/godwit-agent*.socket; do \
+	  sed 's|@PREFIX@|$(PREFIX)|' $$unit > "$(UNIT_DIR)/$${unit#share/}" && \
+	  chmod 644 "$(UNIT_DIR)/$${unit#share/}" || exit 1; done
 	install -D -m 644 share/agent.toml "$(DESTDIR)$(PREFIX)/share/doc/godwit/agent.toml"
 
 # What runs inside the lab's guests: static, because nothing else is there.

@@ -70,7 +70,7 @@ let package = Package(
       "Agent",
       [
         "Base", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
-        logging, lifecycle, system, grdb, toml,
+        logging, lifecycle, unixSignals, system, grdb, toml,
       ] + nio),
     core("Lab", ["Base", "Agent", "HostIO", "QMP", logging, system, subprocess] + nio),
     core(
@@ -100,7 +100,7 @@ let package = Package(
     tests("CompactionTests", ["Compaction", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
     tests("SimulatorTests", ["Simulator", "Strategy", "Base"]),
-    tests("HostIOTests", ["HostIO", "Base", system]),
+    tests("HostIOTests", ["HostIO", "Base", system, logging]),
     tests(
       "AgentTests",
       ["Agent", "HostIO", "QMP", "QEMUStream", "Wire", "Base", "TestSupport", logging]),

@@ -14,32 +14,52 @@ public struct ControlServer<Agent: AgentService>: Service {
   static var requestTimeoutSeconds: Int64 { 30 }
 
   private let path: String
+  private let inherited: Int32?
   private let agent: Agent
   private let logger: Logger
   private let listening: @Sendable () -> Void
 
-  /// - Parameter listening: called once clients can connect.
+  /// - Parameters:
+  ///   - inherited: a listening socket to serve in place of one at `path`; its maker made it and will
+  ///     remove it.
+  ///   - listening: called once clients can connect.
   public init(
-    path: String, agent: Agent, logger: Logger, listening: @Sendable @escaping () -> Void = {}
+    path: String, inherited: Int32? = nil, agent: Agent, logger: Logger,
+    listening: @Sendable @escaping () -> Void = {}
   ) {
-    (self.path, self.agent, self.logger, self.listening) = (path, agent, logger, listening)
+    (self.path, self.inherited, self.agent) = (path, inherited, agent)
+    (self.logger, self.listening) = (logger, listening)
   }
 
   public func run() async throws {
-    try await ControlSocket.claim(path)
-    let server = try await ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
-      .serverChannelOption(.backlog, value: 64)
-      .childChannelOption(.allowRemoteHalfClosure, value: true)
-      .bind(unixDomainSocketPath: path) { channel in
-        channel.eventLoop.makeCompletedFuture {
-          try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
-        }
-      }
-    defer { ControlSocket.remove(path) }
+    let server = try await open()
+    defer { if inherited == nil { ControlSocket.remove(path) } }
     do {
       try await cancelWhenGracefulShutdown { try await accept(server) }
     } catch is CancellationError where Task.isShuttingDownGracefully {
       logger.info("control socket closed")
+    }
+  }
+
+  private func open() async throws
+    -> NIOAsyncChannel<NIOAsyncChannel<ByteBuffer, ByteBuffer>, Never>
+  {
+    let bootstrap = ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+      .serverChannelOption(.backlog, value: 64)
+      .childChannelOption(.allowRemoteHalfClosure, value: true)
+    if let inherited {
+      return try await bootstrap.bind(inherited, childChannelInitializer: Self.wrap)
+    }
+    try await ControlSocket.claim(path)
+    return try await bootstrap.bind(
+      unixDomainSocketPath: path, childChannelInitializer: Self.wrap)
+  }
+
+  private static func wrap(
+    _ channel: any Channel
+  ) -> EventLoopFuture<NIOAsyncChannel<ByteBuffer, ByteBuffer>> {
+    channel.eventLoop.makeCompletedFuture {
+      try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
     }
   }
 
@@ -48,8 +68,9 @@ public struct ControlServer<Agent: AgentService>: Service {
   ) async throws {
     let clients = ClientCount(limit: Self.clientCountMax)
     try await server.executeThenClose { inbound in
-      try ControlSocket.restrict(path)
-      logger.info("control socket open", metadata: ["path": "\(path)"])
+      if inherited == nil { try ControlSocket.restrict(path) }
+      logger.info(
+        "control socket open", metadata: ["path": "\(inherited == nil ? path : "inherited")"])
       listening()
       try await withThrowingDiscardingTaskGroup { group in
         for try await client in inbound {

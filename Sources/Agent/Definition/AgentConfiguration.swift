@@ -1,4 +1,5 @@
-import Base
+public import Base
+import HostIO
 import TOMLKit
 
 /// What the operator lets the agent of this host do (`/etc/godwit/agent.toml`). Every key is optional.
@@ -36,6 +37,15 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var memoryLimitBytes: UInt64 = 256 << 20
   /// Milliseconds that a started QEMU has until its monitor answers.
   public var startTimeoutMs: UInt64 = 30_000
+  /// Migrations at once out of this host and into it, `1...256` each; more are refused.
+  public var outgoingMax = 16
+  public var incomingMax = 16
+  /// Limit of all outgoing migrations together; nil: none.
+  public var bandwidth: ByteRate?
+  /// Where metrics and health can be read over HTTP, `address:port`; nil: nowhere.
+  public var metrics: String?
+  /// How long running migrations may go on when the agent is told to end, in milliseconds.
+  public var drainTimeoutMs: UInt64 = 30_000
 
   public init() {}
 
@@ -51,7 +61,8 @@ public struct AgentConfiguration: Sendable, Equatable {
   }
 
   public static func parse(_ text: String, path: String) throws -> AgentConfiguration {
-    let configuration = try ConfigurationFile.decode(AgentConfiguration.self, text, path: path)
+    let configuration = try ConfigurationFile.decode(
+      AgentConfiguration.self, text, path: path, known: keyNames)
     if let problem = configuration.problem { throw ConfigurationError(path: path, problem) }
     return configuration
   }
@@ -72,6 +83,7 @@ public struct AgentConfiguration: Sendable, Equatable {
     if !(1...64).contains(laneCountMax) { return "laneCountMax: \(laneCountMax) is not in 1...64" }
     if memoryLimitBytes < 16 << 20 { return "memoryLimit: at least 16MiB are needed" }
     if !(100...600_000).contains(startTimeoutMs) { return "startTimeout: must be in 100ms...10m" }
+    if let problem = limitsProblem { return problem }
     if runtimeDirectory.utf8.count > 60 {
       return "runtimeDirectory: \"\(runtimeDirectory)\" is too long for the sockets in it; "
         + "60 bytes at most"
@@ -81,10 +93,11 @@ public struct AgentConfiguration: Sendable, Equatable {
 }
 
 extension AgentConfiguration: Decodable {
-  enum CodingKeys: String, CodingKey {
+  enum CodingKeys: String, CodingKey, CaseIterable {
     case stateDirectory, runtimeDirectory, listen, allowedPrograms, allowedPaths
     case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
     case memoryLimit, startTimeout
+    case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout
   }
 
   public init(from decoder: any Decoder) throws {
@@ -101,21 +114,8 @@ extension AgentConfiguration: Decodable {
     try set(.pathRewrites, &pathRewrites)
     try set(.definitionsDirectory, &definitionsDirectory)
     try set(.laneCountMax, &laneCountMax)
-    if let text = try values.decodeIfPresent(String.self, forKey: .memoryLimit) {
-      guard let size = ByteCount(parsing: text) else {
-        throw DecodingError.dataCorruptedError(
-          forKey: .memoryLimit, in: values,
-          debugDescription: "\"\(text)\" is not a size like 256MiB")
-      }
-      memoryLimitBytes = size.bytes
-    }
-    if let text = try values.decodeIfPresent(String.self, forKey: .startTimeout) {
-      guard let duration = Milliseconds.parse(text) else {
-        throw DecodingError.dataCorruptedError(
-          forKey: .startTimeout, in: values,
-          debugDescription: "\"\(text)\" is not a duration like 30s")
-      }
-      startTimeoutMs = duration
-    }
+    if let size = try values.size(.memoryLimit) { memoryLimitBytes = size }
+    if let duration = try values.duration(.startTimeout) { startTimeoutMs = duration }
+    try decodeLimits(values)
   }
 }

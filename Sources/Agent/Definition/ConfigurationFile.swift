@@ -1,3 +1,4 @@
+import Base
 import HostIO
 import TOMLKit
 
@@ -28,8 +29,10 @@ enum ConfigurationFile {
   }
 
   /// Decodes strictly: a key nobody knows is a mistake that must not be passed over in silence.
+  ///
+  /// - Parameter known: all keys that may occur, to name the nearest one.
   static func decode<Value: Decodable>(
-    _: Value.Type, _ text: String, path: String
+    _: Value.Type, _ text: String, path: String, known: [String]
   ) throws -> Value {
     do {
       return try TOMLDecoder(strictDecoding: true).decode(Value.self, from: text)
@@ -37,8 +40,11 @@ enum ConfigurationFile {
       throw ConfigurationError(
         path: path, "\(error.description) (\(error.source.debugDescription))")
     } catch let error as UnexpectedKeysError {
-      let names = error.keys.keys.sorted()
-      throw ConfigurationError(path: path, "unknown key \(names.joined(separator: ", "))")
+      let keys = error.keys.keys.sorted().map { key in
+        let nearest = NearestName.of(key, among: known)
+        return "\"\(key)\"" + (nearest.map { " (did you mean \($0)?)" } ?? "")
+      }
+      throw ConfigurationError(path: path, "unknown key \(keys.joined(separator: ", "))")
     } catch let error as DecodingError {
       throw ConfigurationError(path: path, describe(error))
     }

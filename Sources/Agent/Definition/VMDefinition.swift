@@ -21,7 +21,7 @@ public struct VMDefinition: Sendable, Equatable, Decodable {
     (self.arguments, self.monitor) = (arguments, monitor)
   }
 
-  enum CodingKeys: String, CodingKey { case name, program, arguments, monitor }
+  enum CodingKeys: String, CodingKey, CaseIterable { case name, program, arguments, monitor }
 
   public init(from decoder: any Decoder) throws {
     let values = try decoder.container(keyedBy: CodingKeys.self)
@@ -47,7 +47,8 @@ public struct VMDefinition: Sendable, Equatable, Decodable {
   }
 
   static func parse(_ text: String, name: String, path: String) throws -> VMDefinition {
-    var definition = try ConfigurationFile.decode(VMDefinition.self, text, path: path)
+    var definition = try ConfigurationFile.decode(
+      VMDefinition.self, text, path: path, known: CodingKeys.allCases.map(\.stringValue))
     if definition.name.isEmpty { definition.name = name }
     guard definition.name == name else {
       throw ConfigurationError(

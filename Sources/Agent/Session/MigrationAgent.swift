@@ -1,24 +1,43 @@
 import Base
 import HostIO
 public import Logging
+import Synchronization
 import Wire
 
 /// The per-host service: runs migrations out of this host and into it, and settles what an earlier
 /// agent left behind.
 public actor MigrationAgent: AgentService {
-  /// Migrations at once, each way.
-  static let outgoingMax = 256
-  static let incomingMax = 256
   static let shutdownTimeoutMs: UInt64 = 10_000
 
-  nonisolated let configuration: AgentConfiguration
+  private nonisolated let settings: Mutex<AgentConfiguration>
+  nonisolated let link: OutgoingLink
+  /// No new migrations: the agent is about to end.
+  private(set) var isDraining = false
   nonisolated let logger: Logger
   private let historyStore: HistoryStore?
   private var outgoing: [String: SourceMigration] = [:]
   private var incoming: [MigrationID: DestinationMigration] = [:]
 
   public init(configuration: AgentConfiguration, history: HistoryStore?, logger: Logger) {
-    (self.configuration, self.historyStore, self.logger) = (configuration, history, logger)
+    settings = Mutex(configuration)
+    link = OutgoingLink(rate: configuration.bandwidth)
+    (self.historyStore, self.logger) = (history, logger)
+  }
+
+  /// As of now; a migration keeps what it began with.
+  nonisolated var configuration: AgentConfiguration { settings.withLock { $0 } }
+
+  /// Takes a new configuration over for what begins from now on, and the bandwidth at once.
+  ///
+  /// - Returns: the keys that take a new start of the agent; their old values stay.
+  public nonisolated func reload(_ new: AgentConfiguration) -> [String] {
+    let (taken, restart) = settings.withLock { current in
+      let result = current.reloaded(new)
+      current = result.0
+      return result
+    }
+    link.setRate(taken.bandwidth)
+    return restart
   }
 
   // MARK: AgentService
@@ -48,20 +67,27 @@ public actor MigrationAgent: AgentService {
       refusal = Refusal(
         .migrationRunning, "a migration of \(request.vm) is already running",
         remedy: "see `godwit status`; end it with `godwit cancel \(request.vm)`")
-    } else if outgoing.count >= Self.outgoingMax {
+    } else if isDraining {
       refusal = Refusal(
-        .request, "\(outgoing.count) migrations are running", remedy: "wait for one to end")
+        .request, "the agent of this host is shutting down", remedy: "start it again")
+    } else if outgoing.count >= configuration.outgoingMax {
+      refusal = Refusal(
+        .request, "\(outgoing.count) migrations out of this host are running, its limit",
+        remedy: "wait for one to end, or raise outgoingMax in the agent's configuration")
     }
     if let refusal {
       var record = MigrationRecord(outcome: .refused, reason: refusal.description)
       (record.vm, record.destination) = (request.vm, request.destination)
       return record
     }
+    let share = link.join()
     let migration = SourceMigration(
-      request: request, configuration: configuration, logger: logger, onProgress: progress)
+      request: request, configuration: configuration, share: share, logger: logger,
+      onProgress: progress)
     outgoing[request.vm] = migration
     let record = await migration.run()
     outgoing[request.vm] = nil
+    share.leave()
     await historyStore?.add(record)
     return record
   }
@@ -75,6 +101,18 @@ public actor MigrationAgent: AgentService {
     guard let migration = running.first else { throw AgentError.notMigrating(vm) }
     migration.cancel()
   }
+
+  /// Lets no migration begin any more and gives those that run `drainTimeout` to end.
+  public func drain() async {
+    isDraining = true
+    let deadline = MonotonicClock.nowMs + configuration.drainTimeoutMs
+    while !outgoing.isEmpty || !incoming.isEmpty, MonotonicClock.nowMs < deadline {
+      try? await Task.sleep(nanoseconds: 20_000_000)
+    }
+  }
+
+  /// How many run, each way.
+  public var counts: (outgoing: Int, incoming: Int) { (outgoing.count, incoming.count) }
 
   /// Ends what can be ended before the agent stops; what is past its commit goes on to its end.
   /// Waits at most `shutdownTimeoutMs`: the journal has whatever is left.
@@ -118,8 +156,8 @@ public actor MigrationAgent: AgentService {
   }
 
   private func receive(_ hello: Hello, _ socket: any ByteConnection) async {
-    guard incoming[hello.migration] == nil, incoming.count < Self.incomingMax else {
-      return PeerConnection.welcome(socket, refusal: "too many migrations, or one with this id")
+    if let refusal = refusal(of: hello.migration) {
+      return PeerConnection.welcome(socket, refusal: refusal)
     }
     let migration = DestinationMigration(
       id: hello.migration, socket: socket, configuration: configuration, logger: logger)
@@ -127,6 +165,14 @@ public actor MigrationAgent: AgentService {
     PeerConnection.welcome(socket)
     await migration.run()
     incoming[hello.migration] = nil
+  }
+
+  /// Why a migration may not come in; nil when it may.
+  private func refusal(of id: MigrationID) -> String? {
+    if incoming[id] != nil { return "a migration with this id is running here" }
+    if isDraining { return "the agent there is shutting down" }
+    guard incoming.count >= configuration.incomingMax else { return nil }
+    return "\(incoming.count) migrations into that host are running, its limit (incomingMax)"
   }
 
   private func admit(_ hello: Hello, _ socket: any ByteConnection) {

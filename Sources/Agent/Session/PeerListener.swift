@@ -13,17 +13,27 @@ public struct PeerListener: Service {
 
   private let agent: MigrationAgent
   private let listener: ListeningSocket
+  private let isInherited: Bool
   private let logger: Logger
 
+  /// Ends the accepting of an inherited socket, which must stay usable for the next agent.
+  private let isOver = Guarded(false)
+  static let acceptPollMs: UInt64 = 250
+
   /// Binds at once, so that a wrong address is an error at start.
-  public init(agent: MigrationAgent, logger: Logger) throws {
+  ///
+  /// - Parameter inherited: a listening socket to use in place of the configuration's address.
+  public init(agent: MigrationAgent, inherited: Int32? = nil, logger: Logger) throws {
     let address = agent.configuration.listen
     guard let (host, port) = TCPSocket.split(address, defaultPort: TCPSocket.defaultPort) else {
       throw SystemError("listen: \"\(address)\" is not ADDRESS:PORT", code: EINVAL)
     }
     // A peer or QEMU that dies under a write is an error to handle, not a signal to die of.
     _ = signal(SIGPIPE, SIG_IGN)
-    listener = try TCPSocket.listen(host: host, port: port)
+    listener =
+      try inherited.map { ListeningSocket(inheriting: $0) }
+      ?? TCPSocket.listen(host: host, port: port)
+    isInherited = inherited != nil
     (self.agent, self.logger) = (agent, logger)
   }
 
@@ -32,11 +42,12 @@ public struct PeerListener: Service {
 
   public func run() async throws {
     let room = GreetingRoom(waitingMax: Self.greetingMax)
-    let accepting = WorkerThread("gw-accept") { [listener, agent, logger] in
-      while true {
+    let accepting = WorkerThread("gw-accept") { [listener, agent, isOver, logger] in
+      let pollMs = isInherited ? Self.acceptPollMs : nil
+      while !isOver.read({ $0 }) {
         let socket: StreamSocket
         do throws(SystemError) {
-          guard let accepted = try listener.accept() else { continue }
+          guard let accepted = try listener.accept(timeoutMs: pollMs) else { continue }
           socket = TCPSocket.tuned(accepted)
         } catch {
           if error.code == EMFILE || error.code == ENFILE {  // may pass
@@ -57,7 +68,9 @@ public struct PeerListener: Service {
     await cancelWhenGracefulShutdown {
       while !Task.isCancelled { try? await Task.sleep(nanoseconds: 3_600_000_000_000) }
     }
-    listener.shutdown()
+    isOver.update { $0 = true }
+    // Shutting it down would end it for the service manager too, which keeps it for the next agent.
+    if !isInherited { listener.shutdown() }
     await agent.cancelAll()
     try? await Blocking.run { accepting.join() }
   }

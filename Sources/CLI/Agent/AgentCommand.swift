@@ -3,38 +3,32 @@ import ArgumentParser
 import FoundationEssentials
 import Glibc
 import Logging
-import ServiceLifecycle
-import UnixSignals
 
 struct AgentCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "agent", abstract: "Run the agent of this host, until SIGTERM or SIGINT.",
     discussion: """
       One agent per host. It owns the control socket that the other commands talk to, and accepts \
-      migrations from other agents. Options here override the configuration file. It logs to standard \
-      error.
-      """)
+      migrations from other agents. Options here override the configuration file (agent.toml; the \
+      installed example names every key). It logs to standard error; with fields where that is \
+      systemd's journal.
+
+      SIGTERM and SIGINT: no migration begins any more, those that run have drainTimeout to end, then \
+      outgoing ones are cancelled. SIGHUP: reads the configuration again; listen, metrics and the \
+      folders need a new start. Under systemd it says when it is ready and takes its sockets over \
+      (LISTEN_FDS).
+      """,
+    subcommands: [AgentCheckCommand.self])
 
   @OptionGroup var options: AgentOptions
 
   func run() async throws {
     let logger = options.makeLogger()
-    let configuration = try options.load()
-    let history = await HistoryStore.open(directory: configuration.stateDirectory, logger: logger)
-    let agent = MigrationAgent(configuration: configuration, history: history, logger: logger)
-    let listener = try PeerListener(agent: agent, logger: logger)
-    let control = ControlServer(
-      path: options.controlSocket(configuration), agent: agent, logger: logger)
-    try await serve([listener, control, RecoveryService(agent: agent)], logger: logger)
-  }
-
-  /// Runs services until a signal; every one of them ends the agent when it ends.
-  private func serve(_ services: [any Service], logger: Logger) async throws {
-    let group = ServiceGroup(
-      configuration: .init(
-        services: services.map { .init(service: $0) },
-        gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
-    try await group.run()
+    let options = options
+    try await AgentProcess(
+      load: { try options.load() }, controlSocket: options.controlSocket(try options.load()),
+      logger: logger
+    ).run()
   }
 }
 
@@ -99,7 +93,7 @@ struct AgentOptions: ParsableArguments {
   }
 
   func makeLogger() -> Logger {
-    var logger = Logger(label: "godwit") { StreamLogHandler.standardError(label: $0) }
+    var logger = Logger(label: "godwit", factory: AgentLog.handler)
     logger.logLevel = logLevel.level
     return logger
   }

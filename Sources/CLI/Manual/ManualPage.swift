@@ -42,7 +42,9 @@ struct ManualPage {
   private static func synopsis(_ command: CommandDescription) -> [String] {
     var rows = [".SH SYNOPSIS", ".B \(escaped(command.path.joined(separator: " ")))"]
     if !command.children.isEmpty {
-      rows.append(".I command\n[options]")
+      // One that does something by itself as well takes a command or not.
+      let isRunnable = shown(command).contains { !isHelp($0) }
+      rows.append(isRunnable ? "[\\fIcommand\\fR]" : ".I command\n[options]")
     }
     for argument in shown(command) where !isHelp(argument) {
       let text = escaped(argument.spelling) + (argument.isRepeating ? " ..." : "")

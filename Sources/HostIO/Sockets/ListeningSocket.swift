@@ -15,6 +15,20 @@ public final class ListeningSocket: Sendable {
 
   deinit { if let unlinkPath { _ = unsafe unlink(unlinkPath) } }
 
+  /// Takes over a socket that another program made and still holds: a service manager.
+  public convenience init(inheriting raw: Int32) {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    // SAFETY: the kernel writes at most `length` bytes, the size of `storage`; any address fits it.
+    let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        unsafe getsockname(raw, $0, &length)
+      }
+    }
+    let name = result == 0 ? TCPSocket.name(of: storage, length: length) : nil
+    self.init(owning: raw, name: name ?? "inherited socket \(raw)")
+  }
+
   public var raw: Int32 { descriptor.raw }
 
   /// Wakes a blocked `accept`, which then throws.

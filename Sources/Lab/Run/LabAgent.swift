@@ -95,6 +95,7 @@ struct AgentFiles {
       runtimeDirectory = \(quote("\(folder)/run"))
       definitionsDirectory = \(quote("\(folder)/vms"))
       allowedPrograms = [\(quote(program))]
+      drainTimeout = "0s"
 
       """
   }

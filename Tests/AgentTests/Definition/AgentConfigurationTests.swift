@@ -1,3 +1,4 @@
+import Base
 import Foundation
 import Testing
 
@@ -31,6 +32,11 @@ import Testing
       laneCountMax = 8
       memoryLimit = "1GiB"
       startTimeout = "90s"
+      outgoingMax = 3
+      incomingMax = 4
+      bandwidth = "1Gbit"
+      metrics = "127.0.0.1:1"
+      drainTimeout = "2m"
 
       [[pathRewrites]]
       from = "/old"
@@ -42,11 +48,20 @@ import Testing
     #expect(configuration.allowedPaths == ["/images", "/usr/share/"])
     #expect(configuration.acceptSourceCommandLine && configuration.laneCountMax == 8)
     #expect(configuration.memoryLimitBytes == 1 << 30 && configuration.startTimeoutMs == 90_000)
+    #expect(configuration.outgoingMax == 3 && configuration.incomingMax == 4)
+    #expect(configuration.bandwidth?.bytesPerSecond == 125_000_000)
+    #expect(configuration.metrics == "127.0.0.1:1" && configuration.drainTimeoutMs == 120_000)
     #expect(configuration.pathRewrites == [.init(from: "/old", to: "/new")])
   }
 
   @Test func mistakesAreNamed() {
     #expect(problem("acceptSourceCommandline = true").contains("acceptSourceCommandline"))
+    #expect(problem("memorylimit = \"1GiB\"").contains("did you mean memoryLimit?"))
+    #expect(problem("colour = 1").hasSuffix("unknown key \"colour\""))
+    #expect(problem("outgoingMax = 0").contains("1...256"))
+    #expect(problem("bandwidth = \"fast\"").contains("1Gbit"))
+    #expect(problem("bandwidth = \"1kbit\"").contains("bandwidth"))
+    #expect(problem("metrics = \"host:port\"").isEmpty == false)
     #expect(problem("laneCountMax = \"x\"").contains("laneCountMax"))
     #expect(problem("laneCountMax = 100").contains("1...64"))
     #expect(problem("memoryLimit = \"many\"").contains("256MiB"))
@@ -62,7 +77,30 @@ import Testing
       .deletingLastPathComponent().deletingLastPathComponent()
     let text = try String(contentsOf: root.appending(path: "share/agent.toml"), encoding: .utf8)
     #expect(try parse(text) == AgentConfiguration())
-    #expect(text.contains("pathRewrites"))
+    for key in AgentConfiguration.keyNames {
+      #expect(text.split(separator: "\n").contains { $0.contains(key) }, "\(key) is not explained")
+    }
+  }
+
+  @Test func aReloadKeepsWhatIsInUse() throws {
+    var new = AgentConfiguration()
+    (new.listen, new.memoryLimitBytes, new.outgoingMax) = ("[::]:1", 1 << 30, 2)
+    let (taken, restart) = AgentConfiguration().reloaded(new)
+    #expect(restart == ["listen"])
+    #expect(taken.listen == AgentConfiguration().listen)
+    #expect(taken.memoryLimitBytes == 1 << 30 && taken.outgoingMax == 2)
+  }
+
+  @Test func theCheckNamesWhatIsNotThere() throws {
+    var configuration = AgentConfiguration()
+    configuration.allowedPrograms = ["/nonexistent/qemu", "/bin/sh"]
+    configuration.stateDirectory = "/proc/godwit/state"
+    configuration.runtimeDirectory = "/tmp/godwit-check/run"
+    let check = ConfigurationCheck(configuration)
+    #expect(!check.isUsable)
+    let errors = check.findings.filter { $0.weight == .error }.map(\.text)
+    #expect(errors.contains { $0.contains("/nonexistent/qemu") })
+    #expect(!errors.contains { $0.contains("/bin/sh") || $0.contains("/tmp") })
   }
 
   @Test func aFileThatWasNamedMustExist() {

@@ -32,6 +32,8 @@ final class SendQueue: Sendable {
   }
 
   private let state: Guarded<State>
+  /// This migration's part of the link; nil: no limit but its own.
+  private let link: LinkShare?
   private let stoppedDepthMax: Int
   /// As given to `init`, in bytes.
   let memoryLimit: UInt64
@@ -39,7 +41,11 @@ final class SendQueue: Sendable {
   /// - Parameters:
   ///   - windowMax: most bytes on their way, as the destination allows.
   ///   - memoryLimit: most bytes of page buffers held after the guest has stopped.
-  init(windowMax: UInt64, bandwidth: ByteRate?, memoryLimit: UInt64) {
+  ///   - link: this migration's part of the link; nil: the link has no limit.
+  init(
+    windowMax: UInt64, bandwidth: ByteRate?, memoryLimit: UInt64, link: LinkShare? = nil
+  ) {
+    self.link = link
     state = Guarded(
       State(
         window: SendWindow(limitMax: windowMax),
@@ -88,7 +94,8 @@ final class SendQueue: Sendable {
       }
       return .success((batch, state.bucket?.take(bytes, nowUs: now) ?? 0))
     }
-    return try taken?.get().map { ($0.0, $0.1) }
+    guard let (batch, delayUs) = try taken?.get() else { return nil }
+    return (batch, max(delayUs, link?.take(UInt64(batch.wireByteCount)) ?? 0))
   }
 
   /// A small numbered frame goes over the control lane.
@@ -110,7 +117,9 @@ final class SendQueue: Sendable {
       state.window.sent(sequence: sequence, bytes: bytes, nowMs: now / 1000)
       return .success(state.bucket?.take(bytes, nowUs: now) ?? 0)
     }
-    if let delayUs = try admitted?.get(), delayUs > 0 { MonotonicClock.sleep(us: delayUs) }
+    guard let ownUs = try admitted?.get() else { return }
+    let delayUs = max(ownUs, link?.take(bytes) ?? 0)
+    if delayUs > 0 { MonotonicClock.sleep(us: delayUs) }
   }
 
   /// A buffer for a full batch, reused where possible.

@@ -60,7 +60,7 @@ extension SourceMigration {
     let queue = SendQueue(
       windowMax: setup.offer.windowBytes,
       bandwidth: request.bandwidthBytesPerSecond.flatMap { ByteRate(bytesPerSecond: $0) },
-      memoryLimit: configuration.memoryLimitBytes)
+      memoryLimit: configuration.memoryLimitBytes, link: share)
     let relay = SourceRelay(
       qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue, shared: setup.shared
     ) { [mailbox] in mailbox.put(.relay($0)) }

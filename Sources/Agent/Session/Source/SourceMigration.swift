@@ -47,6 +47,8 @@ final class SourceMigration: Sendable {
   let request: MigrationRequest
   let configuration: AgentConfiguration
   let logger: Logger
+  /// Its part of the bandwidth that all outgoing migrations share.
+  let share: LinkShare
   let mailbox = Mailbox<Event>()
   let state: Guarded<State>
   let startedAtMs = MonotonicClock.nowMs
@@ -55,7 +57,7 @@ final class SourceMigration: Sendable {
   let holds: PhaseHolds
 
   init(
-    request: MigrationRequest, configuration: AgentConfiguration, logger: Logger,
+    request: MigrationRequest, configuration: AgentConfiguration, share: LinkShare, logger: Logger,
     onProgress: @escaping @Sendable (MigrationProgress) -> Void
   ) {
     var random = SystemRandomNumberGenerator()
@@ -63,7 +65,7 @@ final class SourceMigration: Sendable {
     var logger = logger
     logger[metadataKey: "migration"] = "\(id)"
     (self.request, self.configuration, self.logger) = (request, configuration, logger)
-    self.onProgress = onProgress
+    (self.share, self.onProgress) = (share, onProgress)
     holds = PhaseHolds.fromEnvironment()
     var record = MigrationRecord(outcome: .failed)
     record.id = id.description

@@ -1,0 +1,118 @@
+import Foundation
+import Glibc
+import Logging
+import Testing
+
+@testable import HostIO
+
+/// A datagram socket that the test reads.
+final class DatagramReceiver: Sendable {
+  let raw: Int32
+  let path: String
+
+  init(abstract: Bool = false) throws {
+    let name = "/tmp/godwit-dgram-\(UUID().uuidString.prefix(8))"
+    path = abstract ? "@" + name : name
+    raw = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
+    if abstract { address.sun_path.0 = 0 }
+    let length = socklen_t(MemoryLayout<sa_family_t>.size + path.utf8.count)
+    let result = withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(raw, $0, length) }
+    }
+    try #require(result == 0)
+  }
+
+  deinit {
+    close(raw)
+    unlink(path)
+  }
+
+  /// The next datagram; nil when none is there.
+  func next() -> [UInt8]? {
+    var buffer = [UInt8](repeating: 0, count: 1 << 16)
+    let count = recv(raw, &buffer, buffer.count, Int32(MSG_DONTWAIT))
+    return count < 0 ? nil : Array(buffer[..<count])
+  }
+
+  func text() -> String? { next().map { String(decoding: $0, as: UTF8.self) } }
+}
+
+@Suite struct ServiceManagerTests {
+  @Test(arguments: [false, true]) func isToldInDatagrams(abstract: Bool) throws {
+    let receiver = try DatagramReceiver(abstract: abstract)
+    let manager = ServiceManager(address: receiver.path)
+    manager.ready(status: "two\nlines")
+    #expect(receiver.text() == "READY=1\nSTATUS=two lines")
+    manager.reloading()
+    #expect(try #require(receiver.text()).hasPrefix("RELOADING=1\nMONOTONIC_USEC="))
+    manager.stopping(withinMs: 1500, status: "s")
+    #expect(receiver.text() == "STOPPING=1\nSTATUS=s\nEXTEND_TIMEOUT_USEC=1500000")
+  }
+
+  @Test func withoutOneNothingHappens() {
+    ServiceManager(address: nil).ready(status: "")
+    ServiceManager(address: "/tmp/godwit-nobody-listens").ready(status: "")
+    ServiceManager(address: "").ready(status: "")
+  }
+}
+
+@Suite struct InheritedSocketsTests {
+  @Test func onlyWhatIsMeantForUsCounts() {
+    #expect(InheritedSockets.count(pid: "42", fds: "2", own: 42) == 2)
+    #expect(InheritedSockets.count(pid: "41", fds: "2", own: 42) == 0)
+    #expect(InheritedSockets.count(pid: nil, fds: "2", own: 42) == 0)
+    #expect(InheritedSockets.count(pid: "42", fds: "-1", own: 42) == 0)
+    #expect(InheritedSockets.count(pid: "42", fds: "x", own: 42) == 0)
+    #expect(InheritedSockets.count(pid: "42", fds: "99999", own: 42) == 16)
+  }
+
+  @Test func kindsAreTold() throws {
+    let path = "/tmp/godwit-inherit-\(UUID().uuidString.prefix(8))"
+    let unix = try UnixSocket.listen(path: path)
+    let tcp = try TCPSocket.listen(host: "127.0.0.1", port: 0)
+    #expect(InheritedSockets.listeningFamily(unix.raw) == AF_UNIX)
+    #expect(InheritedSockets.listeningFamily(tcp.raw) == AF_INET)
+    #expect(InheritedSockets.listeningFamily(try UnixSocket.connect(path: path).raw) == nil)
+    #expect(InheritedSockets.listeningFamily(-1) == nil)
+  }
+}
+
+@Suite struct JournalTests {
+  @Test func fieldsOfEveryKind() {
+    var entry = JournalEntry()
+    entry.add("MESSAGE", "one line")
+    entry.add("bad name-1", "a\nb")
+    entry.add("_SYSTEMD_UNIT", "x")
+    entry.add("1", "nothing is left of this name")
+    let expected =
+      Array("MESSAGE=one line\nBAD_NAME_1\n".utf8) + [3, 0, 0, 0, 0, 0, 0, 0]
+      + Array("a\nb\nSYSTEMD_UNIT=x\n".utf8)
+    #expect(entry.bytes == expected)
+  }
+
+  @Test func anEntryIsBounded() {
+    var entry = JournalEntry()
+    for number in 0..<1000 { entry.add("F\(number)", String(repeating: "x", count: 1 << 20)) }
+    #expect(entry.bytes.count < 2 << 20)
+  }
+
+  @Test func metadataBecomeFields() throws {
+    let receiver = try DatagramReceiver()
+    let journal = try DatagramSocket(to: receiver.path)
+    var logger = Logger(label: "godwit") { JournalLogHandler(label: $0, journal: journal) }
+    logger[metadataKey: "migration"] = "abc"
+    logger.warning("phase", metadata: ["peer": "h:1"])
+    let lines = try #require(receiver.text()).split(separator: "\n").map(String.init)
+    #expect(lines.first == "MESSAGE=phase migration=abc peer=h:1")
+    #expect(lines.contains("PRIORITY=4") && lines.contains("SYSLOG_IDENTIFIER=godwit"))
+    #expect(lines.contains("GODWIT_MIGRATION=abc") && lines.contains("GODWIT_PEER=h:1"))
+  }
+
+  @Test func onlyTheNamedStreamIsTheJournal() {
+    #expect(!JournalLogHandler.isStandardError("0:0"))
+    #expect(!JournalLogHandler.isStandardError(""))
+  }
+}
