@@ -55,7 +55,7 @@ let package = Package(
     core("Base", []),
     core("QEMUStream"),
     core("QMP"),
-    core("Wire"),
+    core("Wire", ["Base", "CXXHash"]),
     core("Strategy"),
     core("Compaction", ["Base", "CXXHash"]),
     core("Simulator", ["Strategy", "Base"]),

@@ -69,6 +69,9 @@ extension MigrationRequest {
   public var problem: String? {
     if vm.isEmpty { return "the name of the VM is empty" }
     if destination.isEmpty { return "the destination is empty" }
+    if networkPatienceMs > PeerMessageLimits.networkPatienceMsMax {
+      return "network patience must be at most a day"
+    }
     if !(1...64).contains(laneCount) { return "lanes must be 1 to 64, not \(laneCount)" }
     if downtimeLimitMs == 0 {
       return "a downtime of 0 can't be promised; the smallest is 1ms"

@@ -36,6 +36,10 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   public var iteration: UInt64 = 0
   /// Downtime if the guest were stopped now.
   public var expectedDowntimeMs: UInt64?
+  /// Connections between the agents that broke so far and were opened again.
+  public var retries: UInt64 = 0
+  /// False while the other agent cannot be reached and is looked for.
+  public var isConnected = true
 
   public init(
     id: String, vm: String, peer: String, side: String, phase: MigrationPhase, strategy: String
@@ -66,5 +70,7 @@ extension MigrationProgress {
     try fields.encode(dirtyBytesPerSecond, forKey: .dirtyBytesPerSecond)
     try fields.encode(iteration, forKey: .iteration)
     try fields.encode(expectedDowntimeMs, forKey: .expectedDowntimeMs)
+    try fields.encode(retries, forKey: .retries)
+    try fields.encode(isConnected, forKey: .isConnected)
   }
 }

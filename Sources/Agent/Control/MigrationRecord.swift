@@ -63,6 +63,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   public var downtimeMs: UInt64?
   public var clientGapMs: UInt64?
   public var wireBytes: UInt64?
+  /// Connections between the agents that broke and were opened again.
+  public var retries: UInt64?
   public var pages = Pages()
   public var guest = Guest()
   public var audit = Audit()
@@ -96,6 +98,7 @@ extension MigrationRecord {
     try fields.encode(downtimeMs, forKey: .downtimeMs)
     try fields.encode(clientGapMs, forKey: .clientGapMs)
     try fields.encode(wireBytes, forKey: .wireBytes)
+    try fields.encode(retries, forKey: .retries)
     try fields.encode(pages, forKey: .pages)
     try fields.encode(guest, forKey: .guest)
     try fields.encode(audit, forKey: .audit)

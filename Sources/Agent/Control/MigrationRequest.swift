@@ -18,6 +18,9 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
   public var pageSource = PageSourceChoice.auto
   /// Data connections beside the control lane, `1...64`.
   public var laneCount = 4
+  /// How long to look for the destination when the connection broke, in milliseconds, at most a day;
+  /// then the migration is rolled back. A guest that is stopped already waits 3 s at most.
+  public var networkPatienceMs: UInt64 = 60_000
   /// Compare every RAM page between both sides while the guest is stopped, before the commit.
   public var audit = false
   /// Leave the source QEMU process in `postmigrate` instead of quitting it.

@@ -24,7 +24,7 @@ enum PeerConnection {
     guard let header = try frames.receiveHeader(), header.type == .welcome else {
       throw RelayFailure.protocolViolation("\(peer) does not greet as an agent")
     }
-    let text = try frames.receivePayload(header.payloadLength)
+    let text = try frames.receivePayload(of: header)
     guard text.isEmpty else {
       throw Ending.failed("\(peer) refused: \(String(decoding: text, as: UTF8.self))")
     }
@@ -46,6 +46,7 @@ enum PeerConnection {
     }
     guard header.type == .hello else { throw RelayFailure.protocolViolation("no hello") }
     let payload = try receive(socket, header.payloadLength, deadline: deadline)
+    try FrameSocket.check(header, unsafe FrameChecksum.of(payload.span.bytes))
     socket.setTimeout(ms: timeoutMs)
     do {
       var cursor = unsafe ByteCursor(payload.span.bytes)

@@ -4,15 +4,19 @@ import Wire
 
 /// The control lane as a session sees it: messages in and out, the rest to the relay.
 final class PeerLink: Sendable {
-  /// Silence after which the peer counts as gone; heartbeats come every second.
-  static let silenceLimitMs: UInt64 = 10_000
+  /// Silence after which a connection counts as broken; heartbeats come every half second.
+  static let silenceLimitMs: UInt64 = 5000
+  /// The same while the guest is stopped, when waiting is downtime.
+  static let stoppedSilenceLimitMs: UInt64 = 2000
   /// Messages that may wait for the session. An honest peer sends many only during an audit.
   static let backlogMax = 16
   static let backlogPollUs: UInt64 = 2000
 
   enum Inbound: Sendable {
     case message(PeerMessage)
-    /// The connection is over; the reason, or nil after a clean end.
+    /// The connection broke and is looked for, or is there again.
+    case connection(isUp: Bool)
+    /// The lane is over; the reason, or nil after a clean end.
     case ended(RelayFailure?)
   }
 
@@ -28,7 +32,7 @@ final class PeerLink: Sendable {
   >(nil)
 
   init(_ socket: any ByteConnection) {
-    lane = ControlLane(FrameSocket(socket), silenceLimitMs: Self.silenceLimitMs)
+    lane = ControlLane(socket, silenceLimitMs: Self.silenceLimitMs)
   }
 
   /// - Parameter backlog: messages handed in and not taken yet. While there are `backlogMax`, the
@@ -57,7 +61,7 @@ final class PeerLink: Sendable {
         }
         try handler(type, payload)
       },
-      onEnd: { onInbound(.ended($0)) })
+      onEnd: { onInbound(.ended($0)) }, onBreak: { onInbound(.connection(isUp: $0)) })
   }
 
   func setRelay(_ handler: @escaping @Sendable (FrameType, [UInt8]) throws(RelayFailure) -> Void) {

@@ -5,6 +5,8 @@ import QEMUStream
 /// may rely on what is checked here.
 enum PeerMessageLimits {
   static let laneCountMax = 64
+  /// A day.
+  static let networkPatienceMsMax: UInt64 = 86_400_000
   /// Names, facts and arguments in one list.
   static let listMax = 65535
   /// The blocks that a stream may name; the reader at the source has the same limit.
@@ -40,6 +42,9 @@ extension PeerMessage {
           "\(order.laneCount) lanes, 1 to \(Limits.laneCountMax) are allowed")
       }
       try Self.check(order.inPlaceBlocks.count, Limits.blocksMax, "RAM blocks in place")
+      guard order.networkPatienceMs <= Limits.networkPatienceMsMax else {
+        throw .protocolViolation("a network patience of \(order.networkPatienceMs) ms")
+      }
     case .layout(let blocks, _): try Self.validate(blocks)
     case .auditPages(_, let firstPage, let digests):
       try Self.check(digests.count / 16, Limits.auditPagesMax, "digests")

@@ -73,6 +73,8 @@ enum PeerMessage: Codable, Sendable {
     var laneCount: Int
     /// Blocks to be written in place; the others go through QEMU's stream.
     var inPlaceBlocks: [String]
+    /// How long the source looks for a connection that broke, before it gives up.
+    var networkPatienceMs: UInt64
   }
 
   func encoded() throws(RelayFailure) -> [UInt8] {

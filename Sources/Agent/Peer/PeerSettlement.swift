@@ -41,7 +41,7 @@ enum PeerSettlement {
     guard let header = try frames.receiveHeader(), header.type == .message else {
       throw RelayFailure.peer("\(peer) closed without an answer")
     }
-    let payload = try frames.receivePayload(header.payloadLength)
+    let payload = try frames.receivePayload(of: header)
     guard case .settled(let settlement) = try PeerMessage(decoding: payload) else {
       throw RelayFailure.protocolViolation("\(peer) answered a verdict with something else")
     }

@@ -7,3 +7,13 @@ enum Ending: Error, Sendable {
   /// The source's QEMU is gone, and the destination has not all of the guest.
   case sourceLost(String)
 }
+
+extension Ending: CustomStringConvertible {
+  var description: String {
+    switch self {
+    case .refused(let refusals): refusals.map(\.description).joined(separator: "\n")
+    case .failed(let text), .sourceLost(let text): text
+    case .cancelled: "cancelled"
+    }
+  }
+}

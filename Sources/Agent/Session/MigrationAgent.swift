@@ -149,7 +149,7 @@ public actor MigrationAgent: AgentService {
     Task {
       switch hello.role {
       case .control: await receive(hello, socket)
-      case .data: await admit(hello, socket)
+      case .data, .resume: await admit(hello, socket)
       case .settle: await PeerVerdict.serve(hello.migration, socket, agent: self)
       }
     }

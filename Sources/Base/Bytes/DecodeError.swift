@@ -4,6 +4,8 @@ public struct DecodeError: Error, Hashable, Sendable {
     /// Fewer bytes than the field needs.
     case truncated
     case badMagic
+    /// A checksum that does not fit the bytes: they were changed on the way.
+    case badChecksum
     /// A version this reader does not know.
     case badVersion
     /// A length or count above its named limit.
@@ -60,6 +62,7 @@ extension DecodeError: CustomStringConvertible {
     return switch code {
     case .truncated: "\(place): truncated, \(found) of \(limit) bytes are there"
     case .badMagic: "\(place): wrong magic \(hex(found)), expected \(hex(limit))"
+    case .badChecksum: "\(place): checksum \(hex(found)), the bytes have \(hex(limit))"
     case .badVersion: "\(place): version \(found) is not supported (newest known: \(limit))"
     case .overLimit: "\(place): \(found) is over the limit of \(limit)"
     case .unaligned: "\(place): \(hex(found)) is not a multiple of \(limit)"

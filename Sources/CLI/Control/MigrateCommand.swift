@@ -37,6 +37,12 @@ struct MigrateCommand: AsyncParsableCommand {
   var pageSource = MigrationRequest.PageSourceChoice.auto
   @Option(help: ArgumentHelp("Data connections, 1 to 64.", valueName: "number"))
   var lanes = 4
+  @Option(
+    help: ArgumentHelp(
+      "How long to look for the destination after the connection broke, before the migration is rolled back (default: 60s).",
+      valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var networkPatience: UInt64?
   @Flag(
     help: "Compare every page on both sides while the guest is stopped; this adds to the downtime.")
   var audit = false
@@ -52,6 +58,7 @@ struct MigrateCommand: AsyncParsableCommand {
     if let downtime { request.downtimeLimitMs = downtime }
     request.pageSource = pageSource
     request.laneCount = lanes
+    if let networkPatience { request.networkPatienceMs = networkPatience }
     request.audit = audit
     request.keepSource = keepSource
     return request

@@ -18,22 +18,32 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case tail = 7
   /// How far the destination has applied the log.
   case acknowledge = 8
-  /// Keeps a silent connection apart from a dead one.
+  /// What this side has received on the control lane; keeps a silent connection apart from a dead one.
   case heartbeat = 9
+  /// Nothing follows, and the connection is not to be opened again.
+  case bye = 10
 }
 
-/// The 12 bytes before every payload: magic u32 `GWT1`, type u16, reserved u16 (0), length u32.
+/// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
+/// number u64, checksum of the payload u64, checksum of these 28 bytes u32.
+///
+/// The header has a checksum of its own, so that a length which was changed on the way is not waited for.
 public struct FrameHeader: Sendable, Hashable {
-  public static let byteCount = 12
-  /// `GWT1`, Godwit's wire protocol, first layout.
-  public static let magic: UInt32 = 0x4757_5431
+  public static let byteCount = 32
+  /// `GWT2`, Godwit's wire protocol, second layout.
+  public static let magic: UInt32 = 0x4757_5432
 
   public let type: FrameType
   /// Bytes of payload that follow.
   public let payloadLength: Int
+  /// Place on the control lane, from 1; 0: not numbered, and not sent again.
+  public let number: UInt64
+  /// `FrameChecksum` of the payload.
+  public let payloadChecksum: UInt64
 
-  public init(type: FrameType, payloadLength: Int) {
+  public init(type: FrameType, payloadLength: Int, number: UInt64 = 0, payloadChecksum: UInt64) {
     (self.type, self.payloadLength) = (type, payloadLength)
+    (self.number, self.payloadChecksum) = (number, payloadChecksum)
   }
 
   /// Largest payload accepted for a type, in bytes: what an honest peer never exceeds.
@@ -45,39 +55,60 @@ public struct FrameHeader: Sendable, Hashable {
     case .verbatim, .tail: SequencedHeader.byteCount + SequencedHeader.chunkMax
     case .ramEnd: SequencedHeader.byteCount
     case .acknowledge: Acknowledgement.byteCount
-    case .heartbeat: 0
+    case .heartbeat: Heartbeat.byteCount
+    case .bye: 0
     }
   }
 
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
-    let magic = try cursor.readBE(UInt32.self)
+    let fixed = try cursor.take(Self.byteCount - 4)
+    let checksum = UInt64(try cursor.readBE(UInt32.self))
+    var fields = ByteCursor(fixed)
+    let magic = try fields.readBE(UInt32.self)
     guard magic == Self.magic else {
       throw DecodeError(
         .badMagic, in: "frame", at: start, found: UInt64(magic), limit: UInt64(Self.magic))
     }
-    let rawType = try cursor.readBE(UInt16.self)
+    let expected = UInt64(Self.checksum(fixed))
+    guard checksum == expected else {
+      throw DecodeError(
+        .badChecksum, in: "frame header", at: start, found: checksum, limit: expected)
+    }
+    let rawType = try fields.readBE(UInt16.self)
     guard let type = FrameType(rawValue: rawType) else {
       throw DecodeError(.badValue, in: "frame type", at: start + 4, found: UInt64(rawType))
     }
-    let reserved = try cursor.readBE(UInt16.self)
+    let reserved = try fields.readBE(UInt16.self)
     guard reserved == 0 else {
       throw DecodeError(
         .badValue, in: "frame reserved field", at: start + 6, found: UInt64(reserved))
     }
-    let length = Int(try cursor.readBE(UInt32.self))
+    let length = Int(try fields.readBE(UInt32.self))
     guard length <= Self.payloadLimit(type) else {
       throw DecodeError(
         .overLimit, in: "frame length", at: start + 8, found: UInt64(length),
         limit: UInt64(Self.payloadLimit(type)))
     }
-    self.init(type: type, payloadLength: length)
+    let number: UInt64 = try fields.readBE()
+    self.init(
+      type: type, payloadLength: length, number: number, payloadChecksum: try fields.readBE())
   }
 
   public func encode(into out: inout [UInt8]) {
+    let start = out.count
     out.appendBE(Self.magic)
     out.appendBE(type.rawValue)
     out.appendBE(UInt16(0))
     out.appendBE(UInt32(truncatingIfNeeded: payloadLength))  // <= payloadLimit, fits
+    out.appendBE(number)
+    out.appendBE(payloadChecksum)
+    let checksum = unsafe Self.checksum(out.span.bytes.extracting(start...))
+    out.appendBE(checksum)
+  }
+
+  /// Of the header without its last field.
+  private static func checksum(_ fixed: RawSpan) -> UInt32 {
+    UInt32(truncatingIfNeeded: FrameChecksum.of(fixed))
   }
 }

@@ -11,10 +11,12 @@ public struct Hello: Sendable, Hashable {
     case data = 2
     /// A question or verdict about a migration begun earlier, after a crash.
     case settle = 3
+    /// The control lane of a running migration again, after its connection broke; `token` as for data.
+    case resume = 4
   }
 
   /// The protocol both agents must speak; refused when it differs.
-  public static let version: UInt16 = 1
+  public static let version: UInt16 = 2
   public static let byteCount = 38
 
   public let role: Role

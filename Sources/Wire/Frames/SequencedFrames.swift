@@ -44,3 +44,18 @@ public struct Acknowledgement: Sendable, Hashable {
 
   public func encode(into out: inout [UInt8]) { out.appendBE(appliedThrough) }
 }
+
+/// What this side has taken off the control lane: every numbered frame up to `receivedThrough`, which
+/// the peer need not keep any longer. The first frame on every connection but the first. Layout: u64.
+public struct Heartbeat: Sendable, Hashable {
+  public static let byteCount = 8
+  public let receivedThrough: UInt64
+
+  public init(receivedThrough: UInt64) { self.receivedThrough = receivedThrough }
+
+  public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
+    receivedThrough = try cursor.readBE()
+  }
+
+  public func encode(into out: inout [UInt8]) { out.appendBE(receivedThrough) }
+}

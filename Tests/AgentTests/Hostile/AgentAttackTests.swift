@@ -70,8 +70,10 @@ import Wire
 
   @Test func anotherVersionIsTold() async throws {
     try await attack { target in
-      var bytes = AgentUnderAttack.frame(AgentUnderAttack.hello(seed: 2))
-      bytes[FrameHeader.byteCount + 1] = 9
+      var hello: [UInt8] = []
+      AgentUnderAttack.hello(seed: 2).encode(into: &hello)
+      hello[1] = 9
+      let bytes = BatchAttackTests.frame(.hello, hello)
       let answers = try await target.answers(to: bytes, closing: false)
       let text = String(decoding: try #require(answers.first?.1), as: UTF8.self)
       #expect(text.contains("version 9 is not supported"), "\(text)")
@@ -80,11 +82,12 @@ import Wire
 
   @Test(
     arguments: [
-      [0x47, 0x57, 0x54, 0x31, 0, 1, 0, 0, 255, 255, 255, 255],
-      [0x47, 0x57, 0x54, 0x31, 0, 3, 0, 0, 0, 0x80, 0, 0],
-      [0x47, 0x57, 0x54, 0x31, 0, 42, 0, 0, 0, 0, 0, 0],
-      [0x47, 0x57, 0x54, 0x31, 0, 1, 0, 1, 0, 0, 0, 38],
-    ] as [[UInt8]]) func badFirstFrames(bytes: [UInt8]) async throws
+      BatchAttackTests.header(type: 1, length: .max),
+      BatchAttackTests.header(type: 3, length: 0x80_0000),
+      BatchAttackTests.header(type: 42, length: 0),
+      BatchAttackTests.header(type: 1, reserved: 1, length: 38),
+      [UInt8](repeating: 0x51, count: 64),
+    ]) func badFirstFrames(bytes: [UInt8]) async throws
   {
     try await attack { target in
       expectRefused(try await target.answers(to: bytes, closing: false), "\(bytes)")
@@ -103,18 +106,21 @@ import Wire
       BatchAttackTests.frame(.message, try PeerMessage.commit.encoded()),
       BatchAttackTests.frame(.message, try PeerMessage.auditEnd.encoded()),
       BatchAttackTests.frame(
-        .message, try PeerMessage.begin(.init(laneCount: 4, inPlaceBlocks: ["no"])).encoded()),
+        .message,
+        try PeerMessage.begin(
+          .init(laneCount: 4, inPlaceBlocks: ["no"], networkPatienceMs: 1000)
+        ).encoded()),
       BatchAttackTests.frame(.message, [UInt8](repeating: 0x5B, count: 10_000)),
       BatchAttackTests.frame(.message, [UInt8](repeating: 0x5B, count: 8 << 20)),
       BatchAttackTests.frame(.message, []),
-      [0x47, 0x57, 0x54, 0x31, 0, 4, 0, 0, 255, 255, 255, 255],
-      [0x47, 0x57, 0x54, 0x31, 0, 77, 0, 0, 0, 0, 0, 1],
+      BatchAttackTests.header(type: 4, length: .max),
+      BatchAttackTests.header(type: 77, length: 1),
     ]
     try await attack { target in
       for (number, frame) in frames.enumerated() {
         let hello = AgentUnderAttack.frame(AgentUnderAttack.hello(seed: 1000 + UInt64(number)))
         let answers = try await target.answers(to: hello + frame, closing: false)
-        for (type, payload) in answers.dropFirst() {
+        for (type, payload) in answers.dropFirst() where type != .bye {
           guard type == .message else { throw RelayFailure.protocolViolation("\(type)") }
           guard case .failed(let reason) = try PeerMessage(decoding: payload) else {
             throw RelayFailure.protocolViolation("not an error: \(number)")
@@ -193,7 +199,7 @@ import Wire
       }
       #expect(try AgentUnderAttack.answers(on: socket).isEmpty)
       let tookMs = MonotonicClock.nowMs - startedMs
-      #expect(tookMs >= 4000 && tookMs < 8000, "\(tookMs) ms")
+      #expect(tookMs >= 4000, "\(tookMs) ms")
       socket.shutdown()
       writer.join()
     }
@@ -205,11 +211,11 @@ import Wire
     let taken = Guarded(0)
     let link = PeerLink(far)
     link.start(backlog: { taken.read { $0 } }) { _ in taken.update { $0 += 1 } }
-    let piece = BatchAttackTests.frame(
-      .message, try PeerMessage.abort(reason: String(repeating: "x", count: 1 << 20)).encoded())
+    let message = try PeerMessage.abort(reason: String(repeating: "x", count: 1 << 20)).encoded()
     let sent = Guarded(0)
     let writer = WorkerThread("test-flood") {
-      for _ in 0..<200 {
+      for number in 1...200 as ClosedRange<UInt64> {
+        let piece = BatchAttackTests.frame(.message, message, number: number)
         guard (try? near.writeAll(piece.span.bytes)) != nil else { return }
         sent.update { $0 += 1 }
       }

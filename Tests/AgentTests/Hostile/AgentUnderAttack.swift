@@ -76,7 +76,7 @@ final class AgentUnderAttack: Sendable {
     var answers: [(FrameType, [UInt8])] = []
     do throws(RelayFailure) {
       while let header = try frames.receiveHeader() {
-        let payload = try frames.receivePayload(header.payloadLength)
+        let payload = try frames.receivePayload(of: header)
         if header.type != .heartbeat { answers.append((header.type, payload)) }
       }
     } catch {
@@ -98,12 +98,12 @@ final class AgentUnderAttack: Sendable {
       address, Self.hello(seed: seed), security: PeerSecurity(agent.configuration), timeoutMs: 4000)
     socket.setTimeout(ms: 15_000)
     let frames = FrameSocket(socket)
-    try frames.send(.message, PeerMessageTests.prepare(vm: "nobody").encoded())
+    try frames.send(.message, PeerMessageTests.prepare(vm: "nobody").encoded(), number: 1)
     while true {
       guard let header = try frames.receiveHeader() else {
         throw RelayFailure.peer("closed without an answer")
       }
-      let payload = try frames.receivePayload(header.payloadLength)
+      let payload = try frames.receivePayload(of: header)
       if header.type == .heartbeat { continue }
       guard case .refused(let refusals) = try PeerMessage(decoding: payload) else {
         throw RelayFailure.protocolViolation("not refused")

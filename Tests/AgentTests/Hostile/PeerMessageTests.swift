@@ -79,7 +79,7 @@ import Testing
   }
 
   @Test(arguments: [Int.min, -1, 0, 65, 65536, Int.max]) func laneCount(count: Int) {
-    let text = #"{"begin":{"_0":{"laneCount":\#(count),"inPlaceBlocks":[]}}}"#
+    let text = #"{"begin":{"_0":{"laneCount":\#(count),"inPlaceBlocks":[],"networkPatienceMs":1}}}"#
     #expect(refusal(of: text)?.contains("lanes") == true)
   }
 

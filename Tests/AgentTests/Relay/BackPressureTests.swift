@@ -38,11 +38,11 @@ import Wire
     let (control, controlFar) = try Sockets.tcpPair()
     let (qemu, qemuFar) = try Sockets.unixPair()
     let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil, memoryLimit: 256 << 20)
-    let lane = ControlLane(FrameSocket(control), silenceLimitMs: 60_000)
+    let lane = ControlLane(control, silenceLimitMs: 60_000)
     lane.start(onFrame: { (_, _) throws(RelayFailure) in }, onEnd: { _ in })
     let events = Events<SourceRelay.Event>()
     let relay = SourceRelay(
-      qemu: qemuFar, control: lane, lanes: [FrameSocket(near)], queue: queue, shared: [:]
+      qemu: qemuFar, control: lane, lanes: [near], queue: queue, shared: [:]
     ) { events.add($0) }
     relay.start()
     let length: UInt64 = 1 << 30
@@ -66,7 +66,6 @@ import Wire
     let startedMs = MonotonicClock.nowMs
     relay.stop()
     lane.fail(.stopped)
-    relay.releaseQEMU()
     #expect(MonotonicClock.nowMs < startedMs + 3000)
     _ = (far, controlFar)
   }
@@ -128,7 +127,7 @@ import Wire
   /// bytes of the stream is let go when the relay stops.
   @Test func fullControlLane() throws {
     let (near, far) = try Sockets.tcpPair()
-    let lane = ControlLane(FrameSocket(near), silenceLimitMs: 60_000)
+    let lane = ControlLane(near, silenceLimitMs: 60_000)
     lane.start(onFrame: { (_, _) throws(RelayFailure) in }, onEnd: { _ in })
     let queued = Guarded(0)
     let ends = Events<RelayFailure>()

@@ -130,16 +130,4 @@ import Wire
     expectSame(before, after)
   }
 
-  private func expectSame(_ before: MemoryImage, _ after: MemoryImage) {
-    #expect(before.blocks == after.blocks)
-    #expect(before.isComplete && after.isComplete)
-    let differing = before.pages.filter { after.pages[$0.key] != $0.value }.keys
-    #expect(differing.isEmpty, "\(differing.count) of \(before.pages.count) pages differ")
-    #expect(before.pages.count == after.pages.count)
-    let same = (before.verbatim == after.verbatim, before.tail == after.tail)
-    #expect(same.0, "bytes before the tail: \(before.verbatim.count), \(after.verbatim.count)")
-    #expect(same.1, "bytes of the tail: \(before.tail.count), \(after.tail.count)")
-    let opaqueIsSame = before.opaque == after.opaque
-    #expect(opaqueIsSame, "bytes passed: \(before.opaque.count), \(after.opaque.count)")
-  }
 }

@@ -78,10 +78,12 @@ final class DestinationRig: Sendable {
   /// How the control lane ended.
   let ends = Events<RelayFailure?>()
 
-  init(laneCount: Int = 1, shared: [String: SharedFile] = [:], windowBytes: UInt64 = 64 << 20)
-    throws
-  {
-    let (near, far) = try Sockets.tcpPair()
+  /// - Parameter connect: makes connections, so that a test can break them.
+  init(
+    laneCount: Int = 1, shared: [String: SharedFile] = [:], windowBytes: UInt64 = 64 << 20,
+    connect: () throws -> (StreamSocket, StreamSocket) = Sockets.tcpPair
+  ) throws {
+    let (near, far) = try connect()
     let (relayEnd, qemuEnd) = try Sockets.unixPair()
     (control, qemu) = (near, qemuEnd)
     let link = PeerLink(far)
@@ -100,8 +102,8 @@ final class DestinationRig: Sendable {
     link.start(backlog: { 0 }) { if case .ended(let failure) = $0 { ends.add(failure) } }
     var lanes: [StreamSocket] = []
     for number in 0..<laneCount {
-      let (near, far) = try Sockets.tcpPair()
-      relay.addLane(FrameSocket(far), number: number + 1)
+      let (near, far) = try connect()
+      relay.addLane(far, number: UInt16(number + 1))
       lanes.append(near)
     }
     self.lanes = lanes
@@ -121,13 +123,29 @@ final class RelayRig: Sendable {
   let qemu: StreamSocket
   /// How the source's control lane ended.
   let linkEnds = Events<RelayFailure?>()
-  private let link: PeerLink
+  let link: PeerLink
 
   init(
     laneCount: Int = 4, sourceShared: [String: SharedFile] = [:],
-    destinationShared: [String: SharedFile] = [:], memoryLimit: UInt64 = 256 << 20
+    destinationShared: [String: SharedFile] = [:], memoryLimit: UInt64 = 256 << 20,
+    reconnect: (@Sendable () throws -> (StreamSocket, StreamSocket))? = nil
   ) throws {
-    destination = try DestinationRig(laneCount: laneCount, shared: destinationShared)
+    let destination = try DestinationRig(
+      laneCount: laneCount, shared: destinationShared, connect: reconnect ?? Sockets.tcpPair)
+    self.destination = destination
+    let recovery = reconnect.map { reconnect in
+      LaneRecovery(
+        patienceMs: { 60_000 },
+        dial: { role, lane in
+          let (near, far) = try reconnect()
+          if role == .data {
+            destination.relay.addLane(far, number: lane)
+          } else {
+            destination.link.lane.attach(far)
+          }
+          return near
+        })
+    }
     let (near, far) = try Sockets.unixPair()
     qemu = near
     link = PeerLink(destination.control)
@@ -141,11 +159,21 @@ final class RelayRig: Sendable {
     }
     let events = self.events
     source = SourceRelay(
-      qemu: far, control: link.lane, lanes: destination.lanes.map { FrameSocket($0) },
-      queue: queue, shared: sourceShared
+      qemu: far, control: link.lane, lanes: destination.lanes,
+      queue: queue, shared: sourceShared, recovery: recovery
     ) { events.add($0) }
-    let linkEnds = self.linkEnds
-    link.start(backlog: { 0 }) { if case .ended(let failure) = $0 { linkEnds.add(failure) } }
+    let (linkEnds, source) = (self.linkEnds, self.source)
+    if let recovery {
+      link.lane.setRecovery(recovery)
+      destination.link.lane.setRecovery(LaneRecovery(patienceMs: { 60_000 }, dial: nil))
+    }
+    link.start(backlog: { 0 }) { inbound in
+      switch inbound {
+      case .ended(let failure): linkEnds.add(failure)
+      case .connection(isUp: true): source.renewLanes()
+      default: break
+      }
+    }
     source.start()
   }
 
@@ -159,9 +187,8 @@ final class RelayRig: Sendable {
   }
 
   func stop() {
-    source.stop()
     link.lane.fail(.stopped)
-    source.releaseQEMU()
+    source.stop()
     destination.stop()
   }
 }

@@ -30,6 +30,15 @@ final class ApplyPipe: Sendable {
     var frames: [UInt64: IncomingFrame] = [:]
     var bytes = 0
     var pool: [PageBuffer] = []
+
+    /// Keeps a full batch's buffer for another.
+    mutating func recycle(_ frame: IncomingFrame) {
+      if case .pages(_, let buffer?) = frame, buffer.byteCount == ApplyPipe.fullBatchBytes,
+        pool.count < 64
+      {
+        pool.append(buffer)
+      }
+    }
   }
 
   private let state = Guarded(State())
@@ -61,6 +70,10 @@ final class ApplyPipe: Sendable {
         }
         state.frames[place.sequence] = frame
         return .success(ready)
+      } catch .duplicate {
+        // Sent again after a break, though it had arrived: I4 wants it dropped.
+        state.recycle(frame)
+        return .success(false)
       } catch {
         return .failure(.protocolViolation("frame order: \(error)"))
       }
@@ -87,11 +100,7 @@ final class ApplyPipe: Sendable {
     let result = state.update { state -> Result<([UInt64], UInt64), RelayFailure> in
       if let frame = state.frames.removeValue(forKey: sequence) {
         state.bytes -= frame.byteCount
-        if case .pages(_, let buffer?) = frame, buffer.byteCount == Self.fullBatchBytes,
-          state.pool.count < 64
-        {
-          state.pool.append(buffer)
-        }
+        state.recycle(frame)
       }
       do throws(ApplyOrder.Refusal) {
         return .success((try state.order.finished(sequence), state.order.appliedThrough))

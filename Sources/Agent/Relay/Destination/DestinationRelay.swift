@@ -28,8 +28,9 @@ final class DestinationRelay: Sendable {
   private let layout = Guarded<Layout?>(nil)
   private let shared: [String: SharedFile]
   private let counters = Guarded(Counters())
-  /// Nil once the relay was stopped: a lane that comes late must not outlive it.
-  private let lanes = Guarded<[LaneReceiver]?>([])
+  /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
+  private let lanes = Guarded<[UInt16: LaneReceiver]?>([:])
+  private let corruptions = Guarded(0)
   private let onEvent: @Sendable (Event) -> Void
   /// Set once in `init`; needs `self`'s parts, so it cannot be a `let` of a class with closures.
   private let pipeBox = Guarded<ApplyPipe?>(nil)
@@ -65,13 +66,31 @@ final class DestinationRelay: Sendable {
       onFailure: { [onEvent] in onEvent(.failed($0)) })
   }
 
-  func addLane(_ frames: FrameSocket, number: Int) {
+  /// Takes a lane in, in place of the connection that it had before.
+  func addLane(_ socket: any ByteConnection, number: UInt16) {
     guard let pipe = pipeBox.read({ $0 }) else { return }
-    let lane = LaneReceiver(frames, pipe: pipe)
-    guard lanes.update({ $0?.append(lane) }) != nil else { return frames.socket.shutdown() }
-    lane.start(lane: number) { [onEvent] failure in
-      if let failure { onEvent(.failed(failure)) }
+    let lane = LaneReceiver(FrameSocket(socket), pipe: pipe)
+    let (isTaken, previous) = lanes.update { lanes -> (Bool, LaneReceiver?) in
+      guard lanes != nil else { return (false, nil) }
+      return (true, lanes?.updateValue(lane, forKey: number))
     }
+    guard isTaken else { return socket.shutdown() }
+    lane.start(lane: number, after: previous) { [self] failure in laneEnded(failure) }
+  }
+
+  /// A connection that broke is opened again by the source; anything else is the end.
+  private func laneEnded(_ failure: RelayFailure?) {
+    switch failure {
+    case nil, .peer: return
+    case .corrupt:
+      let count = corruptions.update { count in
+        count += 1
+        return count
+      }
+      guard count > ControlLane.corruptMax else { return }
+    default: break
+    }
+    if let failure { onEvent(.failed(failure)) }
   }
 
   /// The stream's RAM blocks, as the source read them. Said once: pages that were checked against
@@ -110,7 +129,7 @@ final class DestinationRelay: Sendable {
       defer { lanes = nil }
       return lanes
     }
-    for lane in running ?? [] { lane.stop() }
+    for lane in (running ?? [:]).values { lane.stop() }
   }
 
   var snapshot: Counters { counters.read { $0 } }

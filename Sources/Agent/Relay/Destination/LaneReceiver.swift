@@ -10,20 +10,27 @@ final class LaneReceiver: Sendable {
 
   init(_ frames: FrameSocket, pipe: ApplyPipe) { (self.frames, self.pipe) = (frames, pipe) }
 
-  /// `onEnd` is called once: nil when the peer closed the lane between frames.
-  func start(lane: Int, onEnd: @escaping @Sendable (RelayFailure?) -> Void) {
+  /// - Parameters:
+  ///   - previous: the lane's connection before this one, which ends first.
+  ///   - onEnd: called once: nil when the peer closed the lane between frames.
+  func start(
+    lane: UInt16, after previous: LaneReceiver?, onEnd: @escaping @Sendable (RelayFailure?) -> Void
+  ) {
     let worker = WorkerThread("gw-lane-rx-\(lane)") { [self] in
+      previous?.stop()
       do throws(RelayFailure) {
         while let header = try frames.receiveHeader() {
           guard header.type == .pages else {
             throw .protocolViolation("\(header.type) frame on a data lane")
           }
-          try receiveBatch(header.payloadLength)
+          try receiveBatch(header)
         }
         onEnd(nil)
       } catch {
         onEnd(error)
       }
+      // The source opens the lane again when it sees that this connection is over.
+      frames.socket.shutdown()
     }
     thread.update { $0 = worker }
   }
@@ -34,33 +41,41 @@ final class LaneReceiver: Sendable {
   }
 
   /// Reads the batch header (small, checked) and then its page bytes straight into a page buffer.
-  private func receiveBatch(_ payloadLength: Int) throws(RelayFailure) {
+  private func receiveBatch(_ frame: FrameHeader) throws(RelayFailure) {
+    let payloadLength = frame.payloadLength
     let fixed = SequencedHeader.byteCount + 4
     guard payloadLength >= fixed else {
       throw .protocolViolation("batch of \(payloadLength) bytes")
     }
-    var head = try frames.receivePayload(fixed)
+    var head = try frames.receivePart(fixed)
     let runCount = head.suffix(4).reduce(0) { $0 << 8 | Int($1) }
     guard runCount <= BatchLimits.runsMax, fixed + runCount * PageRun.byteCount <= payloadLength
-    else { throw .protocolViolation("batch of \(runCount) runs in \(payloadLength) bytes") }
-    head += try frames.receivePayload(runCount * PageRun.byteCount)
+    else {
+      // Who is to blame, the peer or the network? The whole payload tells.
+      head += try frames.receivePart(payloadLength - fixed)
+      try FrameSocket.check(frame, unsafe FrameChecksum.of(head.span.bytes))
+      throw .protocolViolation("batch of \(runCount) runs in \(payloadLength) bytes")
+    }
+    head += try frames.receivePart(runCount * PageRun.byteCount)
     let byteCount = payloadLength - head.count
+    let buffer = byteCount > 0 ? pipe.takeBuffer(byteCount: byteCount) : nil
+    if let buffer {
+      let isComplete: Bool
+      do { isComplete = try unsafe frames.socket.readFully(into: buffer.part(0, byteCount)) } catch
+      {
+        throw .peer("\(error)")
+      }
+      guard isComplete else { throw .peer("ended inside a batch") }
+      try FrameSocket.check(frame, unsafe FrameChecksum.of(head.span.bytes, buffer.span(byteCount)))
+    } else {
+      try FrameSocket.check(frame, unsafe FrameChecksum.of(head.span.bytes))
+    }
     let header: BatchHeader
     do {
       var cursor = unsafe ByteCursor(head.span.bytes)
       header = try BatchHeader(decoding: &cursor, pageBytes: byteCount)
     } catch {
       throw .protocolViolation("\(error)")
-    }
-    guard byteCount > 0 else { return try pipe.arrived(header.place, .pages(header, nil)) }
-    let buffer = pipe.takeBuffer(byteCount: byteCount)
-    do {
-      let complete = try unsafe frames.socket.readFully(into: buffer.part(0, byteCount))
-      guard complete else { throw RelayFailure.peer("ended inside a batch") }
-    } catch let error as RelayFailure {
-      throw error
-    } catch {
-      throw .peer("\(error)")
     }
     try pipe.arrived(header.place, .pages(header, buffer))
   }

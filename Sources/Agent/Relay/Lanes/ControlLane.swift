@@ -4,126 +4,161 @@ import Wire
 
 /// The ordered lane between two agents: messages, QEMU's non-RAM bytes, acknowledgements, heartbeats.
 ///
-/// One thread writes what is queued, one reads. The reader hands everything to `onFrame`; the
-/// receiver decides what may block it. A lane that hears nothing for `silenceLimitMs` is broken.
+/// It survives its connections: numbered frames are kept until the peer has them, and after a break
+/// both sides go on behind what the other has received. One thread writes what is queued, one per
+/// connection reads and hands everything to `onFrame`. A connection that hears nothing for the silence
+/// limit counts as broken, as does one that changed bytes.
 final class ControlLane: Sendable {
-  /// Bytes queued and unwritten, beyond which `send` blocks its caller.
+  /// Bytes queued or not yet received by the peer, beyond which `send` blocks its caller.
   static let queueBytesMax = 16 << 20
   /// A message up to this many bytes never waits: "give up" must get out of a full lane's way.
   static let urgentBytesMax = 64 << 10
-  static let heartbeatMs: UInt64 = 1000
+  static let heartbeatMs: UInt64 = 500
+  /// The peer is told at least this often (frames, bytes) what it need not keep any longer.
+  static let reportFrames = 64
+  static let reportBytes = 1 << 20
+  /// Connections that may break by changed bytes before the network counts as unusable.
+  static let corruptMax = 32
 
-  private struct Outbox {
-    var frames: [(type: FrameType, payload: [UInt8])] = []
-    var bytes = 0
-    /// Latest acknowledgement, which replaces an unsent older one.
-    var acknowledge: UInt64?
+  struct State {
+    var outbox = NumberedOutbox()
+    var inbox = NumberedInbox()
+    var unreported = (frames: 0, bytes: 0)
+    /// A heartbeat is due now.
+    var reportIsDue = false
+    /// How far this side has applied: the latest, and whether the peer must still be told.
+    var applied: (through: UInt64, isDue: Bool) = (0, false)
+    /// The present connection; nil while it is broken.
+    var connection: FrameSocket?
+    /// Counts connections, so that the end of an old one changes nothing.
+    var epoch = 0
+    /// Whether the peer said what it has received, so that numbered frames may follow.
+    var peerIsKnown = true
+    var recovery: LaneRecovery?
+    var silenceLimitMs: UInt64
+    var breaks = 0
+    var corruptions = 0
     var failure: RelayFailure?
     /// Finish after what is queued.
     var closing = false
     /// Only messages are taken any more.
     var streamStopped = false
+    var hasEnded = false
   }
 
-  let frames: FrameSocket
-  private let outbox = Guarded(Outbox())
-  private let threads = Guarded<[WorkerThread]>([])
+  /// The host at the other end, for messages.
+  let peer: String
+  /// Bytes written on all connections, headers included.
+  let bytesWritten: Guarded<UInt64>
+  let state: Guarded<State>
+  private let writer = Guarded<WorkerThread?>(nil)
+  private let handlers = Guarded<Handlers?>(nil)
 
-  /// - Parameter silenceLimitMs: longest silence of the peer before the lane counts as broken.
-  init(_ frames: FrameSocket, silenceLimitMs: UInt64) {
-    self.frames = frames
-    frames.socket.setTimeout(ms: silenceLimitMs)
+  struct Handlers: Sendable {
+    let onFrame: @Sendable (FrameType, [UInt8]) throws(RelayFailure) -> Void
+    /// Called once: nil after a clean end.
+    let onEnd: @Sendable (RelayFailure?) -> Void
+    /// The connection broke, or is there again.
+    let onBreak: @Sendable (_ isConnected: Bool) -> Void
   }
 
-  /// Starts both threads. `onEnd` is called once, when the reader stops: nil after a clean end.
+  /// - Parameter silenceLimitMs: longest silence of the peer before the connection counts as broken.
+  init(_ socket: any ByteConnection, silenceLimitMs: UInt64) {
+    peer = socket.peer
+    bytesWritten = Guarded(0)
+    var state = State(silenceLimitMs: silenceLimitMs)
+    state.connection = FrameSocket(socket, counting: bytesWritten)
+    self.state = Guarded(state)
+    socket.setTimeout(ms: silenceLimitMs)
+  }
+
+  /// Starts the threads.
   func start(
     onFrame: @escaping @Sendable (FrameType, [UInt8]) throws(RelayFailure) -> Void,
-    onEnd: @escaping @Sendable (RelayFailure?) -> Void
+    onEnd: @escaping @Sendable (RelayFailure?) -> Void,
+    onBreak: @escaping @Sendable (_ isConnected: Bool) -> Void = { _ in }
   ) {
-    let writer = WorkerThread("gw-control-tx") { [self] in writeLoop() }
-    let reader = WorkerThread("gw-control-rx") { [self] in
-      var failure: RelayFailure?
-      do throws(RelayFailure) {
-        while let header = try frames.receiveHeader() {
-          let payload = try frames.receivePayload(header.payloadLength)
-          if header.type != .heartbeat { try onFrame(header.type, payload) }
-        }
-      } catch {
-        failure = error
-      }
-      fail(failure ?? .peer("closed by \(frames.socket.peer)"))
-      onEnd(failure)
+    handlers.update { $0 = Handlers(onFrame: onFrame, onEnd: onEnd, onBreak: onBreak) }
+    let worker = WorkerThread("gw-control-tx") { [self] in writeLoop() }
+    writer.update { $0 = worker }
+    if let connection = state.read({ $0.connection }) { startReader(connection, epoch: 0) }
+  }
+
+  /// From now on a broken connection is not the end: both sides know how to find each other again.
+  func setRecovery(_ recovery: LaneRecovery) { state.update { $0.recovery = recovery } }
+
+  /// Changes how long the peer may be silent, for this connection and those after it.
+  func setSilenceLimit(ms: UInt64) {
+    let connection = state.update { state in
+      state.silenceLimitMs = ms
+      return state.connection
     }
-    threads.update { $0 = [writer, reader] }
+    connection?.socket.setTimeout(ms: ms)
   }
 
   /// Queues a frame behind all queued before. Blocks while the queue is full, but for a small
   /// message, whose sender (a session that rolls back) must not depend on the peer.
   func send(_ type: FrameType, _ payload: [UInt8]) throws(RelayFailure) {
-    let failure = outbox.wait { box -> RelayFailure?? in
-      if let failure = box.failure { return .some(failure) }
-      if box.streamStopped, type != .message { return .some(.stopped) }
+    let failure = state.wait { state -> RelayFailure?? in
+      if let failure = state.failure { return .some(failure) }
+      if state.streamStopped, type != .message { return .some(.stopped) }
       let isUrgent = type == .message && payload.count <= Self.urgentBytesMax
-      guard isUrgent || box.bytes == 0 || box.bytes + payload.count <= Self.queueBytesMax else {
+      let bytes = state.outbox.byteCount
+      guard isUrgent || bytes == 0 || bytes + payload.count <= Self.queueBytesMax else {
         return nil
       }
-      box.frames.append((type, payload))
-      box.bytes += payload.count
+      state.outbox.append(type, payload)
       return .some(nil)
     }
     if let failure = failure ?? nil { throw failure }
   }
 
   /// Takes no more bytes of QEMU's stream; whoever waits to send some is told `stopped`.
-  func stopStream() { outbox.update { $0.streamStopped = true } }
+  func stopStream() { state.update { $0.streamStopped = true } }
 
   /// Notes how far this side has applied; sent soon, older ones are skipped.
   func acknowledge(_ appliedThrough: UInt64) {
-    outbox.update { $0.acknowledge = max($0.acknowledge ?? 0, appliedThrough) }
+    state.update { $0.applied = (max($0.applied.through, appliedThrough), true) }
   }
 
-  /// Writes what is queued, then ends the connection. Blocks until both threads are done.
+  /// Writes what is queued, then ends the connection. Blocks until the threads are done.
   func close() {
-    outbox.update { $0.closing = true }
-    let running = threads.update { threads in
-      defer { threads = [] }
-      return threads
-    }
-    running.first?.join()
-    frames.socket.finish()
-    running.last?.join()
+    state.update { $0.closing = true }
+    writer.update { writer in
+      defer { writer = nil }
+      return writer
+    }?.join()
+    state.read { $0.connection }?.socket.finish()
+    finish(nil)
   }
 
-  /// Whether nothing more will be sent: closing, or broken.
-  var isEnding: Bool { outbox.read { $0.closing || $0.failure != nil } }
+  /// Whether nothing more will be sent: closing, or broken for good.
+  var isEnding: Bool { state.read { $0.closing || $0.failure != nil } }
 
-  /// Breaks the lane at once, from any thread.
+  /// Whether there is a connection, and how often one broke so far.
+  var condition: (isConnected: Bool, breaks: Int) {
+    state.read { ($0.connection != nil, $0.breaks) }
+  }
+
+  /// Ends the lane at once, from any thread.
   func fail(_ failure: RelayFailure) {
-    outbox.update { $0.failure = $0.failure ?? failure }
-    frames.socket.shutdown()
+    let connection = state.update { state in
+      state.failure = state.failure ?? failure
+      return state.connection
+    }
+    connection?.socket.shutdown()
+    finish(failure)
   }
 
-  private func writeLoop() {
-    while true {
-      let next = outbox.wait(timeoutMs: Self.heartbeatMs) { box -> (FrameType, [UInt8])?? in
-        if box.failure != nil { return .some(nil) }
-        if let through = box.acknowledge {
-          box.acknowledge = nil
-          var payload: [UInt8] = []
-          Acknowledgement(appliedThrough: through).encode(into: &payload)
-          return (.acknowledge, payload)
-        }
-        if !box.frames.isEmpty {
-          let frame = box.frames.removeFirst()
-          box.bytes -= frame.payload.count
-          return frame
-        }
-        return box.closing ? .some(nil) : nil
-      }
-      guard let frame = next ?? (FrameType.heartbeat, []) else { return }
-      do throws(RelayFailure) { try unsafe frames.send(frame.0, frame.1) } catch {
-        return fail(error)
-      }
+  /// Tells the session, once, that the lane is over.
+  func finish(_ failure: RelayFailure?) {
+    let isFirst = state.update { state in
+      defer { state.hasEnded = true }
+      return !state.hasEnded
     }
+    if isFirst { handlers.read { $0 }?.onEnd(failure) }
   }
+
+  /// What the threads hand over to.
+  var calls: Handlers? { handlers.read { $0 } }
 }

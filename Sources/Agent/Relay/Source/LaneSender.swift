@@ -3,35 +3,110 @@ import HostIO
 import Wire
 
 /// One data lane at the source: takes batches and writes them, on a thread of its own.
+///
+/// It survives its connections: batches are kept until they are applied at the destination, and
+/// written again when the connection they went by broke; the destination drops what it has already.
 final class LaneSender: Sendable {
-  let frames: FrameSocket
+  private struct State {
+    var frames: FrameSocket
+    /// The connection is of no use any more.
+    var isBroken = false
+    var breaks = 0
+  }
+
+  private let number: UInt16
   private let queue: SendQueue
+  private let bytesWritten: Guarded<UInt64>
+  private let state: Guarded<State>
   /// Guest memory by block number, for batches that carry no bytes.
   private let shared: @Sendable (Int) -> SharedFile?
+  private let recovery: LaneRecovery?
   private let scratch = PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
   private let thread = Guarded<WorkerThread?>(nil)
 
   init(
-    _ frames: FrameSocket, queue: SendQueue, shared: @escaping @Sendable (Int) -> SharedFile?
+    _ socket: any ByteConnection, number: UInt16, queue: SendQueue, recovery: LaneRecovery?,
+    counting bytesWritten: Guarded<UInt64>, shared: @escaping @Sendable (Int) -> SharedFile?
   ) {
-    (self.frames, self.queue, self.shared) = (frames, queue, shared)
+    (self.number, self.queue, self.recovery) = (number, queue, recovery)
+    (self.bytesWritten, self.shared) = (bytesWritten, shared)
+    state = Guarded(State(frames: FrameSocket(socket, counting: bytesWritten)))
   }
 
-  func start(lane: Int) {
-    let worker = WorkerThread("gw-lane-tx-\(lane)") { [self] in
-      do throws(RelayFailure) {
-        while let (batch, delayUs) = try queue.take() {
-          if delayUs > 0 { MonotonicClock.sleep(us: delayUs) }
-          try send(batch)
-        }
-      } catch {
-        queue.fail(error)
-      }
+  func start() {
+    let worker = WorkerThread("gw-lane-tx-\(number)") { [self] in
+      do throws(RelayFailure) { try sendAll() } catch { queue.fail(error) }
     }
     thread.update { $0 = worker }
+    watch(state.read { $0.frames })
   }
 
+  /// Wakes the thread, which ends when the queue was failed or finished.
+  func shutdown() { state.read { $0.frames }.socket.shutdown() }
+
   func join() { thread.update { $0 }?.join() }
+
+  /// Connections of this lane that broke.
+  var breaks: Int { state.read { $0.breaks } }
+
+  /// Drops a connection that may be dead without saying so, if anything depends on it.
+  func renew() {
+    guard queue.owes(lane: number) else { return }
+    shutdown()
+  }
+
+  private func sendAll() throws(RelayFailure) {
+    while true {
+      switch try queue.take(lane: number, isInterrupted: { state.read { $0.isBroken } }) {
+      case .batch(let batch, let delayUs):
+        if delayUs > 0 { MonotonicClock.sleep(us: delayUs) }
+        do throws(RelayFailure) { try send(batch) } catch {
+          guard case .peer(let text) = error else { throw error }
+          try reconnect(text)
+        }
+      case .interrupted: try reconnect("closed by the peer")
+      case .end: return
+      }
+    }
+  }
+
+  /// The destination says nothing on a data lane: whatever ends the wait for it ends the connection.
+  private func watch(_ frames: FrameSocket) {
+    _ = WorkerThread("gw-lane-watch") { [self] in
+      let byte = PageBuffer(byteCount: 1)
+      _ = unsafe try? frames.socket.read(into: byte.part(0, 1))
+      state.update { if $0.frames === frames { $0.isBroken = true } }
+      queue.wake()
+    }
+  }
+
+  /// Opens the lane again and writes what may have been lost.
+  private func reconnect(_ reason: String) throws(RelayFailure) {
+    var failure = RelayFailure.peer("lane \(number): \(reason)")
+    if let stopped = queue.failure { throw stopped }
+    guard let recovery else { throw failure }
+    while true {
+      state.read { $0.frames }.socket.shutdown()
+      state.update { $0.breaks += 1 }
+      let socket = try recovery.restore(
+        .data, lane: number, after: failure, isOver: { queue.failure != nil },
+        pause: { queue.pause(ms: $0) })
+      guard let socket else { throw queue.failure ?? .stopped }
+      let frames = FrameSocket(socket, counting: bytesWritten)
+      state.update { state in
+        state.frames = frames
+        state.isBroken = false
+      }
+      watch(frames)
+      do throws(RelayFailure) {
+        for batch in queue.unconfirmed(lane: number) { try send(batch) }
+        return
+      } catch {
+        guard case .peer = error else { throw error }
+        failure = error
+      }
+    }
+  }
 
   private func send(_ batch: PageBatch) throws(RelayFailure) {
     var head: [UInt8] = []
@@ -40,8 +115,7 @@ final class LaneSender: Sendable {
     let byteCount = batch.header.rawPageCount * Page.size
     let buffer = batch.buffer ?? scratch
     if batch.buffer == nil, byteCount > 0 { try readPages(of: batch.header) }
-    try unsafe frames.send(.pages, head, body: buffer.part(0, byteCount))
-    if let used = batch.buffer { queue.giveBack(used) }
+    try unsafe state.read { $0.frames }.send(.pages, head, body: buffer.part(0, byteCount))
   }
 
   /// Reads the batch's raw pages out of guest memory as they are now: at least as new as QEMU saw.

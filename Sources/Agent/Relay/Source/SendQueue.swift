@@ -25,10 +25,24 @@ final class SendQueue: Sendable {
     var bucket: TokenBucket?
     var pool: [PageBuffer] = []
     var counters = Counters()
+    /// Sent and not known to be applied, by lane: sent again when the lane's connection breaks.
+    var unconfirmed: [UInt16: [PageBatch]] = [:]
     var failure: RelayFailure?
     var finished = false
 
     var depth: Int { waiting.count - head }
+
+    /// Lets go of a lane's batches that were applied, and keeps their buffers for others.
+    mutating func confirm(_ lane: UInt16, through sequence: UInt64) {
+      guard let batches = unconfirmed[lane] else { return }
+      // A lane sends in rising order.
+      let first = batches.firstIndex { $0.header.place.sequence > sequence } ?? batches.count
+      guard first > 0 else { return }
+      for batch in batches[..<first] {
+        if let buffer = batch.buffer, pool.count < SendQueue.depthMax * 4 { pool.append(buffer) }
+      }
+      unconfirmed[lane] = Array(batches[first...])
+    }
   }
 
   private let state: Guarded<State>
@@ -66,12 +80,26 @@ final class SendQueue: Sendable {
     if let failure = failure ?? nil { throw failure }
   }
 
-  /// The next batch for a lane, and how many microseconds to wait before sending it. Blocks while
-  /// there is none or the window is full; nil at the end.
-  func take() throws(RelayFailure) -> (batch: PageBatch, delayUs: UInt64)? {
-    let taken = state.wait { state -> Result<(PageBatch, UInt64)?, RelayFailure>? in
+  enum Taken: Sendable {
+    /// A batch, and how many microseconds to wait before sending it.
+    case batch(PageBatch, delayUs: UInt64)
+    /// `isInterrupted` said so.
+    case interrupted
+    /// Everything was sent and applied.
+    case end
+  }
+
+  /// The next batch for a lane. Blocks while there is none or the window is full.
+  ///
+  /// - Parameter isInterrupted: asked on each change, see `wake`.
+  func take(lane: UInt16, isInterrupted: () -> Bool) throws(RelayFailure) -> Taken {
+    let taken = state.wait { state -> Result<Taken, RelayFailure>? in
       if let failure = state.failure { return .failure(failure) }
-      guard state.depth > 0 else { return state.finished ? .success(nil) : nil }
+      if isInterrupted() { return .success(.interrupted) }
+      guard state.depth > 0 else {
+        let isDone = state.finished && state.unconfirmed[lane]?.isEmpty != false
+        return isDone ? .success(.end) : nil
+      }
       let batch = state.waiting[state.head]
       let bytes = UInt64(batch.wireByteCount)
       guard state.window.admits(bytes) else {
@@ -86,17 +114,36 @@ final class SendQueue: Sendable {
       let now = MonotonicClock.nowUs
       state.window.sent(
         sequence: batch.header.place.sequence, bytes: bytes, nowMs: now / 1000)
+      state.unconfirmed[lane, default: []].append(batch)
       for run in batch.header.runs {
         switch run.pageClass {
         case .zero: state.counters.zeroPages += UInt64(run.count)
         case .raw: state.counters.rawPages += UInt64(run.count)
         }
       }
-      return .success((batch, state.bucket?.take(bytes, nowUs: now) ?? 0))
+      return .success(.batch(batch, delayUs: state.bucket?.take(bytes, nowUs: now) ?? 0))
     }
-    guard let (batch, delayUs) = try taken?.get() else { return nil }
-    return (batch, max(delayUs, link?.take(UInt64(batch.wireByteCount)) ?? 0))
+    let result = try taken?.get() ?? .end
+    guard case .batch(let batch, let delayUs) = result else { return result }
+    return .batch(batch, delayUs: max(delayUs, link?.take(UInt64(batch.wireByteCount)) ?? 0))
   }
+
+  /// What a lane has to send again over a new connection, oldest first.
+  func unconfirmed(lane: UInt16) -> [PageBatch] { state.read { $0.unconfirmed[lane] ?? [] } }
+
+  /// Whether anything depends on the lane's present connection.
+  func owes(lane: UInt16) -> Bool { state.read { $0.unconfirmed[lane]?.isEmpty == false } }
+
+  /// Has every waiting lane ask whether it is interrupted.
+  func wake() { state.update { _ in } }
+
+  /// Waits `ms`, or until the queue was failed.
+  func pause(ms: UInt64) {
+    _ = state.wait(timeoutMs: ms) { $0.failure != nil ? true : nil }
+  }
+
+  /// Why the queue gives and takes nothing any more.
+  var failure: RelayFailure? { state.read { $0.failure } }
 
   /// A small numbered frame goes over the control lane.
   func announce(_ sequence: UInt64) { state.update { $0.window.announced(sequence: sequence) } }
@@ -128,14 +175,14 @@ final class SendQueue: Sendable {
       ?? PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
   }
 
-  func giveBack(_ buffer: PageBuffer) {
-    state.update { if $0.pool.count < Self.depthMax * 4 { $0.pool.append(buffer) } }
-  }
-
   /// The destination applied everything through `sequence`.
   func acknowledged(through sequence: UInt64) throws(RelayFailure) {
-    let known = state.update {
-      $0.window.acknowledged(through: sequence, nowMs: MonotonicClock.nowMs)
+    let known = state.update { state -> Bool in
+      guard state.window.acknowledged(through: sequence, nowMs: MonotonicClock.nowMs) else {
+        return false
+      }
+      for lane in state.unconfirmed.keys { state.confirm(lane, through: sequence) }
+      return true
     }
     guard known else { throw .protocolViolation("acknowledged frame \(sequence), never sent") }
   }

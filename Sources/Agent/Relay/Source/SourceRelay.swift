@@ -28,22 +28,27 @@ final class SourceRelay: Sendable {
   private let reader = Guarded<WorkerThread?>(nil)
   private let onEvent: @Sendable (Event) -> Void
 
+  /// - Parameter recovery: how a lane comes back whose connection broke; nil: it does not.
   init(
-    qemu: StreamSocket, control: ControlLane, lanes: [FrameSocket], queue: SendQueue,
-    shared: [String: SharedFile], onEvent: @escaping @Sendable (Event) -> Void
+    qemu: StreamSocket, control: ControlLane, lanes: [any ByteConnection], queue: SendQueue,
+    shared: [String: SharedFile], recovery: LaneRecovery? = nil,
+    onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.queue) = (qemu, control, queue)
     (self.shared, self.onEvent) = (shared, onEvent)
     let layout = self.layout
-    self.lanes = lanes.map { frames in
-      LaneSender(frames, queue: queue) { block in
+    self.lanes = lanes.enumerated().map { index, socket in
+      LaneSender(
+        socket, number: UInt16(index + 1), queue: queue, recovery: recovery,
+        counting: control.bytesWritten
+      ) { block in
         layout.read { $0.indices.contains(block) ? $0[block].name : nil }.flatMap { shared[$0] }
       }
     }
   }
 
   func start() {
-    for (number, lane) in lanes.enumerated() { lane.start(lane: number + 1) }
+    for lane in lanes { lane.start() }
     let worker = WorkerThread("gw-qemu-rx") { [self] in
       do throws(RelayFailure) { try readLoop() } catch { onEvent(.failed(error)) }
     }
@@ -53,20 +58,24 @@ final class SourceRelay: Sendable {
   /// Opens or closes the gate between QEMU and the lanes.
   func setGate(open: Bool) { gateIsOpen.update { $0 = open } }
 
-  /// Stops all threads and waits for them. QEMU's socket is not touched: see `releaseQEMU`.
+  /// Stops all threads and waits for them, QEMU's migration socket closed first: before SHUT 0 that
+  /// gives the guest back to the source's QEMU, which must not wait for a network.
   func stop() {
     queue.fail(.stopped)
     control.stopStream()
     gateIsOpen.update { $0 = true }
-    for lane in lanes { lane.frames.socket.shutdown() }
+    qemu.shutdown()
+    for lane in lanes { lane.shutdown() }
+    reader.update { $0 }?.join()
     for lane in lanes { lane.join() }
   }
 
-  /// Closes QEMU's migration socket. Before SHUT 0 that gives the guest back to the source's QEMU.
-  func releaseQEMU() {
-    qemu.shutdown()
-    reader.update { $0 }?.join()
-  }
+  /// The connection between the agents is there again: lanes that died with it and cannot know get
+  /// new ones.
+  func renewLanes() { for lane in lanes { lane.renew() } }
+
+  /// Connections of data lanes that broke so far.
+  var breaks: Int { lanes.reduce(0) { $0 + $1.breaks } }
 
   /// Answers on QEMU's return path.
   func answer(_ message: ReturnPathMessage) throws(SystemError) {
@@ -79,11 +88,7 @@ final class SourceRelay: Sendable {
   var blockNames: [String] { layout.read { $0.map(\.name) } }
 
   /// Bytes written to all lanes, the control lane included.
-  var wireBytes: UInt64 {
-    lanes.reduce(control.frames.bytesWritten.read { $0 }) {
-      $0 + $1.frames.bytesWritten.read { $0 }
-    }
-  }
+  var wireBytes: UInt64 { control.bytesWritten.read { $0 } }
 
   private func readLoop() throws(RelayFailure) {
     let buffer = PageBuffer(byteCount: Self.readBufferBytes + StreamReader.carryMax)

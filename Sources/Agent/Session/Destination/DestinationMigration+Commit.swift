@@ -34,7 +34,7 @@ extension DestinationMigration {
       case .peer(.ended), .relay(.failed):
         // In doubt: the source may have committed. It will come back and say.
         logger.warning("the source is gone after PREPARED; waiting for its verdict")
-      case .relay(.streamFed): break
+      case .relay(.streamFed), .peer(.connection): break
       case .qemuGone: throw Ending.failed("the destination's QEMU died before the guest ran in it")
       case .verdict(.commit, let answer): return .settlement(answer)
       case .verdict(.abort, let answer):

@@ -26,7 +26,7 @@ extension DestinationMigration {
     let journal = try Journal(directory: configuration.journalDirectory, id: id.description)
     undo.journal = journal
     let start = JournalRecord.DestinationStart(
-      id: id.description, vm: request.vm, source: link.lane.frames.socket.peer,
+      id: id.description, vm: request.vm, source: link.lane.peer,
       resumeGuest: request.source.isRunning)
     try await journal.append(.destinationBegan(start))
     let qemu: IncomingQEMU
@@ -107,8 +107,11 @@ extension DestinationMigration {
     relay.start()
     state.update { state in
       state.relay = relay
-      state.lanesExpected = Set(1...UInt16(order.laneCount))
+      state.laneCount = UInt16(order.laneCount)
     }
+    // From here on the source journals what it does, and comes back.
+    let patienceMs = order.networkPatienceMs + Self.patienceMarginMs
+    link.lane.setRecovery(LaneRecovery(patienceMs: { patienceMs }, dial: nil))
     enter(.bulk)
     try link.send(.ready)
   }

@@ -22,11 +22,13 @@ final class DestinationMigration: Sendable {
     var progress: MigrationProgress
     /// The data lanes' entrance, open while the migration runs.
     var relay: DestinationRelay?
-    var lanesExpected: Set<UInt16> = []
+    var laneCount: UInt16 = 1
   }
 
   static let answerTimeoutMs: UInt64 = 60_000
   static let loadPollMs: UInt64 = 5
+  /// How much longer than the source this side waits for a connection: the source decides.
+  static let patienceMarginMs: UInt64 = 30_000
 
   let id: MigrationID
   let token: MigrationID
@@ -38,7 +40,9 @@ final class DestinationMigration: Sendable {
   let holds = PhaseHolds.fromEnvironment()
   private let startedAtMs = MonotonicClock.nowMs
 
-  init(id: MigrationID, socket: any ByteConnection, configuration: AgentConfiguration, logger: Logger) {
+  init(
+    id: MigrationID, socket: any ByteConnection, configuration: AgentConfiguration, logger: Logger
+  ) {
     var random = SystemRandomNumberGenerator()
     (self.id, self.token) = (id, MigrationID(using: &random))
     var logger = logger
@@ -60,15 +64,21 @@ final class DestinationMigration: Sendable {
     }
   }
 
-  /// Lets a data lane in; the error text is for the peer.
+  /// Lets a connection of this migration in: a data lane, or the control lane after a break. The
+  /// text is why not, for the peer.
   func admit(_ socket: any ByteConnection, hello: Hello) -> String? {
     guard hello.token == token else { return "wrong token" }
-    let relay = state.update { state in
-      state.lanesExpected.remove(hello.lane) == nil ? nil : state.relay
+    if hello.role == .resume {
+      PeerConnection.welcome(socket)
+      link.lane.attach(socket)
+      return nil
+    }
+    let relay = state.read { state in
+      (1...state.laneCount).contains(hello.lane) ? state.relay : nil
     }
     guard let relay else { return "lane \(hello.lane) is not expected" }
     PeerConnection.welcome(socket)
-    relay.addLane(FrameSocket(socket), number: Int(hello.lane))
+    relay.addLane(socket, number: hello.lane)
     return nil
   }
 
@@ -145,7 +155,7 @@ final class DestinationMigration: Sendable {
     case .peer(.ended(let failure)):
       throw Ending.failed("connection to the source: \(failure?.description ?? "closed")")
     case .relay(.failed(let failure)): throw Ending.failed("\(failure)")
-    case .relay(.streamFed): return nil
+    case .relay(.streamFed), .peer(.connection): return nil
     case .qemuGone: throw Ending.failed("the destination's QEMU ended")
     case .verdict(_, let answer):
       answer(.gone)  // not prepared: the guest never ran here and never will

@@ -27,7 +27,7 @@ enum PeerVerdict {
     let frames = FrameSocket(socket)
     guard let header = try frames.receiveHeader(), header.type == .message,
       case .verdict(let verdict) = try PeerMessage(
-        decoding: try frames.receivePayload(header.payloadLength))
+        decoding: try frames.receivePayload(of: header))
     else { throw RelayFailure.protocolViolation("no verdict") }
     return verdict
   }

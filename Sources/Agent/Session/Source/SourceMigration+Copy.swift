@@ -25,18 +25,23 @@ extension SourceMigration {
     undo.journal = journal
     try await journal.append(.sourceBegan(journalStart(setup, capabilities, parameters, status)))
 
+    guard let token = MigrationID(setup.offer.token) else {
+      throw Ending.failed("\(request.destination) sent a token that is none")
+    }
+    let recovery = laneRecovery(token)
+    setup.link.lane.setRecovery(recovery)
     try setup.link.send(
-      .begin(.init(laneCount: request.laneCount, inPlaceBlocks: setup.inPlaceBlocks)))
+      .begin(
+        .init(
+          laneCount: request.laneCount, inPlaceBlocks: setup.inPlaceBlocks,
+          networkPatienceMs: request.networkPatienceMs)))
     guard
       case .ready = try await nextMessage(
         timeoutMs: Self.answerTimeoutMs, waitingFor: "the destination's QEMU to listen")
     else { throw Ending.failed("\(request.destination) answered `begin` with something else") }
-    guard let token = MigrationID(setup.offer.token) else {
-      throw Ending.failed("\(request.destination) sent a token that is none")
-    }
-    var lanes: [FrameSocket] = []
+    var lanes: [any ByteConnection] = []
     for lane in 1...UInt16(request.laneCount) {
-      lanes.append(FrameSocket(try await connect(role: .data, lane: lane, token: token)))
+      lanes.append(try await connect(role: .data, lane: lane, token: token))
     }
 
     undo.settings = (capabilities, parameters)
@@ -62,7 +67,8 @@ extension SourceMigration {
       bandwidth: request.bandwidthBytesPerSecond.flatMap { ByteRate(bytesPerSecond: $0) },
       memoryLimit: configuration.memoryLimitBytes, link: share)
     let relay = SourceRelay(
-      qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue, shared: setup.shared
+      qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue, shared: setup.shared,
+      recovery: recovery
     ) { [mailbox] in mailbox.put(.relay($0)) }
     setup.link.setRelay { (type, payload) throws(RelayFailure) in
       guard type == .acknowledge else {
@@ -80,6 +86,23 @@ extension SourceMigration {
     undo.relay = relay
     relay.start()
     return Copy(relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins)
+  }
+
+  /// The agents find each other again after a break: `request.networkPatienceMs` long, or a moment
+  /// while the guest is stopped.
+  private func laneRecovery(_ token: MigrationID) -> LaneRecovery {
+    let (destination, id, state) = (request.destination, id, state)
+    let (patienceMs, security) = (request.networkPatienceMs, PeerSecurity(configuration))
+    return LaneRecovery(
+      patienceMs: {
+        let isStopped = state.read { $0.stoppedAtMs != nil }
+        return isStopped ? min(patienceMs, Self.stoppedPatienceMs) : patienceMs
+      },
+      dial: { role, lane in
+        try PeerConnection.open(
+          destination, Hello(role: role, lane: lane, migration: id, token: token),
+          security: security, timeoutMs: Self.redialTimeoutMs)
+      })
   }
 
   private func journalStart(
@@ -121,13 +144,14 @@ extension SourceMigration {
       if let event = await mailbox.take(timeoutMs: Self.sampleIntervalMs) {
         switch event {
         case .peer(.message(.loaded)):
-          noteWire(copy)
+          noteWire(setup, copy)
           return
         case .peer(.message(.failed(let reason))):
           throw Ending.failed("at the destination: \(reason)")
         case .peer(.message(.abort(let reason))):
           throw Ending.failed("given up by the destination: \(reason)")
-        case .relay(.stream(let event)): try await handle(event)
+        case .relay(.stream(let event)): try await handle(event, setup)
+        case .peer(.connection(let isUp)): connectionChanged(isUp, setup, copy)
         case .qemuGone, .relay(.failed(.qemu)):
           try await confirmSourceIsGone(setup, event)
         default: try check(event)
@@ -141,7 +165,7 @@ extension SourceMigration {
           throw Ending.failed(
             "switchover not done after \(Milliseconds.format(Self.switchoverTimeoutMs))")
         }
-        noteWire(copy)
+        noteWire(setup, copy)
         report()
       } else {
         try await sample(setup, copy, &strategy)
@@ -149,7 +173,7 @@ extension SourceMigration {
     }
   }
 
-  private func handle(_ event: StreamToBatches.Event) async throws {
+  private func handle(_ event: StreamToBatches.Event, _ setup: Setup) async throws {
     switch event {
     case .layout(let blocks, _):
       note { $0.progress.ramBytes = blocks.reduce(0) { $0 + $1.length } }
@@ -158,11 +182,26 @@ extension SourceMigration {
         state.stoppedAtMs = MonotonicClock.nowMs
         state.estimator.switchingOver(expectedDowntimeMs: state.progress.expectedDowntimeMs)
       }
+      setup.link.lane.setSilenceLimit(ms: PeerLink.stoppedSilenceLimitMs)
       try await enter(.switchover)
     case .ended: note { $0.streamHasEnded = true }
     case .handedOver(let reason):
       logger.warning("the stream is passed through unread", metadata: ["reason": "\(reason)"])
     }
+  }
+
+  /// The connection between the agents broke, or is there again.
+  private func connectionChanged(_ isUp: Bool, _ setup: Setup, _ copy: Copy) {
+    if isUp {
+      logger.notice("connected again", metadata: ["peer": "\(request.destination)"])
+      copy.relay.renewLanes()
+    } else {
+      logger.warning(
+        "the connection broke; the guest goes on, looking for the peer",
+        metadata: ["peer": "\(request.destination)"])
+    }
+    noteWire(setup, copy)
+    report()
   }
 
   /// QEMU's migration socket or monitor ended: either its process died, or it gave the migration up
@@ -216,7 +255,7 @@ extension SourceMigration {
       state.progress.iteration = ram.dirtySyncCount
       state.progress.expectedDowntimeMs = expected
     }
-    noteWire(copy)
+    noteWire(setup, copy)
     if ram.dirtySyncCount >= 2, progress.phase == .bulk { try await enter(.iterate) }
     for effect in strategy.handle(sample) { try await carryOut(effect, setup, copy) }
     report()
@@ -236,11 +275,16 @@ extension SourceMigration {
     }
   }
 
-  private func noteWire(_ copy: Copy) {
+  private func noteWire(_ setup: Setup, _ copy: Copy) {
     let bytes = copy.relay.wireBytes
     let counters = copy.relay.queue.snapshot.counters
+    let condition = setup.link.lane.condition
+    let retries = UInt64(condition.breaks + copy.relay.breaks)
     let now = MonotonicClock.nowMs
     note { state in
+      state.record.retries = retries
+      state.progress.retries = retries
+      state.progress.isConnected = condition.isConnected
       state.record.wireBytes = bytes
       state.record.pages = .init(zero: counters.zeroPages, raw: counters.rawPages)
       state.progress.wireBytes = bytes

@@ -54,10 +54,7 @@ extension SourceMigration {
     if !isStopped { try? await client.migrateCancel() }
     // A stopped guest is resumed by QEMU itself when its socket closes without SHUT 0.
     let relay = undo.relay
-    _ = try? await Blocking.run {
-      relay?.stop()
-      relay?.releaseQEMU()
-    }
+    _ = try? await Blocking.run { relay?.stop() }
     let deadline = MonotonicClock.nowMs + Self.rollbackTimeoutMs
     while MonotonicClock.nowMs < deadline, !client.isClosed {
       guard let info = try? await client.queryMigrate(timeoutMs: 5000),

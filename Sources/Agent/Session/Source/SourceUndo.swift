@@ -21,7 +21,6 @@ struct SourceUndo {
     let (relay, link) = (self.relay, self.link)
     _ = try? await Blocking.run {
       relay?.stop()
-      relay?.releaseQEMU()
       link?.close()
     }
     await monitor?.close()
