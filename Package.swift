@@ -21,6 +21,7 @@ let nio: [Target.Dependency] = [
   .product(name: "NIOCore", package: "swift-nio"),
   .product(name: "NIOPosix", package: "swift-nio"),
 ]
+let http = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let unixSignals = Target.Dependency.product(
@@ -70,7 +71,7 @@ let package = Package(
       "Agent",
       [
         "Base", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
-        logging, lifecycle, unixSignals, system, grdb, toml,
+        logging, lifecycle, unixSignals, system, grdb, toml, http,
       ] + nio),
     core("Lab", ["Base", "Agent", "HostIO", "QMP", logging, system, subprocess] + nio),
     core(
@@ -108,8 +109,8 @@ let package = Package(
     tests(
       "CLITests",
       [
-        "CLI", "Agent", "HostIO", "QEMUStream", "Base", "TestSupport", argumentParser, logging,
-        grdb,
+        "CLI", "Agent", "HostIO", "Strategy", "QEMUStream", "Base", "TestSupport",
+        argumentParser, logging, grdb,
       ] + nio),
     tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),
   ],

@@ -55,6 +55,20 @@ import Testing
     #expect(bar.hasSuffix("71.4 %  9.2 s, 0.0 s left, no news for 4 s"))
   }
 
+  @Test func bandWorkingSetAndLanes() {
+    var look = Self.example
+    (look.etaLowMs, look.etaHighMs) = (1800, 2600)
+    (look.workingSetBytes, look.laneCount, look.retries) = (64 << 20, 4, 2)
+    let lines = ProgressView.lines(look, width: 120)
+    #expect(lines[1].hasSuffix("71.4 %  5.2 s, 2.1 s left (1.8 s to 2.6 s)"))
+    #expect(lines[2].contains("dirty 15 MB/s   working set 64 MiB   remaining"))
+    #expect(lines.last?.hasSuffix("4 lanes, 2 opened again") == true)
+    look.etaHighMs = nil
+    #expect(ProgressView.line(look).contains("2.1 s left (1.8 s or more)"))
+    look.isConnected = false
+    #expect(ProgressView.line(look).contains("looking for the other agent"))
+  }
+
   @Test func unknownFiguresAreLeftOut() {
     let look = MigrationProgress(
       id: "1", vm: "v", peer: "p", side: "destination", phase: .prepare, strategy: "precopy")
@@ -88,6 +102,8 @@ import Testing
     look.remainingBytes = .max
     look.dirtyBytesPerSecond = .max
     look.expectedDowntimeMs = .max
+    (look.etaLowMs, look.etaHighMs, look.workingSetBytes) = (.max, .max, .max)
+    (look.laneCount, look.retries) = (.max, .max)
     for age in [0, UInt64.max] {
       #expect(!ProgressView.lines(look, width: 80, ageMs: age).isEmpty)
     }

@@ -1,5 +1,6 @@
 import Agent
 import Foundation
+import Strategy
 import Testing
 
 @testable import CLI
@@ -11,7 +12,9 @@ import Testing
     #expect(!line.contains("\n"))
     let object = try #require(
       JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
-    for name in ["scenario", "strategy", "totalMs", "downtimeMs", "clientGapMs", "wireBytes"] {
+    for name in [
+      "scenario", "strategy", "totalMs", "downtimeMs", "clientGapMs", "wireBytes", "eta",
+    ] {
       #expect(object[name] is NSNull, "\(name)")
     }
     let nested: [String: [String]] = [
@@ -40,6 +43,33 @@ import Testing
     record.audit = .init(pagesCompared: 131_088, pagesDiffering: 0)
     let line = try JSONLine.encode(record)
     #expect(try JSONLine.decode(MigrationRecord.self, from: line.utf8) == record)
+  }
+
+  @Test func etaOverTime() throws {
+    var track = EtaTrack()
+    for (at, eta) in [(0, nil), (1000, 4000), (3000, 900), (4500, 500)] as [(UInt64, UInt64?)] {
+      track.note(
+        atMs: at, etaMs: eta, lowMs: eta.map { $0 / 2 }, highMs: eta.map { $0 * 2 })
+    }
+    var record = MigrationRecord(outcome: .completed)
+    (record.vm, record.totalMs) = ("web-1", 5000)
+    record.eta = EtaRecord(track, totalMs: 5000)
+    let line = try JSONLine.encode(record)
+    #expect(try JSONLine.decode(MigrationRecord.self, from: line.utf8) == record)
+    #expect(line.contains("\"errorMs\":null"))
+    let rows = EtaReport.table([record, MigrationRecord(outcome: .failed)]) { _ in "then" }.lines
+    #expect(rows.count == 2)
+    #expect(
+      rows[1].split(separator: " ").joined(separator: " ")
+        == "web-1 5 s ? +0 ms -1.1 s -1.1 s +0 ms 7.3 % 66.6 % 25.0 %")
+  }
+
+  /// A history that was written before the ETA was recorded can still be read.
+  @Test func recordsWithoutAnEtaAreRead() throws {
+    let line = try JSONLine.encode(MigrationRecord(outcome: .completed))
+      .replacing("\"eta\":null,", with: "")
+    #expect(!line.contains("\"eta\""))
+    #expect(try JSONLine.decode(MigrationRecord.self, from: line.utf8).eta == nil)
   }
 
   @Test func reportReadsWell() {

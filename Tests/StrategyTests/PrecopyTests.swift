@@ -64,6 +64,33 @@ import Testing
     #expect(estimator.etaMs == 3000)
   }
 
+  /// What the bulk pass leaves dirty nobody knows before its end.
+  @Test func theBulkPassHasNoLatestEnd() {
+    var estimator = ProgressEstimator()
+    for step in 0..<20 as Range<UInt64> {
+      estimator.handle(
+        PrecopyTests.sample(at: step * 500, remaining: (1 << 30) - step << 20, pass: 1),
+        expectedDowntimeMs: nil)
+    }
+    #expect(estimator.etaMs != nil && estimator.band.lowMs != nil && estimator.band.highMs == nil)
+  }
+
+  /// In the course of a pass less and less of what QEMU saw is left, but the guest goes on dirtying.
+  @Test func whatQEMUHasNotSeenYetCounts() throws {
+    var estimator = ProgressEstimator(downtimeLimitMs: 300)
+    var etas: [UInt64] = []
+    for step in 0...6 as ClosedRange<UInt64> {
+      estimator.handle(
+        PrecopyTests.sample(
+          at: 10_000 + step * 500, remaining: 60_000_000 - step * 10_000_000, pass: 2,
+          dirty: 10_000_000, rate: 20_000_000), expectedDowntimeMs: 5000)
+      etas.append(try #require(estimator.etaMs))
+    }
+    // 60 MB at 20 - 10 MB/s and the pause; after 3 s QEMU sees nothing, and 30 MB are dirty again.
+    #expect(etas.first == 6300 && etas.last == 3300)
+    #expect(estimator.workingSet.bytes == 60_000_000)
+  }
+
   @Test func noEtaForAGuestThatNeverConverges() {
     var estimator = ProgressEstimator()
     estimator.handle(

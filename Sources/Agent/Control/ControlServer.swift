@@ -2,7 +2,6 @@ public import Logging
 import NIOCore
 import NIOPosix
 public import ServiceLifecycle
-import Synchronization
 
 /// Serves the control socket of an agent until the task is cancelled or a graceful shutdown begins.
 ///
@@ -134,22 +133,4 @@ public struct ControlServer<Agent: AgentService>: Service {
     }
     return nil
   }
-}
-
-/// Connections that are being served; never above `limit`.
-private final class ClientCount: Sendable {
-  private let limit: Int
-  private let count = Mutex(0)
-
-  init(limit: Int) { self.limit = limit }
-
-  func enter() -> Bool {
-    count.withLock { count in
-      guard count < limit else { return false }
-      count += 1
-      return true
-    }
-  }
-
-  func leave() { count.withLock { $0 -= 1 } }
 }

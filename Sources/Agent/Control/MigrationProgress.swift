@@ -25,6 +25,9 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   public var progressPermille: UInt64 = 0
   /// Expected milliseconds to the end; nil while nothing honest can be said.
   public var etaMs: UInt64?
+  /// The band around it: earliest and latest end that the looks of the last seconds foretold; nil:
+  /// none can be named.
+  public var etaLowMs, etaHighMs: UInt64?
   /// Bytes put on the network so far.
   public var wireBytes: UInt64 = 0
   /// Over the last second.
@@ -32,6 +35,10 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   /// Pages that QEMU says are still dirty, in bytes.
   public var remainingBytes: UInt64 = 0
   public var dirtyBytesPerSecond: UInt64?
+  /// Distinct memory that the guest dirties in a pass, in bytes; nil during the bulk pass.
+  public var workingSetBytes: UInt64?
+  /// Data connections.
+  public var laneCount: Int?
   /// QEMU's passes over dirty memory so far.
   public var iteration: UInt64 = 0
   /// Downtime if the guest were stopped now.
@@ -64,10 +71,14 @@ extension MigrationProgress {
     try fields.encode(ramBytes, forKey: .ramBytes)
     try fields.encode(progressPermille, forKey: .progressPermille)
     try fields.encode(etaMs, forKey: .etaMs)
+    try fields.encode(etaLowMs, forKey: .etaLowMs)
+    try fields.encode(etaHighMs, forKey: .etaHighMs)
     try fields.encode(wireBytes, forKey: .wireBytes)
     try fields.encode(wireBytesPerSecond, forKey: .wireBytesPerSecond)
     try fields.encode(remainingBytes, forKey: .remainingBytes)
     try fields.encode(dirtyBytesPerSecond, forKey: .dirtyBytesPerSecond)
+    try fields.encode(workingSetBytes, forKey: .workingSetBytes)
+    try fields.encode(laneCount, forKey: .laneCount)
     try fields.encode(iteration, forKey: .iteration)
     try fields.encode(expectedDowntimeMs, forKey: .expectedDowntimeMs)
     try fields.encode(retries, forKey: .retries)

@@ -69,6 +69,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   public var guest = Guest()
   public var audit = Audit()
   public var forecast = Forecast()
+  /// Of completed migrations: how right the ETA was.
+  public var eta: EtaRecord?
   public var disk = Disk()
 
   public init(outcome: Outcome, reason: String? = nil) {
@@ -103,6 +105,7 @@ extension MigrationRecord {
     try fields.encode(guest, forKey: .guest)
     try fields.encode(audit, forKey: .audit)
     try fields.encode(forecast, forKey: .forecast)
+    try fields.encode(eta, forKey: .eta)
     try fields.encode(disk, forKey: .disk)
   }
 }

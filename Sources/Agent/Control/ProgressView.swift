@@ -41,8 +41,13 @@ public enum ProgressView {
 
   private static func eta(_ progress: MigrationProgress, ageMs: UInt64) -> String {
     guard progress.phase != .done else { return "done" }
+    guard progress.isConnected else { return "looking for the other agent" }
     guard let etaMs = progress.etaMs else { return "end not known yet" }
-    return "\(coarse(etaMs > ageMs ? etaMs - ageMs : 0)) left"
+    func left(_ ms: UInt64) -> String { coarse(ms > ageMs ? ms - ageMs : 0) }
+    let text = "\(left(etaMs)) left"
+    guard let lowMs = progress.etaLowMs else { return text }
+    guard let highMs = progress.etaHighMs else { return text + " (\(left(lowMs)) or more)" }
+    return text + " (\(left(lowMs)) to \(left(highMs)))"
   }
 
   /// Tenths of a second below a minute: finer digits only flicker.
@@ -73,11 +78,18 @@ public enum ProgressView {
     if let dirty = progress.dirtyBytesPerSecond {
       parts.append("dirty \(ByteRate(bytesPerSecond: dirty)?.description ?? "0 B/s")")
     }
+    if let workingSet = progress.workingSetBytes {
+      parts.append("working set \(ByteCount(workingSet))")
+    }
     parts.append("remaining \(ByteCount(progress.remainingBytes))")
     if let downtime = progress.expectedDowntimeMs {
       parts.append("downtime now \(Milliseconds.format(downtime))")
     }
     parts.append("sent \(ByteCount(progress.wireBytes))")
+    if let lanes = progress.laneCount {
+      let retries = progress.retries == 0 ? "" : ", \(progress.retries) opened again"
+      parts.append("\(lanes) lanes\(retries)")
+    }
     return parts
   }
 

@@ -41,8 +41,13 @@ public struct AgentProcess: Sendable {
     ) { [manager] in manager.ready(status: "accepting migrations") }
     // Ended from last to first, each when the one after it has ended: while migrations drain, their
     // peers and `godwit watch` stay connected.
-    let services: [any Service] = [
-      listener, control, RecoveryService(agent: agent),
+    var services: [any Service] = [listener, control, RecoveryService(agent: agent)]
+    if let address = configuration.metrics {
+      let health = AgentHealth(agent: agent)
+      services.append(
+        MetricsServer(address: address, answers: { await health.answer($0) }, logger: logger))
+    }
+    services += [
       ReloadService(agent: agent, manager: manager, load: load),
       DrainService(agent: agent, manager: manager),
     ]

@@ -13,6 +13,8 @@ public actor MigrationAgent: AgentService {
   nonisolated let link: OutgoingLink
   /// No new migrations: the agent is about to end.
   private(set) var isDraining = false
+  /// What has ended since the start, for the metrics.
+  private(set) var counters = AgentCounters()
   nonisolated let logger: Logger
   private let historyStore: HistoryStore?
   private var outgoing: [String: SourceMigration] = [:]
@@ -88,6 +90,7 @@ public actor MigrationAgent: AgentService {
     let record = await migration.run()
     outgoing[request.vm] = nil
     share.leave()
+    counters.add(record)
     await historyStore?.add(record)
     return record
   }
@@ -165,6 +168,7 @@ public actor MigrationAgent: AgentService {
     PeerConnection.welcome(socket)
     await migration.run()
     incoming[hello.migration] = nil
+    counters.addIncoming(completed: migration.progress.phase == .done)
   }
 
   /// Why a migration may not come in; nil when it may.

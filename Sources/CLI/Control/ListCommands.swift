@@ -48,10 +48,20 @@ struct StatusCommand: AsyncParsableCommand {
 
 struct HistoryCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "history", abstract: "List past migrations of this host, newest first.")
+    commandName: "history", abstract: "List past migrations of this host, newest first.",
+    discussion: """
+      ETA ERROR is the mean error of the ETA over the migration, as a part of its whole time. With \
+      --eta: the error at a tenth, a quarter, half, three quarters and nine tenths of the time (+: it \
+      promised too late an end, -: too early, ?: no end could be named), and the share of looks whose \
+      band held the end. --json has every look that was kept.
+      """)
 
   @Option(help: ArgumentHelp("How many to list, 1 to 1000.", valueName: "number"))
   var limit = 20
+  @Flag(
+    help:
+      "How right the ETA was in the course of each completed migration, in place of the figures.")
+  var eta = false
   @OptionGroup var control: ControlOptions
   @OptionGroup var output: OutputOptions
 
@@ -65,8 +75,13 @@ struct HistoryCommand: AsyncParsableCommand {
     let records = try await control.client.history(limit: limit)
     if output.json { return try records.forEach { try Output.json($0) } }
     guard !records.isEmpty else { return Output.line("no migrations yet") }
+    if eta {
+      return EtaReport.table(records, started: Self.utc).lines(fitting: Terminal.columns())
+        .forEach(Output.line)
+    }
     var table = Table([
-      "STARTED", "VM", "TO", "STRATEGY", "OUTCOME", "TIME", "DOWNTIME", "WIRE", "REASON",
+      "STARTED", "VM", "TO", "STRATEGY", "OUTCOME", "TIME", "DOWNTIME", "WIRE", "ETA ERROR",
+      "REASON",
     ])
     for record in records {
       table.add([
@@ -74,7 +89,8 @@ struct HistoryCommand: AsyncParsableCommand {
         record.strategy ?? "-", record.outcome.rawValue,
         record.totalMs.map(Milliseconds.format) ?? "-",
         record.downtimeMs.map(Milliseconds.format) ?? "-",
-        record.wireBytes.map { ByteCount($0).description } ?? "-", record.reason ?? "",
+        record.wireBytes.map { ByteCount($0).description } ?? "-",
+        record.eta?.meanErrorPermille.map(EtaReport.percent) ?? "-", record.reason ?? "",
       ])
     }
     table.lines(fitting: Terminal.columns()).forEach(Output.line)

@@ -11,6 +11,7 @@ enum RecordReport {
     row("downtime", record.downtimeMs.map(Milliseconds.format))
     row("on the wire", record.wireBytes.map { ByteCount($0).description })
     row("pages", pages(record.pages))
+    row("ETA", record.eta.flatMap(EtaReport.summary))
     row("page source", record.pageSource)
     row("audit", audit(record.audit))
     row("QEMU", versions(record.qemu))

@@ -3,7 +3,8 @@ import Base
 /// Percentage and time to the end of a pre-copy, as honest as its samples. Pure.
 ///
 /// The percentage never runs backwards: the bulk pass is its first 90 %, and later passes move it
-/// on only when less is left than ever before. There is no ETA while the guest dirties memory as
+/// on only when less is left than ever before. In the bulk pass nobody knows yet what it will leave
+/// dirty: then the band is open above. There is no ETA while the guest dirties memory as
 /// fast as the link carries it: then there is no end to name.
 public struct ProgressEstimator: Sendable, Equatable {
   /// Share of the bulk pass, in thousandths.
@@ -13,18 +14,37 @@ public struct ProgressEstimator: Sendable, Equatable {
   public private(set) var permille: UInt64 = 0
   /// Milliseconds to the end; nil while nothing honest can be said.
   public private(set) var etaMs: UInt64?
+  /// How sure that is.
+  public private(set) var band = EtaBand()
+  /// When the pause is to end, on the clock of the samples.
+  private var pauseEndMs: UInt64?
   private var first: (nowMs: UInt64, remaining: UInt64)?
   /// Least that was left at a look in a later pass, in bytes.
   private var leastRemaining: UInt64?
 
-  public init() {}
+  /// What the guest dirties in a pass.
+  public private(set) var workingSet = WorkingSet()
+  private var passBegan: (pass: UInt64, atMs: UInt64)?
+  /// The longest pause that the guest is to be given, in milliseconds; nil: not known.
+  private let downtimeLimitMs: UInt64?
+
+  public init(downtimeLimitMs: UInt64? = nil) { self.downtimeLimitMs = downtimeLimitMs }
 
   public static func == (a: Self, b: Self) -> Bool {
-    a.permille == b.permille && a.etaMs == b.etaMs && a.leastRemaining == b.leastRemaining
+    a.permille == b.permille && a.etaMs == b.etaMs && a.band == b.band
+      && a.pauseEndMs == b.pauseEndMs && a.workingSet == b.workingSet
+      && a.downtimeLimitMs == b.downtimeLimitMs && a.passBegan?.pass == b.passBegan?.pass
+      && a.passBegan?.atMs == b.passBegan?.atMs && a.leastRemaining == b.leastRemaining
       && a.first?.nowMs == b.first?.nowMs && a.first?.remaining == b.first?.remaining
   }
 
   public mutating func handle(_ sample: MigrationSample, expectedDowntimeMs: UInt64?) {
+    defer {
+      let isOpen = sample.pass <= 1 && sample.dirtyRate == nil
+      band.note(nowMs: sample.nowMs, etaMs: etaMs, isOpenAbove: isOpen)
+    }
+    workingSet.handle(sample)
+    if passBegan?.pass != sample.pass { passBegan = (sample.pass, sample.nowMs) }
     let ram = max(sample.ram.bytes, 1)
     let remaining = min(sample.remaining.bytes, ram)
     if sample.pass <= 1 {
@@ -38,20 +58,30 @@ public struct ProgressEstimator: Sendable, Equatable {
     leastRemaining = least
     let left = least.scaled(by: 1000 - Self.bulkPermille, over: ram)
     raise(to: 999 - min(left, 99))
-    etaMs = convergenceMs(sample, remaining).map {
-      $0.addingSaturating(expectedDowntimeMs ?? 0)
+    let pauseMs = min(expectedDowntimeMs ?? 0, downtimeLimitMs ?? .max)
+    etaMs = convergenceMs(sample, remaining.addingSaturating(unseen(sample))).map {
+      $0.addingSaturating(pauseMs)
     }
   }
 
   /// The guest is stopped: only the pause is left.
-  public mutating func switchingOver(expectedDowntimeMs: UInt64?) {
+  public mutating func switchingOver(nowMs: UInt64, expectedDowntimeMs: UInt64?) {
     raise(to: 999)
-    etaMs = expectedDowntimeMs
+    pauseEndMs = expectedDowntimeMs.map { nowMs.addingSaturating($0) }
+    stopped(nowMs: nowMs)
+  }
+
+  /// Time passes while the guest is stopped. A pause that lasts longer than expected has no end that
+  /// could be named.
+  public mutating func stopped(nowMs: UInt64) {
+    etaMs = pauseEndMs.flatMap { $0 >= nowMs ? $0 - nowMs : nil }
+    band.note(nowMs: nowMs, etaMs: etaMs)
   }
 
   public mutating func finished() {
     permille = 1000
     etaMs = 0
+    band = EtaBand()
   }
 
   private mutating func raise(to value: UInt64) { permille = max(permille, min(value, 999)) }
@@ -67,6 +97,15 @@ public struct ProgressEstimator: Sendable, Equatable {
     let share = dirty.bytesPerSecond.scaled(
       by: bulkMs, over: rate.bytesPerSecond - dirty.bytesPerSecond)
     return bulkMs.addingSaturating(share)
+  }
+
+  /// What was dirtied since QEMU last looked, and will be seen at its next look, in bytes.
+  private func unseen(_ sample: MigrationSample) -> UInt64 {
+    guard let dirty = sample.dirtyRate, let passBegan, sample.nowMs > passBegan.atMs else {
+      return 0
+    }
+    let bytes = dirty.bytesPerSecond.scaled(by: sample.nowMs - passBegan.atMs, over: 1000)
+    return min(bytes, workingSet.bytes ?? sample.ram.bytes)
   }
 
   /// Passes shrink by dirty/wire each, so the rest takes `remaining / (wire - dirty)`.

@@ -84,6 +84,7 @@ extension SourceMigration {
       try queue.acknowledged(through: through)
     }
     undo.relay = relay
+    note { $0.progress.laneCount = lanes.count }
     relay.start()
     return Copy(relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins)
   }
@@ -180,7 +181,8 @@ extension SourceMigration {
     case .guestStopped:
       note { state in
         state.stoppedAtMs = MonotonicClock.nowMs
-        state.estimator.switchingOver(expectedDowntimeMs: state.progress.expectedDowntimeMs)
+        state.estimator.switchingOver(
+          nowMs: MonotonicClock.nowMs, expectedDowntimeMs: state.progress.expectedDowntimeMs)
       }
       setup.link.lane.setSilenceLimit(ms: PeerLink.stoppedSilenceLimitMs)
       try await enter(.switchover)
@@ -251,6 +253,7 @@ extension SourceMigration {
     note { state in
       state.estimator.handle(sample, expectedDowntimeMs: expected)
       state.progress.remainingBytes = ram.remaining
+      state.progress.workingSetBytes = state.estimator.workingSet.bytes
       state.progress.dirtyBytesPerSecond = sample.dirtyRate?.bytesPerSecond
       state.progress.iteration = ram.dirtySyncCount
       state.progress.expectedDowntimeMs = expected

@@ -22,7 +22,9 @@ final class SourceMigration: Sendable {
   struct State: Sendable {
     var record: MigrationRecord
     var progress: MigrationProgress
-    var estimator = ProgressEstimator()
+    var estimator: ProgressEstimator
+    /// What the ETA said so far.
+    var etaTrack = EtaTrack()
     var isCancelled = false
     /// The whole stream is on its way, so the destination can have all of the guest.
     var streamHasEnded = false
@@ -80,7 +82,10 @@ final class SourceMigration: Sendable {
     let progress = MigrationProgress(
       id: id.description, vm: request.vm, peer: request.destination, side: "source",
       phase: .prepare, strategy: request.strategy)
-    state = Guarded(State(record: record, progress: progress))
+    state = Guarded(
+      State(
+        record: record, progress: progress,
+        estimator: ProgressEstimator(downtimeLimitMs: request.downtimeLimitMs)))
   }
 
   /// Runs the migration. The record says how it ended.
@@ -101,6 +106,7 @@ final class SourceMigration: Sendable {
     note { state in
       state.record.totalMs = MonotonicClock.nowMs - startedAtMs
       if state.record.outcome == .completed {
+        state.record.eta = EtaRecord(state.etaTrack, totalMs: state.record.totalMs ?? 0)
         state.estimator.finished()
         state.progress.phase = .done
       }
@@ -130,8 +136,18 @@ final class SourceMigration: Sendable {
   func report() {
     let progress = state.update { state in
       state.progress.elapsedMs = MonotonicClock.nowMs - startedAtMs
+      if state.stoppedAtMs != nil, state.progress.phase < .done {
+        state.estimator.stopped(nowMs: MonotonicClock.nowMs)
+      }
       state.progress.progressPermille = state.estimator.permille
       state.progress.etaMs = state.estimator.etaMs
+      let band = state.estimator.band
+      (state.progress.etaLowMs, state.progress.etaHighMs) = (band.lowMs, band.highMs)
+      if state.progress.phase < .done {
+        state.etaTrack.note(
+          atMs: state.progress.elapsedMs, etaMs: state.estimator.etaMs, lowMs: band.lowMs,
+          highMs: band.highMs)
+      }
       return state.progress
     }
     onProgress(progress)

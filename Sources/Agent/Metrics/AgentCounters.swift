@@ -1,0 +1,27 @@
+/// What an agent's migrations have come to since it started; for its metrics.
+struct AgentCounters: Sendable, Equatable {
+  struct Ending: Hashable, Sendable { let side, outcome: String }
+
+  var ended: [Ending: UInt64] = [:]
+  /// Of migrations out of this host that have ended.
+  var wireBytes: UInt64 = 0
+  var durations = MetricHistogram(
+    boundsMilli: [1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600].map { $0 * 1000 })
+  var downtimes = MetricHistogram(boundsMilli: [10, 30, 100, 200, 300, 500, 1000, 3000, 10_000])
+  /// Mean error of the ETA as a part of the whole time.
+  var etaErrors = MetricHistogram(boundsMilli: [20, 50, 100, 200, 500, 1000])
+
+  mutating func add(_ record: MigrationRecord) {
+    ended[Ending(side: "source", outcome: record.outcome.rawValue), default: 0] += 1
+    wireBytes &+= record.wireBytes ?? 0
+    guard record.outcome == .completed else { return }
+    if let ms = record.totalMs { durations.add(ms) }
+    if let ms = record.downtimeMs { downtimes.add(ms) }
+    if let permille = record.eta?.meanErrorPermille { etaErrors.add(permille) }
+  }
+
+  mutating func addIncoming(completed: Bool) {
+    let outcome: MigrationRecord.Outcome = completed ? .completed : .failed
+    ended[Ending(side: "destination", outcome: outcome.rawValue), default: 0] += 1
+  }
+}
