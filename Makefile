@@ -21,7 +21,7 @@ FISH_DIR = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 UNIT_DIR = $(DESTDIR)$(PREFIX)/lib/systemd/system
 
 .PHONY: help demo test build debug dependencies build-dependencies install guest-program lint format \
-  man fuzz bench clean
+  man fuzz bench chaos clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ man: ## Write the manual pages again after a change of the command line
 	$(MAKE) debug
 	rm -rf Docs/man
 	$(DEBUG_BINARY) manual Docs/man
+
+chaos: dependencies build ## Break CHAOS_RUNS (200) migrations in ways drawn from CHAOS_SEED (1); about 10 s each
+	$(RELEASE_BINARY) lab faults --chaos $(or $(CHAOS_RUNS),200) --seed $(or $(CHAOS_SEED),1) \
+	  --backend $(or $(CHAOS_BACKEND),memfd)
 
 fuzz: ## Fuzz every target for a while (FUZZ_SECONDS=60 each)
 	Fuzz/run.sh all $(or $(FUZZ_SECONDS),60)

@@ -88,6 +88,11 @@ struct MigrationTests {
       FaultPlan(phase: .switchover, victim: .sourceAgent),
       FaultPlan(phase: .commit, victim: .destinationAgent),
       FaultPlan(phase: .commit, victim: .destinationQEMU),
+      FaultPlan(phase: .bulk, victim: .link),
+      FaultPlan(phase: .bulk, victim: .connections),
+      FaultPlan(phase: .switchover, victim: .connections),
+      FaultPlan(phase: .prepare, victim: .sourceDisk),
+      FaultPlan(phase: .prepare, victim: .destinationDisk),
     ])
   func guestLivesOnce(plan: FaultPlan) async throws {
     var options = options(.none)

@@ -6,18 +6,31 @@ public import Lab
 struct LabFaultsCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "faults",
-    abstract: "Kill agents and QEMUs in every phase of a migration and look for the guest.",
+    abstract: "Break things in every phase of a migration and look for the guest.",
     discussion: """
-      For each phase and each of the four processes: a fresh guest, a migration, SIGKILL at a moment \
-      drawn from the seed, and a look at what became of the guest. A killed agent is started again. The \
-      guest must live exactly once, QEMU's settings must be as they were, and nothing may be left \
-      behind. Exits 0 only when that is so every time.
+      For each phase and each thing that can break: a fresh guest, a migration, the fault at a moment \
+      drawn from the seed, and a look at what became of the guest. Agents and QEMUs are killed (an agent \
+      is started again) or frozen, the link is cut, connections are reset, an agent's disk is full. The \
+      guest must live exactly once and its memory must be whole, QEMU's settings must be as they were, \
+      nothing may be left behind, and what a migration can survive it must survive. Exits 0 only when \
+      that is so every time.
+
+      --chaos N draws N faults from the seed instead, with their phases and lengths; the same seed gives \
+      the same faults.
       """)
 
   @Option(help: "This phase alone.")
   var phase: MigrationPhase?
-  @Option(help: "Kill this process alone.")
+  @Option(help: "Break this alone.")
   var victim: FaultPlan.Victim?
+  @Flag(help: "Kill the four processes only.")
+  var kills = false
+  @Option(help: ArgumentHelp("So many faults drawn from the seed.", valueName: "number"))
+  var chaos: Int?
+  @Option(
+    help: ArgumentHelp("Longest fault of --chaos.", valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var longest: UInt64 = 12_000
   @Option(help: "Seed of the moments.")
   var seed: UInt64 = 1
   @Option(name: .customLong("repeat"), help: ArgumentHelp("Rounds.", valueName: "number"))
@@ -31,22 +44,46 @@ struct LabFaultsCommand: AsyncParsableCommand {
   private struct Answer: Encodable {
     let phase, victim, guestAt: String
     let outcome: String?
-    let killedAfterMs: UInt64
-    let settledMs: UInt64?
+    let killedAfterMs, lastsMs: UInt64
+    let settledMs, retries, agentPeakBytes: UInt64?
     let damage: [String]
 
     init(_ result: FaultResult) {
       (phase, victim) = (result.plan.phase.rawValue, result.plan.victim.rawValue)
       (guestAt, outcome) = (result.guestAt, result.outcome)
       (killedAfterMs, settledMs) = (result.killedAfterMs, result.settledMs)
+      lastsMs = result.plan.lastsMs
+      (retries, agentPeakBytes) = (result.retries, result.agentPeakBytes)
       damage = result.damage
     }
   }
 
-  func run() async throws {
-    let plans = FaultPlan.all.filter {
-      (phase == nil || $0.phase == phase) && (victim == nil || $0.victim == victim)
+  func validate() throws {
+    if let chaos, !(1...100_000).contains(chaos) {
+      throw ValidationError("--chaos takes 1 to 100000 faults")
     }
+    guard longest >= 100, longest <= 600_000 else {
+      throw ValidationError("--longest must be 100ms to 10m")
+    }
+  }
+
+  private var plans: [FaultPlan] {
+    let isWanted: (FaultPlan) -> Bool = { plan in
+      (phase == nil || plan.phase == phase) && (victim == nil || plan.victim == victim)
+        && (!kills || FaultPlan.Victim.processes.contains(plan.victim))
+    }
+    guard let chaos else { return FaultPlan.all.filter(isWanted) }
+    var random = SplitMix64(seed: seed)
+    var plans: [FaultPlan] = []
+    for _ in 0..<(chaos * 1000) where plans.count < chaos {
+      let plan = FaultPlan.random(using: &random, longestMs: longest)
+      if isWanted(plan) { plans.append(plan) }
+    }
+    return plans
+  }
+
+  func run() async throws {
+    let plans = plans
     var options = LabOptions()
     options.scenario = "faults"
     (options.sourceQEMU, options.destinationQEMU) = (qemu, qemu)
@@ -55,19 +92,26 @@ struct LabFaultsCommand: AsyncParsableCommand {
     options.guest.memcachedMiB = nil
     options.repeatCount = repeatCount
     let run = LabRun(options: options, observer: LabScreen(json: true))
-    var table = Table(["PHASE", "KILLED", "AFTER", "GUEST AT", "SETTLED", "MIGRATE SAID", "OK"])
-    var isGood = true
+    var table = Table([
+      "PHASE", "BROKEN", "AFTER", "LASTS", "GUEST AT", "SETTLED", "RETRIES", "MIGRATE SAID", "OK",
+    ])
+    var (count, good) = (0, 0)
+    var peakBytes: UInt64 = 0
     do {
       try await run.runFaults(plans, seed: seed) { result in
-        isGood = isGood && result.isGood
+        count += 1
+        if result.isGood { good += 1 }
+        peakBytes = max(peakBytes, result.agentPeakBytes ?? 0)
         if output.json { try? Output.json(Answer(result)) }
         for problem in result.damage {
-          let place = "\(result.plan.phase.rawValue)/\(result.plan.victim.rawValue)"
+          let place =
+            "fault \(count) of \(plans.count), \(result.plan.phase.rawValue)/\(result.plan.victim.rawValue)"
           Output.write("\(place): \(TerminalText.plain(problem))\n", to: 2)
         }
         table.add([
           result.plan.phase.rawValue, result.plan.victim.rawValue, "\(result.killedAfterMs) ms",
-          result.guestAt, result.settledMs.map(Milliseconds.format) ?? "-",
+          result.plan.lasting, result.guestAt, result.settledMs.map(Milliseconds.format) ?? "-",
+          result.retries.map(String.init) ?? "-",
           String((result.outcome ?? "(its agent was killed)").prefix(48)),
           result.isGood ? "yes" : "NO",
         ])
@@ -76,8 +120,22 @@ struct LabFaultsCommand: AsyncParsableCommand {
       Output.error(error.description)
       throw ExitStatus.failed.exitCode
     }
-    if !output.json { table.lines.forEach(Output.line) }
-    guard isGood else { throw ExitStatus.failed.exitCode }
+    if !output.json {
+      table.lines.forEach(Output.line)
+      Output.line(
+        "\(good) of \(count) as they must be; most memory of an agent: \(ByteCount(peakBytes))")
+    }
+    guard good == plans.count else { throw ExitStatus.failed.exitCode }
+  }
+}
+
+extension FaultPlan {
+  /// How long it lasts, where that means something.
+  fileprivate var lasting: String {
+    switch victim {
+    case .link, .sourceAgentFrozen, .destinationAgentFrozen: Milliseconds.format(lastsMs)
+    default: "-"
+    }
   }
 }
 

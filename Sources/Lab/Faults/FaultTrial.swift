@@ -4,7 +4,7 @@ import Glibc
 import HostIO
 import QMP
 
-/// One migration in which a process is killed, and the look at what became of the guest.
+/// One migration in which something breaks, and the look at what became of the guest.
 struct FaultTrial: Sendable {
   /// How long each agent stays at the start of the phase, so that the kill lands in it.
   static let holdMs: UInt64 = 600
@@ -21,13 +21,29 @@ struct FaultTrial: Sendable {
 
   private var mark: String { session.file("destination.tty") }
 
+  /// How long a migration of a trial looks for a lost peer.
+  static let networkPatienceMs: UInt64 = 6000
+
   func run() async throws -> FaultResult {
+    let disks = try await mountDisks()
+    let result: Result<FaultResult, any Error>
+    do { result = .success(try await observe(disks)) } catch { result = .failure(error) }
+    for disk in disks { await disk.unmount() }
+    return try result.get()
+  }
+
+  private func observe(_ disks: [SmallDisk]) async throws -> FaultResult {
     var result = FaultResult(plan: plan, killedAfterMs: killAfterMs)
     let hold = ["GODWIT_HOLD_PHASE": "\(plan.phase.rawValue)=\(Self.holdMs)ms"]
     var source = try await LabAgent.start(.source, session: session, environment: hold)
     var destination = try await LabAgent.start(.destination, session: session, environment: hold)
     let outcome = Task { [source, destination] in await migrate(source, destination) }
-    let killedAtMs = try await kill(source, destination, until: outcome)
+    do { try await waitForPhase(source) } catch {
+      outcome.cancel()
+      throw error
+    }
+    try await strike(source, destination)
+    let brokenAtMs = MonotonicClock.nowMs
     if plan.victim.isAgent {
       try await Task.sleep(for: .milliseconds(Self.restartMs))
       if plan.victim == .sourceAgent {
@@ -36,8 +52,11 @@ struct FaultTrial: Sendable {
         destination = try await LabAgent.start(.destination, session: session)
       }
     }
-    result.outcome = await outcome.value
-    await settle(&result, sinceMs: killedAtMs)
+    let ended = await outcome.value
+    (result.outcome, result.retries) = (ended?.outcome, ended?.retries)
+    for disk in disks { try await disk.free() }
+    await settle(&result, sinceMs: brokenAtMs)
+    result.agentPeakBytes = [source, destination].compactMap(\.peakBytes).max()
     await source.end()
     await destination.end()
     Leftovers.endProcesses(naming: mark)
@@ -49,27 +68,29 @@ struct FaultTrial: Sendable {
   }
 
   /// Moves the guest; the outcome and its reason, or nil when the agent died under it.
-  private func migrate(_ source: LabAgent, _ destination: LabAgent) async -> String? {
+  private func migrate(
+    _ source: LabAgent, _ destination: LabAgent
+  ) async -> (outcome: String, retries: UInt64?)? {
     var request = MigrationRequest(
       vm: "qmp:\(session.source.monitorPath)",
       destination: "\(session.hosts.address(.destination)):\(destination.port)")
     request.pageSource = session.options.pageSource
+    request.networkPatienceMs = Self.networkPatienceMs
     do {
       for try await update in ControlClient(path: source.controlSocket).migrate(request) {
         switch update {
         case .progress(let progress): await observer.progress(progress)
         case .finished(let record):
-          return record.outcome.rawValue + (record.reason.map { ": \($0)" } ?? "")
+          let reason = record.reason.map { ": \($0)" } ?? ""
+          return (record.outcome.rawValue + reason, record.retries)
         }
       }
     } catch {}
     return nil
   }
 
-  /// Waits for the phase, then for the moment in it, then kills. Returns when.
-  private func kill(
-    _ source: LabAgent, _ destination: LabAgent, until outcome: Task<String?, Never>
-  ) async throws -> UInt64 {
+  /// Waits for the phase, then for the moment in it.
+  private func waitForPhase(_ source: LabAgent) async throws {
     let client = ControlClient(path: source.controlSocket)
     let startMs = MonotonicClock.nowMs
     while true {
@@ -81,6 +102,10 @@ struct FaultTrial: Sendable {
       try await Task.sleep(for: .milliseconds(5))
     }
     try await Task.sleep(for: .milliseconds(killAfterMs))
+  }
+
+  /// Breaks what is to be broken; returns when it is whole again, or dead for good.
+  private func strike(_ source: LabAgent, _ destination: LabAgent) async throws {
     switch plan.victim {
     case .sourceAgent: source.process.send(signal: SIGKILL)
     case .destinationAgent: destination.process.send(signal: SIGKILL)
@@ -92,13 +117,40 @@ struct FaultTrial: Sendable {
         try await Task.sleep(for: .milliseconds(5))
       }
       for pid in Leftovers.processes(naming: mark) { _ = Glibc.kill(pid, SIGKILL) }
+    case .sourceAgentFrozen, .destinationAgentFrozen:
+      let agent = plan.victim == .sourceAgentFrozen ? source : destination
+      agent.process.send(signal: SIGSTOP)
+      try await Task.sleep(for: .milliseconds(plan.lastsMs))
+      agent.process.send(signal: SIGCONT)
+    case .link:
+      try await session.hosts.setLink(up: false)
+      try? await Task.sleep(for: .milliseconds(plan.lastsMs))
+      try await session.hosts.setLink(up: true)
+    case .connections: try await session.hosts.resetConnections()
+    case .sourceDisk, .destinationDisk: for disk in fullDisks { try await disk.fill() }
     }
-    return MonotonicClock.nowMs
+  }
+
+  /// The disks that will be full, each on a side's state folder.
+  private var fullDisks: [SmallDisk] {
+    switch plan.victim {
+    case .sourceDisk: [SmallDisk(path: LabAgent.folder(.source, session) + "/state")]
+    case .destinationDisk: [SmallDisk(path: LabAgent.folder(.destination, session) + "/state")]
+    default: []
+    }
+  }
+
+  private func mountDisks() async throws -> [SmallDisk] {
+    for disk in fullDisks {
+      try LabAgent.makeFolders(plan.victim == .sourceDisk ? .source : .destination, session)
+      try await disk.mount()
+    }
+    return fullDisks
   }
 
   /// Waits until the guest's place is steady and as it must be; notes what is wrong otherwise.
   private func settle(_ result: inout FaultResult, sinceMs: UInt64) async {
-    let deadlineMs = MonotonicClock.nowMs + Self.settleTimeoutMs
+    let deadlineMs = MonotonicClock.nowMs + Self.settleTimeoutMs + Self.networkPatienceMs * 2
     var steady: (place: String, sinceMs: UInt64)?
     var problems = ["it never became steady"]
     while MonotonicClock.nowMs < deadlineMs {
@@ -151,6 +203,9 @@ struct FaultTrial: Sendable {
   private func faults(_ place: String, _ outcome: String?) async -> [String] {
     let isQEMUHere = session.source.isAlive
     let isQEMUThere = !Leftovers.processes(naming: mark).isEmpty
+    if plan.mustComplete(patienceMs: Self.networkPatienceMs), place != "destination" {
+      return ["it should have arrived (\(outcome ?? "no outcome"))"]
+    }
     switch place {
     case "source":
       var problems: [String] = []
@@ -166,7 +221,7 @@ struct FaultTrial: Sendable {
         case .sourceQEMU: true
         // Once the guest runs there, killing its QEMU is killing the guest.
         case .destinationQEMU: outcome?.hasPrefix("completed") == true
-        case .sourceAgent, .destinationAgent: false
+        default: false
         }
       if !isExpected { return ["the guest is gone (\(outcome ?? "no outcome"))"] }
       if plan.victim == .sourceQEMU, isQEMUThere {

@@ -9,6 +9,10 @@ extension LabRun {
   public func runFaults(
     _ plans: [FaultPlan], seed: UInt64, each: (FaultResult) async -> Void
   ) async throws {
+    let needsHosts = plans.contains { [.link, .connections].contains($0.victim) }
+    if needsHosts, let reason = await HostPair.whyNoNamespaces() {
+      throw LabError("faults of the network need network namespaces: \(reason)")
+    }
     var random = SplitMix64(seed: seed)
     try await withHosts { commandLine, hosts, folder in
       for round in 0..<options.repeatCount {

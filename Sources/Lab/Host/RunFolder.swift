@@ -79,6 +79,7 @@ enum Leftovers {
       endProcesses(listedIn: "\(folder)/processes")
       endProcesses(naming: folder + "/")
       removeMemoryFiles(prefix: RunFolder.namespacePrefix + name + "-")
+      await SmallDisk.unmountAll(below: folder)
       lock.release()
       try? FileManager.default.removeItem(atPath: folder)
     }

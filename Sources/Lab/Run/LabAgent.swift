@@ -16,12 +16,8 @@ struct LabAgent: Sendable {
   static func start(
     _ side: HostPair.Side, session: GuestSession, environment: [String: String] = [:]
   ) async throws -> LabAgent {
-    let folder = session.file(side == .source ? "as" : "ad")
-    for name in ["", "/vms", "/state", "/run"] {
-      try FileManager.default.createDirectory(
-        atPath: folder + name, withIntermediateDirectories: true,
-        attributes: [.posixPermissions: 0o700])
-    }
+    try makeFolders(side, session)
+    let folder = folder(side, session)
     // On loopback both agents share one address.
     let port: UInt16 = side == .source ? 4750 : 4751
     let socket = "\(folder)/agent.sock"
@@ -51,6 +47,26 @@ struct LabAgent: Sendable {
     let agent = LabAgent(process: process, controlSocket: socket, port: port, logPath: logPath)
     try await agent.waitUntilReady()
     return agent
+  }
+
+  static func folder(_ side: HostPair.Side, _ session: GuestSession) -> String {
+    session.file(side == .source ? "as" : "ad")
+  }
+
+  static func makeFolders(_ side: HostPair.Side, _ session: GuestSession) throws {
+    for name in ["", "/vms", "/state", "/run"] {
+      try FileManager.default.createDirectory(
+        atPath: folder(side, session) + name, withIntermediateDirectories: true,
+        attributes: [.posixPermissions: 0o700])
+    }
+  }
+
+  /// Most memory that the process has used so far, in bytes; nil when it is gone.
+  var peakBytes: UInt64? {
+    guard let text = try? SmallFile.read("/proc/\(process.pid)/status"),
+      let line = text.split(separator: "\n").first(where: { $0.hasPrefix("VmHWM:") })
+    else { return nil }
+    return UInt64(line.filter { $0.isASCII && $0.isNumber }).map { $0 << 10 }
   }
 
   private static func program(_ options: LabOptions) throws -> String {

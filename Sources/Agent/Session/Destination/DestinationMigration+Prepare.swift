@@ -110,7 +110,7 @@ extension DestinationMigration {
       state.laneCount = UInt16(order.laneCount)
     }
     // From here on the source journals what it does, and comes back.
-    let patienceMs = order.networkPatienceMs + Self.patienceMarginMs
+    let patienceMs = order.networkPatienceMs + min(order.networkPatienceMs, Self.patienceMarginMs)
     link.lane.setRecovery(LaneRecovery(patienceMs: { patienceMs }, dial: nil))
     enter(.bulk)
     try link.send(.ready)

@@ -27,7 +27,7 @@ final class DestinationMigration: Sendable {
 
   static let answerTimeoutMs: UInt64 = 60_000
   static let loadPollMs: UInt64 = 5
-  /// How much longer than the source this side waits for a connection: the source decides.
+  /// How much longer than the source this side waits for a connection, at most: the source decides.
   static let patienceMarginMs: UInt64 = 30_000
 
   let id: MigrationID
