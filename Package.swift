@@ -22,6 +22,12 @@ let nio: [Target.Dependency] = [
   .product(name: "NIOPosix", package: "swift-nio"),
 ]
 let http = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
+let tls = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let certificates: [Target.Dependency] = [
+  .product(name: "X509", package: "swift-certificates"),
+  .product(name: "Crypto", package: "swift-crypto"),
+  .product(name: "SwiftASN1", package: "swift-asn1"),
+]
 let lifecycle = Target.Dependency.product(
   name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let unixSignals = Target.Dependency.product(
@@ -45,6 +51,10 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/apple/swift-asn1", from: "1.7.4"),
+    .package(url: "https://github.com/apple/swift-certificates", from: "1.21.1"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2", traits: []),
@@ -64,20 +74,21 @@ let package = Package(
     // The edge: everything that touches the kernel.
     .target(name: "CLinux"),
     .systemLibrary(name: "CXXHash", providers: [.apt(["libxxhash-dev"])]),
-    core("HostIO", ["Base", "CLinux", logging, system, subprocess] + nio),
+    core("HostIO", ["Base", "CLinux", logging, system, subprocess, tls] + nio),
+    core("PKI", ["Base", "HostIO"] + certificates),
 
     // The product.
     core(
       "Agent",
       [
         "Base", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
-        logging, lifecycle, unixSignals, system, grdb, toml, http,
+        "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
       ] + nio),
-    core("Lab", ["Base", "Agent", "HostIO", "QMP", logging, system, subprocess] + nio),
+    core("Lab", ["Base", "Agent", "HostIO", "PKI", "QMP", logging, system, subprocess] + nio),
     core(
       "CLI",
       [
-        "Base", "Agent", "Lab", "Simulator", "Strategy", "QEMUStream",
+        "Base", "Agent", "Lab", "PKI", "Simulator", "Strategy", "QEMUStream",
         argumentParser, logging, lifecycle, unixSignals, system,
       ]),
     .executableTarget(name: "godwit", dependencies: ["CLI"], swiftSettings: strict),
@@ -103,13 +114,20 @@ let package = Package(
     tests("SimulatorTests", ["Simulator", "Strategy", "Base"]),
     tests("HostIOTests", ["HostIO", "Base", system, logging]),
     tests(
+      "PKITests",
+      [
+        "PKI", "HostIO", "Base", .product(name: "CryptoExtras", package: "swift-crypto"),
+      ] + certificates),
+    tests(
       "AgentTests",
-      ["Agent", "HostIO", "QMP", "QEMUStream", "Wire", "Base", "TestSupport", logging]),
+      [
+        "Agent", "HostIO", "PKI", "QMP", "QEMUStream", "Wire", "Base", "TestSupport", logging, tls,
+      ]),
     tests("LabTests", ["Lab", "Agent", "HostIO", "Base"]),
     tests(
       "CLITests",
       [
-        "CLI", "Agent", "HostIO", "Strategy", "QEMUStream", "Base", "TestSupport",
+        "CLI", "Agent", "HostIO", "PKI", "Strategy", "QEMUStream", "Base", "TestSupport",
         argumentParser, logging, grdb,
       ] + nio),
     tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),

@@ -12,8 +12,8 @@ public protocol ByteConnection: AnyObject, Sendable {
   /// Ends both directions; blocked calls return. Safe to repeat.
   func shutdown()
 
-  /// Ends the connection like `shutdown`, once what was written is in the kernel's hands: a process
-  /// may end after this. May block for a moment.
+  /// Ends the connection like `shutdown`, and sees what was written off: a process may end after
+  /// this. May block for a moment.
   func finish()
 
   /// Reads at most `buffer.count` bytes; 0 at end of stream.

@@ -40,6 +40,34 @@ public final class StreamSocket: ByteConnection {
     }
   }
 
+  /// The next byte, which stays to be read; nil at end of stream.
+  public func peekByte() throws(SystemError) -> UInt8? {
+    while true {
+      var byte: UInt8 = 0
+      let count = unsafe recv(raw, &byte, 1, Int32(MSG_PEEK))
+      if count >= 0 { return count == 0 ? nil : byte }
+      if errno == EAGAIN { throw SystemError("read from \(peer) (silent)", code: ETIMEDOUT) }
+      if errno != EINTR { throw SystemError("read from \(peer)") }
+    }
+  }
+
+  /// Whether the other end is on this machine: a loopback address, or a socket that has none.
+  public var isLoopback: Bool {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    // SAFETY: the kernel writes at most `length` bytes, the size of `storage`; any address fits it.
+    let result = unsafe withUnsafeMutablePointer(to: &storage) { pointer in
+      unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        unsafe getpeername(raw, $0, &length)
+      }
+    }
+    guard result == 0 else { return false }
+    guard let name = TCPSocket.name(of: storage, length: length),
+      let host = TCPSocket.split(name, defaultPort: 0)?.host
+    else { return storage.ss_family == sa_family_t(AF_UNIX) }
+    return TCPSocket.isLoopback(host)
+  }
+
   /// Writes all bytes of all parts; `parts` is used up as scratch space.
   public func writeAll(_ parts: inout [iovec]) throws(SystemError) {
     var first = 0

@@ -25,6 +25,16 @@ public enum TCPSocket {
     return (String(host), number)
   }
 
+  /// Whether `host`, as a user or the kernel writes it, can only be this machine.
+  public static func isLoopback(_ host: String) -> Bool {
+    let address = host.hasPrefix("::ffff:") ? String(host.dropFirst(7)) : host
+    var bytes: UInt32 = 0
+    if unsafe inet_pton(AF_INET, address, &bytes) == 1 {
+      return UInt32(bigEndian: bytes) >> 24 == 127
+    }
+    return host == "::1" || host == "localhost"
+  }
+
   /// Connects to the first address of `host` that answers within `timeoutMs`.
   public static func connect(
     host: String, port: UInt16, timeoutMs: UInt64
