@@ -16,7 +16,8 @@ public struct GodwitCommand: AsyncParsableCommand {
     subcommands: [
       AgentCommand.self, VMsCommand.self, MigrateCommand.self, StatusCommand.self,
       WatchCommand.self, CancelCommand.self, HistoryCommand.self, VersionCommand.self,
-      LabCommand.self, SimulateCommand.self, StreamCommand.self, ManualCommand.self,
+      PKICommand.self, LabCommand.self, SimulateCommand.self, StreamCommand.self,
+      ManualCommand.self,
     ])
 
   public init() {}

@@ -5,7 +5,7 @@ public struct Refusal: Codable, Sendable, Hashable, CustomStringConvertible {
     case runState, migrationRunning, blockedByQEMU, iterativeDevice, dirtyBitmaps
     case capability, tlsCredentials, lostDirtyPages, sharedMemoryMissing, request
     case accelerator, machineType, cpuModel, cpuFeatures, cpuCount, uuid
-    case ramBlocks, disks, memory, destinationState
+    case ramBlocks, disks, memory, destinationState, peerSecurity, notAllowed
   }
 
   public let code: Code

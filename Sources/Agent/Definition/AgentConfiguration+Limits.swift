@@ -4,7 +4,10 @@ import HostIO
 // Limits and operation: what is decoded and checked beside what the agent may start.
 extension AgentConfiguration {
   /// Every key, the ones of tables included.
-  static var keyNames: [String] { CodingKeys.allCases.map(\.stringValue) + ["from", "to"] }
+  static var keyNames: [String] {
+    CodingKeys.allCases.map(\.stringValue) + ["from", "to", "peer", "vms"]
+      + SecuritySettings.CodingKeys.allCases.map(\.stringValue)
+  }
 
   mutating func decodeLimits(_ values: KeyedDecodingContainer<CodingKeys>) throws {
     outgoingMax = try values.decodeIfPresent(Int.self, forKey: .outgoingMax) ?? outgoingMax

@@ -47,6 +47,11 @@ public struct AgentConfiguration: Sendable, Equatable {
   /// How long running migrations may go on when the agent is told to end, in milliseconds.
   public var drainTimeoutMs: UInt64 = 30_000
 
+  /// Certificates, keys, or plain TCP.
+  public var tls = SecuritySettings()
+  /// Who may bring what; empty: every peer of the authority, any VM.
+  public var allow: [AllowRule] = []
+
   public init() {}
 
   /// Reads `path`; a missing file at the default path means all defaults.
@@ -88,7 +93,7 @@ public struct AgentConfiguration: Sendable, Equatable {
       return "runtimeDirectory: \"\(runtimeDirectory)\" is too long for the sockets in it; "
         + "60 bytes at most"
     }
-    return nil
+    return tls.problem
   }
 }
 
@@ -97,7 +102,7 @@ extension AgentConfiguration: Decodable {
     case stateDirectory, runtimeDirectory, listen, allowedPrograms, allowedPaths
     case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
     case memoryLimit, startTimeout
-    case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout
+    case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout, tls, allow
   }
 
   public init(from decoder: any Decoder) throws {
@@ -114,6 +119,8 @@ extension AgentConfiguration: Decodable {
     try set(.pathRewrites, &pathRewrites)
     try set(.definitionsDirectory, &definitionsDirectory)
     try set(.laneCountMax, &laneCountMax)
+    try set(.tls, &tls)
+    try set(.allow, &allow)
     if let size = try values.size(.memoryLimit) { memoryLimitBytes = size }
     if let duration = try values.duration(.startTimeout) { startTimeoutMs = duration }
     try decodeLimits(values)

@@ -21,6 +21,13 @@ public struct ConfigurationCheck: Sendable {
     programs(configuration)
     definitions(configuration)
     limits(configuration)
+    do {
+      let warnings = try configuration.checkSecurity()
+      for warning in warnings { note(.warning, "tls", warning) }
+      if warnings.isEmpty { note(.ok, "tls", configuration.tls.certificateFolder) }
+    } catch {
+      note(.error, "tls", "\(error)")
+    }
   }
 
   private mutating func note(_ weight: Weight, _ key: String, _ text: String) {

@@ -77,7 +77,9 @@ struct ReloadService: Service {
     defer { manager.ready(status: "accepting migrations") }
     let logger = agent.logger
     do {
-      let restart = agent.reload(try load())
+      let configuration = try load()
+      for warning in try configuration.checkSecurity() { logger.warning("\(warning)") }
+      let restart = agent.reload(configuration)
       logger.info("configuration read again")
       if !restart.isEmpty {
         logger.warning(

@@ -140,8 +140,10 @@ public actor MigrationAgent: AgentService {
       socket = try PeerSecurity(configuration)
         .server(accepted, timeoutMs: PeerListener.helloTimeoutMs)
     } catch {
-      logger.warning(
-        "connection refused", metadata: ["peer": "\(accepted.peer)", "error": "\(error)"])
+      // What just went away or said nothing is no news.
+      logger.log(
+        level: Refusal(security: error) == nil ? .debug : .warning, "connection refused",
+        metadata: ["peer": "\(accepted.peer)", "error": "\(error)"])
       return accepted.shutdown()
     }
     let hello: Hello

@@ -24,7 +24,8 @@ public struct PeerListener: Service {
   ///
   /// - Parameter inherited: a listening socket to use in place of the configuration's address.
   public init(agent: MigrationAgent, inherited: Int32? = nil, logger: Logger) throws {
-    let address = agent.configuration.listen
+    for warning in try agent.configuration.checkSecurity() { logger.warning("\(warning)") }
+    let address = agent.configuration.listenAddress
     guard let (host, port) = TCPSocket.split(address, defaultPort: TCPSocket.defaultPort) else {
       throw SystemError("listen: \"\(address)\" is not ADDRESS:PORT", code: EINVAL)
     }

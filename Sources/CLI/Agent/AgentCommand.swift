@@ -9,7 +9,8 @@ struct AgentCommand: AsyncParsableCommand {
     commandName: "agent", abstract: "Run the agent of this host, until SIGTERM or SIGINT.",
     discussion: """
       One agent per host. It owns the control socket that the other commands talk to, and accepts \
-      migrations from other agents. Options here override the configuration file (agent.toml; the \
+      migrations from other agents, over TLS 1.3 and with certificates on both sides (godwit pki). \
+      Options here override the configuration file (agent.toml; the \
       installed example names every key). It logs to standard error; with fields where that is \
       systemd's journal.
 
@@ -56,6 +57,11 @@ struct AgentOptions: ParsableArguments {
       "Folder for sockets (default: /run/godwit; without root: $XDG_RUNTIME_DIR/godwit).",
       valueName: "path"))
   var runtimeDirectory: String?
+  @Flag(
+    help: "Plain TCP in place of TLS, on loopback only: no encryption, and peers are not known.")
+  var insecure = false
+  @Flag(help: "With --insecure: other addresses, too. For networks that only your hosts reach.")
+  var insecureNetwork = false
   @Option(help: "Least severe messages to log.")
   var logLevel = LogLevel.info
 
@@ -71,6 +77,8 @@ struct AgentOptions: ParsableArguments {
     if let listen { configuration.listen = listen }
     if let stateDirectory { configuration.stateDirectory = stateDirectory }
     if let runtimeDirectory { configuration.runtimeDirectory = runtimeDirectory }
+    if insecure { configuration.tls.insecure = true }
+    if insecureNetwork { configuration.tls.insecureNetwork = true }
     return configuration
   }
 
@@ -83,6 +91,9 @@ struct AgentOptions: ParsableArguments {
     }
     if configuration.runtimeDirectory == defaults.runtimeDirectory {
       configuration.runtimeDirectory = ControlSocket.defaultFolder
+    }
+    if configuration.tls.directory == defaults.tls.directory {
+      configuration.tls.directory = PKIFolderOptions.defaultPath
     }
   }
 

@@ -39,6 +39,8 @@ struct LabFaultsCommand: AsyncParsableCommand {
   var qemu: String?
   @Option(help: "What guest RAM is made of; memfd, file and hugepages are shared.")
   var backend: GuestSpecification.Backend?
+  @Flag(help: "Agents talk over plain TCP.")
+  var insecure = false
   @OptionGroup var output: OutputOptions
 
   private struct Answer: Encodable {
@@ -91,6 +93,7 @@ struct LabFaultsCommand: AsyncParsableCommand {
     // No clients: the heartbeat tells where the guest lives.
     options.guest.memcachedMiB = nil
     options.repeatCount = repeatCount
+    options.insecure = insecure
     let run = LabRun(options: options, observer: LabScreen(json: true))
     var table = Table([
       "PHASE", "BROKEN", "AFTER", "LASTS", "GUEST AT", "SETTLED", "RETRIES", "MIGRATE SAID", "OK",

@@ -66,6 +66,8 @@ struct LabRunCommand: AsyncParsableCommand {
   var noAudit = false
   @Flag(help: "Use the loopback interface even as root.")
   var loopback = false
+  @Flag(help: "Agents talk over plain TCP, to see what TLS costs.")
+  var insecure = false
   @Flag(help: "Leave everything in place afterwards, until Ctrl-C.")
   var keep = false
   @OptionGroup var output: OutputOptions
@@ -135,6 +137,7 @@ struct LabRunCommand: AsyncParsableCommand {
     options.repeatCount = repeatCount
     options.audit = !noAudit
     options.forceLoopback = loopback
+    options.insecure = insecure
     options.keep = keep
     return options
   }

@@ -113,6 +113,11 @@ struct AgentFiles {
       allowedPrograms = [\(quote(program))]
       drainTimeout = "0s"
 
+      [tls]
+      directory = \(quote(session.folder.file("pki-\(side.rawValue)")))
+      insecure = \(session.options.insecure)
+      insecureNetwork = \(session.options.insecure)
+
       """
   }
 

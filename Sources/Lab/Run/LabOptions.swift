@@ -32,6 +32,8 @@ public struct LabOptions: Sendable {
   public var warmUpMs: UInt64 = 2000
   /// Use the loopback interface even where namespaces could be made.
   public var forceLoopback = false
+  /// Agents talk over plain TCP, to see what TLS costs.
+  public var insecure = false
   /// The `godwit` that the agents are started from; nil: this program itself.
   public var godwitProgram: String?
 

@@ -48,6 +48,7 @@ public struct LabRun: Sendable {
     let hosts: HostPair
     do {
       hosts = try await makeHosts(folder)
+      try LabPKI.make(for: hosts, in: folder)
     } catch {
       folder.remove()
       throw error

@@ -14,7 +14,7 @@ final class AgentUnderAttack: Sendable {
   private let folder: URL
   private let running: Task<Void, any Error>
 
-  init() throws {
+  init(configure: (inout AgentConfiguration) -> Void = { _ in }) throws {
     folder = FileManager.default.temporaryDirectory.appending(path: "gw-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     var configuration = AgentConfiguration()
@@ -22,6 +22,8 @@ final class AgentUnderAttack: Sendable {
     configuration.runtimeDirectory = folder.path
     configuration.definitionsDirectory = folder.path + "/vms"
     configuration.listen = "127.0.0.1:0"
+    configuration.tls.insecure = true
+    configure(&configuration)
     var logger = Logger(label: "test")
     logger.logLevel = .critical
     agent = MigrationAgent(configuration: configuration, history: nil, logger: logger)
@@ -92,10 +94,12 @@ final class AgentUnderAttack: Sendable {
     #expect(!said.isEmpty)
   }
 
-  private func refusals(seed: UInt64) throws -> [Refusal] {
+  /// What the agent answers to `prepare` for a VM called "nobody". Blocks.
+  func refusals(seed: UInt64, security: PeerSecurity? = nil) throws -> [Refusal] {
     let address = "127.0.0.1:\(port)"
     let socket = try PeerConnection.open(
-      address, Self.hello(seed: seed), security: PeerSecurity(agent.configuration), timeoutMs: 4000)
+      address, Self.hello(seed: seed), security: security ?? PeerSecurity(agent.configuration),
+      timeoutMs: 30_000)
     socket.setTimeout(ms: 15_000)
     let frames = FrameSocket(socket)
     try frames.send(.message, PeerMessageTests.prepare(vm: "nobody").encoded(), number: 1)

@@ -8,6 +8,9 @@ extension DestinationMigration {
   func prepare(
     _ request: PeerMessage.PrepareRequest, _ undo: inout DestinationUndo
   ) async throws -> IncomingQEMU {
+    if let refusal = AllowRule.refusal(configuration.allow, vm: request.vm, peerNames: peerNames) {
+      throw Ending.refused([refusal])
+    }
     let launch: QEMULaunch
     do {
       launch = try QEMULaunch.prepare(

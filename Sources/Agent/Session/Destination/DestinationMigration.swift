@@ -35,6 +35,8 @@ final class DestinationMigration: Sendable {
   let configuration: AgentConfiguration
   let logger: Logger
   let link: PeerLink
+  /// Names of the source's certificate; empty over plain TCP.
+  let peerNames: [String]
   let mailbox = Mailbox<Event>()
   let state: Guarded<State>
   let holds = PhaseHolds.fromEnvironment()
@@ -48,7 +50,7 @@ final class DestinationMigration: Sendable {
     var logger = logger
     logger[metadataKey: "migration"] = "\(id)"
     (self.configuration, self.logger) = (configuration, logger)
-    link = PeerLink(socket)
+    (link, peerNames) = (PeerLink(socket), PeerSecurity.peerNames(of: socket))
     state = Guarded(
       State(
         progress: MigrationProgress(

@@ -90,7 +90,12 @@ extension SourceMigration {
 
   /// Opens the control lane and says hello.
   private func connectControl() async throws -> PeerLink {
-    let link = PeerLink(try await connect(role: .control, lane: 0, token: id))
+    let socket: any ByteConnection
+    do { socket = try await connect(role: .control, lane: 0, token: id) } catch {
+      guard let refusal = Refusal(security: error) else { throw error }
+      throw Ending.refused([refusal])
+    }
+    let link = PeerLink(socket)
     link.start(backlog: { [mailbox] in mailbox.count }) { [mailbox] in mailbox.put(.peer($0)) }
     return link
   }
