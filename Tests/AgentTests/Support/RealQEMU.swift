@@ -60,7 +60,7 @@ final class RunningQEMU {
   /// Whether the monitor takes connections: its file appears a moment before that. Seen from outside,
   /// since a connection would be the monitor's only one.
   private var isListening: Bool {
-    guard let sockets = try? String(contentsOfFile: "/proc/net/unix", encoding: .utf8) else {
+    guard let sockets = try? SmallFile.read("/proc/net/unix", bytesMax: 16 << 20) else {
       return false
     }
     // Num RefCount Protocol Flags Type St Inode Path; flag 00010000: listening.
