@@ -121,7 +121,8 @@ let package = Package(
     tests(
       "AgentTests",
       [
-        "Agent", "HostIO", "PKI", "QMP", "QEMUStream", "Wire", "Base", "TestSupport", logging, tls,
+        "Agent", "HostIO", "PKI", "QMP", "QEMUStream", "Strategy", "Wire", "Base", "TestSupport",
+        logging, tls,
       ]),
     tests("LabTests", ["Lab", "Agent", "HostIO", "Base"]),
     tests(

@@ -160,6 +160,14 @@ public struct IncomingQEMU: Sendable {
     return text.split(whereSeparator: \.isNewline).suffix(lineCount).joined(separator: "\n")
   }
 
+  /// A guest that came here by Godwit leaves the folder that it came with.
+  static func removeFolder(ofMonitor path: String, _ configuration: AgentConfiguration) {
+    guard path.hasPrefix(configuration.runtimeDirectory + "/vm-"),
+      let end = path.lastIndex(of: "/")
+    else { return }
+    removeDirectory(String(path[..<end]))
+  }
+
   static func removeDirectory(_ directory: String) {
     // SAFETY: the paths are NUL-terminated copies for the calls.
     for name in ProcFile.names(in: directory, limit: 64) {

@@ -2,9 +2,10 @@ import FoundationEssentials
 import Glibc
 import HostIO
 
-/// One migration's journal: an append-only file, a JSON object a line, synced before `append` returns.
+/// One migration's journal: an append-only file of `JournalLine`s, synced before `append` returns.
 ///
-/// A torn last line (the agent died while writing) is what had not been decided yet: it is ignored.
+/// A record counts from its newline on. A tail without one (the agent died while writing) is what had
+/// not been decided yet: readers pass over it, and the next writer cuts it off.
 final class Journal: Sendable {
   /// Longest file read back, in bytes; a journal has a dozen lines.
   static let byteCountMax = 4 << 20
@@ -18,9 +19,18 @@ final class Journal: Sendable {
     path = directory + "/" + id + Self.suffix
     try FileManager.default.createDirectory(
       atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-    let raw = unsafe open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    let raw = unsafe open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     guard raw >= 0 else { throw SystemError("open the journal \(path)") }
     descriptor = Descriptor(owning: raw)
+    // What is appended must not be glued to a torn line, or it would be torn as well.
+    if let data = FileManager.default.contents(atPath: path), let last = data.last,
+      last != UInt8(ascii: "\n")
+    {
+      let whole = data.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
+      guard ftruncate(raw, off_t(whole)) == 0 else {
+        throw SystemError("cut the torn line off the journal \(path)")
+      }
+    }
     // The file's own name must survive a crash too.
     let folder = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     if folder >= 0 {
@@ -31,7 +41,7 @@ final class Journal: Sendable {
 
   /// Writes a record and waits until it is on disk.
   func append(_ record: JournalRecord) async throws {
-    let line = [UInt8](try JSONEncoder().encode(record)) + [UInt8(ascii: "\n")]
+    let line = try JournalLine.encode(record)
     try await Blocking.run { [self] in
       var done = 0
       while done < line.count {
@@ -50,17 +60,20 @@ final class Journal: Sendable {
   /// Removes the file: the migration is in the history now.
   func remove() { _ = unsafe unlink(path) }
 
-  /// The records of a journal file, as far as they are whole.
+  static func exists(at path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+
+  /// The records of a journal file. Throws `JournalDamage` for one that must not be guessed at.
   static func records(at path: String) throws -> [JournalRecord] {
     guard let data = FileManager.default.contents(atPath: path), data.count <= byteCountMax else {
-      throw SystemError("read the journal \(path)", code: EIO)
+      throw JournalDamage(.unreadable, path: path)
     }
+    var lines = data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+    lines.removeLast()  // behind the last newline: nothing, or a torn line
     var records: [JournalRecord] = []
-    for line in data.split(separator: UInt8(ascii: "\n")) {
-      guard let record = try? JSONDecoder().decode(JournalRecord.self, from: Data(line)) else {
-        break
+    for (index, line) in lines.enumerated() where !line.isEmpty {
+      do { records.append(try JournalLine.decode(line)) } catch {
+        throw JournalDamage(error.code, path: path, line: index + 1, intact: records)
       }
-      records.append(record)
     }
     return records
   }

@@ -1,4 +1,4 @@
-import QMP
+import Strategy
 
 /// What each side writes down before it acts, one JSON object a line.
 ///
@@ -20,6 +20,8 @@ enum JournalRecord: Codable, Sendable {
   case takenBack
   /// The destination is about to run the guest.
   case resuming
+  /// The destination's QEMU never ran the guest and never will, although `resuming` may be written.
+  case refused
   /// Nothing is left to do.
   case done(outcome: String)
 
@@ -52,4 +54,31 @@ extension JournalRecord {
   static let outcomeRunning = "running"
   /// The destination was prepared, and its QEMU is gone without having run the guest.
   static let outcomeLost = "lost"
+}
+
+extension JournalRecord {
+  /// - Parameter reason: why the migration did not come to its end.
+  init(_ record: SourceRecord, reason: String?) {
+    self =
+      switch record {
+      case .committing: .committing
+      case .committed: .committed
+      case .takenBack: .takenBack
+      case .done(.completed): .done(outcome: "completed")
+      case .done(let end): .done(outcome: reason ?? "\(end)")
+      }
+  }
+
+  /// - Parameter reason: why the migration came to nothing.
+  init(_ record: DestinationRecord, reason: String?) {
+    self =
+      switch record {
+      case .prepared: .prepared
+      case .resuming: .resuming
+      case .refused: .refused
+      case .done(.running): .done(outcome: Self.outcomeRunning)
+      case .done(.lost): .done(outcome: Self.outcomeLost)
+      case .done(.discarded): .done(outcome: reason ?? "discarded")
+      }
+  }
 }

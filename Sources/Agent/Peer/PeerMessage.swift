@@ -1,5 +1,6 @@
 import FoundationEssentials
 import QEMUStream
+import Strategy
 
 /// What two agents tell each other on the control lane, beside pages and QEMU's own bytes.
 ///
@@ -38,15 +39,8 @@ enum PeerMessage: Codable, Sendable {
   /// D→S: the verdict is carried out; what the guest's QEMU does here now.
   case settled(Settlement)
 
-  enum Verdict: String, Codable, Sendable { case commit, abort }
-  enum Settlement: String, Codable, Sendable {
-    /// The guest runs at the destination, or has run there: the source must not resume.
-    case running
-    /// Nothing of the migration is left at the destination, and the guest never ran there.
-    case gone
-    /// The destination was prepared, but its QEMU died before the guest ran there.
-    case lost
-  }
+  typealias Verdict = CommitVerdict
+  typealias Settlement = CommitSettlement
 
   struct PrepareRequest: Codable, Sendable {
     var vm: String

@@ -8,6 +8,7 @@ import Synchronization
 final class Mailbox<Element: Sendable>: Sendable {
   private struct State {
     var elements: [Element] = []
+    var isClosed = false
     var waiter: (id: UInt64, resume: @Sendable (Element?) -> Void)?
     var nextID: UInt64 = 0
   }
@@ -17,16 +18,28 @@ final class Mailbox<Element: Sendable>: Sendable {
   /// Elements that nobody took yet.
   var count: Int { state.withLock { $0.elements.count } }
 
-  func put(_ element: Element) {
-    let resume = state.withLock { state -> (@Sendable (Element?) -> Void)? in
+  /// False: the mailbox is closed, and nobody will ever take the element.
+  @discardableResult func put(_ element: Element) -> Bool {
+    let (resume, isTaken) = state.withLock { state -> ((@Sendable (Element?) -> Void)?, Bool) in
+      guard !state.isClosed else { return (nil, false) }
       guard let waiter = state.waiter else {
         state.elements.append(element)
-        return nil
+        return (nil, true)
       }
       state.waiter = nil
-      return waiter.resume
+      return (waiter.resume, true)
     }
     resume?(element)
+    return isTaken
+  }
+
+  /// Takes nothing more; returns what nobody took.
+  func close() -> [Element] {
+    state.withLock { state in
+      state.isClosed = true
+      defer { state.elements = [] }
+      return state.elements
+    }
   }
 
   /// The oldest element; nil when none came within `timeoutMs` milliseconds. One taker at a time.

@@ -19,6 +19,8 @@ public actor MigrationAgent: AgentService {
   private let historyStore: HistoryStore?
   private var outgoing: [String: SourceMigration] = [:]
   private var incoming: [MigrationID: DestinationMigration] = [:]
+  /// Journals that are being settled now.
+  private var settling: Set<String> = []
 
   public init(configuration: AgentConfiguration, history: HistoryStore?, logger: Logger) {
     settings = Mutex(configuration)
@@ -199,17 +201,37 @@ public actor MigrationAgent: AgentService {
       || incoming.keys.contains { $0.description == id }
   }
 
+  /// Settles one journal at a time: a verdict may come while the recovery works on the same one.
+  nonisolated func exclusively<T: Sendable>(
+    _ id: String, _ body: () async throws -> T
+  ) async throws -> T {
+    guard await beginSettling(id) else { throw AgentError.isBeingSettled(id) }
+    do {
+      let value = try await body()
+      await endSettling(id)
+      return value
+    } catch {
+      await endSettling(id)
+      throw error
+    }
+  }
+
+  private func beginSettling(_ id: String) -> Bool { settling.insert(id).inserted }
+  private func endSettling(_ id: String) { settling.remove(id) }
+
   func remember(_ record: MigrationRecord) async { await historyStore?.add(record) }
 }
 
 /// What an agent answers to a command that makes no sense now.
 enum AgentError: Error, CustomStringConvertible {
   case notMigrating(String)
+  case isBeingSettled(String)
 
   var description: String {
     switch self {
     case .notMigrating(let vm):
       "no migration of \(vm) is running from this host; see `godwit status`"
+    case .isBeingSettled(let id): "migration \(id) is being settled right now; try again"
     }
   }
 }

@@ -55,8 +55,14 @@ public struct RecoveryService: Service {
     let records = try Journal.records(at: path)
     if case .done = records.last { return removeWhenOld(path) }
     switch records.first {
-    case .sourceBegan: _ = try await SourceRecovery(id: id, agent: agent).recover()
-    case .destinationBegan: try await DestinationRecovery(id: id, agent: agent).recover()
+    case .sourceBegan:
+      _ = try await agent.exclusively(id) {
+        try await SourceRecovery(id: id, agent: agent).recover()
+      }
+    case .destinationBegan:
+      _ = try await agent.exclusively(id) {
+        try await DestinationRecovery(id: id, agent: agent).recover()
+      }
     default: removeWhenOld(path)  // torn before its first record: nothing had begun
     }
   }

@@ -1,6 +1,7 @@
 import Foundation
 import HostIO
 import QMP
+import Strategy
 import Testing
 
 @testable import Agent
@@ -19,10 +20,10 @@ import Testing
     try await journal.append(.destinationBegan(start))
     try await journal.append(.prepared)
     try await journal.append(.done(outcome: JournalRecord.outcomeRunning))
-    let story = DestinationRecovery.Story(try Journal.records(at: journal.path))
+    let story = DestinationStory(try Journal.records(at: journal.path))
     #expect(story.start?.vm == "web")
-    #expect(story.isPrepared && !story.isResuming)
-    #expect(story.outcome == JournalRecord.outcomeRunning)
+    #expect(story.facts.contains(.prepared) && !story.facts.contains(.resuming))
+    #expect(story.facts.outcome == .running)
     #expect(Journal.unfinished(in: directory) == [journal.path])
     journal.remove()
     #expect(Journal.unfinished(in: directory).isEmpty)
@@ -38,10 +39,60 @@ import Testing
     let whole = try #require(FileManager.default.contents(atPath: journal.path))
     for length in 0...whole.count {
       try whole.prefix(length).write(to: URL(fileURLWithPath: journal.path))
-      let story = DestinationRecovery.Story(try Journal.records(at: journal.path))
-      // The record counts from its last byte on, with or without the newline behind it.
-      #expect(story.isResuming == (length >= whole.count - 1), "\(length) bytes")
+      let story = DestinationStory(try Journal.records(at: journal.path))
+      // The record counts from its newline on.
+      #expect(story.facts.contains(.resuming) == (length >= whole.count), "\(length) bytes")
     }
+  }
+
+  /// What is written behind a torn line must not be lost with it.
+  @Test func tornLineIsCutOffBeforeTheNextRecord() async throws {
+    let directory = folder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try await Journal(directory: directory, id: "a").append(.committing)
+    let path = directory + "/a.journal"
+    let whole = try #require(FileManager.default.contents(atPath: path))
+    for torn in 0...whole.count {
+      try (whole + whole.prefix(torn)).write(to: URL(fileURLWithPath: path))
+      try await Journal(directory: directory, id: "a").append(.committed)
+      let count = try Journal.records(at: path).count
+      #expect(count == (torn == whole.count ? 3 : 2), "\(torn) bytes")
+    }
+  }
+
+  /// A record that is not as it was written is never passed over: it may have been the decision.
+  @Test func damagedLinesAreTold() async throws {
+    let directory = folder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let journal = try Journal(directory: directory, id: "a")
+    try await journal.append(.prepared)
+    try await journal.append(.resuming)
+    let whole = try #require(FileManager.default.contents(atPath: journal.path))
+    for position in 0..<whole.count - 1 {
+      var bytes = whole
+      bytes[position] ^= 0x20
+      try bytes.write(to: URL(fileURLWithPath: journal.path))
+      let damage = #expect(throws: JournalDamage.self, "byte \(position)") {
+        try Journal.records(at: journal.path)
+      }
+      #expect((damage?.intact.count ?? 9) <= 1)
+    }
+    try Data("2 00000000 {}\n".utf8).write(to: URL(fileURLWithPath: journal.path))
+    let newer = #expect(throws: JournalDamage.self) { try Journal.records(at: journal.path) }
+    #expect(newer?.code == .newer(format: 2))
+  }
+
+  @Test func linesWithoutChecksumAreStillRead() throws {
+    let directory = folder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    try FileManager.default.createDirectory(
+      atPath: directory, withIntermediateDirectories: true)
+    let path = directory + "/old.journal"
+    let lines = #"{"committing":{}}"# + "\n" + #"{"done":{"outcome":"completed"}}"# + "\n"
+    try Data(lines.utf8).write(to: URL(fileURLWithPath: path))
+    #expect(SourceStory(try Journal.records(at: path)).facts == [.committing, .done])
+    // RFC 3720, appendix B.4: 32 bytes of zeroes.
+    #expect(JournalLine.checksum([UInt8](repeating: 0, count: 32)) == 0x8A91_36AA)
   }
 
   @Test func openMigrationsAreTriedLessAndLessOften() {

@@ -131,7 +131,7 @@ extension DestinationMigration {
     while true {
       if let event = await mailbox.take(timeoutMs: pollMs) {
         if case .relay(.streamFed) = event { pollMs = Self.loadPollMs }
-        do { _ = try message(in: event) } catch { throw await explained(error, qemu) }
+        do { _ = try message(in: event, &undo) } catch { throw await explained(error, qemu) }
       }
       noteProgress(undo)
       let info: MigrationInfo

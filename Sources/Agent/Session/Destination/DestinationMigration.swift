@@ -3,6 +3,7 @@ import HostIO
 import Logging
 import QEMUStream
 import QMP
+import Strategy
 import Wire
 
 /// One migration at the destination, from the peer's hello to the running guest, or to nothing left.
@@ -15,7 +16,8 @@ final class DestinationMigration: Sendable {
     case relay(DestinationRelay.Event)
     case qemuGone
     /// A verdict over a `settle` connection; the answer goes to the closure.
-    case verdict(PeerMessage.Verdict, @Sendable (PeerMessage.Settlement) -> Void)
+    /// with nil when this session has ended meanwhile and only the journal knows.
+    case verdict(CommitVerdict, @Sendable (CommitSettlement?) -> Void)
   }
 
   struct State: Sendable {
@@ -88,46 +90,36 @@ final class DestinationMigration: Sendable {
   func run() async {
     link.start(backlog: { [mailbox] in mailbox.count }) { [mailbox] in mailbox.put(.peer($0)) }
     var undo = DestinationUndo()
-    do {
-      try await receive(&undo)
-    } catch {
-      let reason = describe(error)
-      logger.warning("migration ended", metadata: ["reason": "\(reason)"])
-      if case .refused(let refusals) = error as? Ending {
-        _ = try? link.send(.refused(refusals))
-      } else {
-        _ = try? link.send(.failed(reason: reason))
-      }
-      await undo.takeBack(outcome: reason)
+    let end = await settle(&undo)
+    if let failure = undo.failure {
+      logger.warning("migration ended", metadata: ["reason": "\(describe(failure))"])
     }
+    if end == .ended(.running), let qemu = undo.qemu { await restoreEvents(qemu) }
     let (relay, link) = (undo.relay, link)
     _ = try? await Blocking.run {
       relay?.stop()
       link.close()
     }
     await undo.qemu?.monitor.close()
+    undo.asker?(nil)
+    for case .verdict(_, let answer) in mailbox.close() { answer(nil) }
   }
 
-  private func receive(_ undo: inout DestinationUndo) async throws {
+  /// Everything up to PREPARED: QEMU has taken the whole stream and stands there paused.
+  func receive(_ undo: inout DestinationUndo) async throws {
     try await holds.hold(.prepare)
-    guard case .prepare(let request) = try await nextMessage("`prepare`") else {
+    guard case .prepare(let request) = try await nextMessage("`prepare`", &undo) else {
       throw Ending.failed("the source did not begin with `prepare`")
     }
     state.update { $0.progress.vm = request.vm }
+    undo.resumesGuest = request.source.isRunning
     let qemu = try await prepare(request, &undo)
-    guard case .begin(let order) = try await nextMessage("`begin`") else {
+    guard case .begin(let order) = try await nextMessage("`begin`", &undo) else {
       throw Ending.failed("the source did not go on with `begin`")
     }
     try await open(order, qemu, &undo)
     try await holds.hold(.bulk)
     try await load(qemu, &undo)
-    try await undo.journal?.append(.prepared)
-    undo.isPrepared = true
-    enter(.commit)
-    try await holds.hold(.switchover)
-    try link.send(.loaded)
-    let answer = try await waitForVerdict(qemu, &undo)
-    try await resume(qemu, request, answer, &undo)
   }
 
   func enter(_ phase: MigrationPhase) {
@@ -136,19 +128,21 @@ final class DestinationMigration: Sendable {
   }
 
   /// The next message; everything that ends the migration throws.
-  private func nextMessage(_ what: String) async throws -> PeerMessage {
+  private func nextMessage(
+    _ what: String, _ undo: inout DestinationUndo
+  ) async throws -> PeerMessage {
     let deadline = MonotonicClock.nowMs + Self.answerTimeoutMs
     while true {
       let now = MonotonicClock.nowMs
       guard now < deadline, let event = await mailbox.take(timeoutMs: deadline - now) else {
         throw Ending.failed("the source sent no \(what) in time")
       }
-      if let message = try message(in: event) { return message }
+      if let message = try message(in: event, &undo) { return message }
     }
   }
 
   /// A message in `event`, if it is one; throws when the event ends a migration before PREPARED.
-  func message(in event: Event) throws -> PeerMessage? {
+  func message(in event: Event, _ undo: inout DestinationUndo) throws -> PeerMessage? {
     switch event {
     case .peer(.message(.abort(let reason))):
       throw Ending.failed("given up by the source: \(reason)")
@@ -160,12 +154,12 @@ final class DestinationMigration: Sendable {
     case .relay(.streamFed), .peer(.connection): return nil
     case .qemuGone: throw Ending.failed("the destination's QEMU ended")
     case .verdict(_, let answer):
-      answer(.gone)  // not prepared: the guest never ran here and never will
+      undo.asker = answer  // hears `gone` once that is true
       throw Ending.failed("given up by the source after its restart")
     }
   }
 
-  private func describe(_ error: any Error) -> String {
+  func describe(_ error: any Error) -> String {
     switch error {
     case Ending.refused(let refusals): refusals.map(\.description).joined(separator: "; ")
     case Ending.failed(let text), Ending.sourceLost(let text): text

@@ -1,103 +1,114 @@
 import HostIO
 import Logging
 import QMP
+import Strategy
 
-/// A migration into this host that an earlier agent left behind, read from its journal.
+/// A migration into this host that an earlier agent left behind, or that has ended: carries out what
+/// `DestinationCommitMachine` makes of its journal.
 struct DestinationRecovery {
   let id: String
   let agent: MigrationAgent
 
   private var path: String { agent.configuration.journalDirectory + "/" + id + Journal.suffix }
 
-  /// What the journal says, condensed.
-  struct Story {
-    var start: JournalRecord.DestinationStart?
-    var qemu: JournalRecord.QEMUHandle?
-    var isPrepared = false
-    var isResuming = false
-    var outcome: String?
+  /// Carries a verdict of the source's out. Repeating it gives the same answer.
+  func carryOut(_ verdict: CommitVerdict) async throws -> CommitSettlement {
+    let (end, settlement) = try await run(verdict, nil)
+    guard let settlement else { throw Ending.failed("not settled yet: \(end.text)") }
+    return settlement
+  }
 
-    init(_ records: [JournalRecord]) {
-      for record in records {
-        switch record {
-        case .destinationBegan(let start): self.start = start
-        case .destinationStarted(let start, let handle): (self.start, qemu) = (start, handle)
-        case .prepared: isPrepared = true
-        case .resuming: isResuming = true
-        case .done(let outcome): self.outcome = outcome
-        case .sourceBegan, .committing, .committed, .takenBack: break
-        }
+  /// Without a verdict: what was not PREPARED is taken back, what was resuming goes on.
+  ///
+  /// - Parameter decision: a person's word, in the source's place.
+  func recover(_ decision: OperatorDecision? = nil) async throws -> DestinationEnd {
+    try await run(nil, decision).end
+  }
+
+  private func run(
+    _ verdict: CommitVerdict?, _ decision: OperatorDecision?
+  ) async throws -> (end: DestinationEnd, answer: CommitSettlement?) {
+    let records = Journal.exists(at: path) ? try Journal.records(at: path) : []
+    let story = DestinationStory(records)
+    var machine = DestinationCommitMachine(
+      replaying: story.facts, verdict: verdict, decision: decision)
+    var answer: CommitSettlement?
+    while true {
+      switch machine.effect {
+      case .stop(let end): return (end, answer)
+      case .answer(let settlement):
+        answer = settlement
+        machine.handle(.performed)
+      case let effect: machine.handle(await perform(effect, story))
       }
     }
+  }
 
-    var process: ProcessIdentity? {
-      qemu.map { ProcessIdentity(pid: $0.pid, startTime: $0.processStart) }
+  private func perform(
+    _ effect: DestinationCommitMachine.Effect, _ story: DestinationStory
+  ) async -> DestinationCommitMachine.Input {
+    switch effect {
+    case .append(let record): return await append(record, story)
+    case .checkQEMU: return story.process?.isAlive == true ? .performed : .qemuGone
+    case .resumeGuest: return await resume(story)
+    case .discard: return await discard(story)
+    // Only a session that receives pages itself has these.
+    case .load, .announceLoaded, .awaitVerdict, .answer, .stop: return .failed
     }
   }
 
-  /// Carries a verdict of the source's out. Repeating it gives the same answer.
-  func carryOut(_ verdict: PeerMessage.Verdict) async throws -> PeerMessage.Settlement {
-    guard let records = try? Journal.records(at: path) else { return .gone }
-    let story = Story(records)
-    switch story.outcome {
-    case JournalRecord.outcomeRunning: return .running
-    case JournalRecord.outcomeLost: return .lost
-    case .some: return .gone
-    case nil: break
+  private func resume(_ story: DestinationStory) async -> DestinationCommitMachine.Input {
+    guard let qemu = story.qemu, let process = story.process, process.isAlive else {
+      return .qemuGone
     }
-    if story.isResuming { return try await resume(story) }
-    guard story.isPrepared, verdict == .commit else {
-      try await discard(story, outcome: "given up by the source after a restart")
-      return .gone
-    }
-    guard story.process?.isAlive == true else {
-      try await discard(story, outcome: JournalRecord.outcomeLost)
-      return .lost
-    }
-    try await Journal(directory: agent.configuration.journalDirectory, id: id).append(.resuming)
-    return try await resume(story)
-  }
-
-  /// After a restart without a verdict: what was not PREPARED is taken back, what was resuming goes on.
-  func recover() async throws {
-    let story = Story(try Journal.records(at: path))
-    guard story.start != nil, story.outcome == nil else { return }
-    if story.isResuming {
-      _ = try await resume(story)
-    } else if !story.isPrepared {
-      try await discard(story, outcome: "the agent restarted before the guest was loaded")
-    } else {
-      agent.logger.warning(
-        "prepared, waiting for the source's verdict", metadata: ["migration": "\(id)"])
-    }
-  }
-
-  /// Runs the guest (again: `cont` on a running guest does nothing).
-  private func resume(_ story: Story) async throws -> PeerMessage.Settlement {
-    if let qemu = story.qemu, story.process?.isAlive == true, story.start?.resumeGuest == true {
+    guard story.start?.resumeGuest == true else { return .performed }
+    do {
       let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
-      if !(try await monitor.client.queryStatus().isRunning) { try await monitor.client.cont() }
+      let input = await DestinationQEMU.resume(monitor.client, process, agent.logger)
       await monitor.close()
+      return input
+    } catch {
+      agent.logger.warning(
+        "QEMU cannot be asked", metadata: ["migration": "\(id)", "error": "\(error)"])
+      return process.isAlive ? .failed : .qemuGone
     }
-    try await Journal(directory: agent.configuration.journalDirectory, id: id)
-      .append(.done(outcome: JournalRecord.outcomeRunning))
-    agent.logger.notice("the guest runs here", metadata: ["migration": "\(id)"])
-    return .running
   }
 
-  private func discard(_ story: Story, outcome: String) async throws {
+  private func discard(_ story: DestinationStory) async -> DestinationCommitMachine.Input {
     // An agent that died between starting QEMU and writing its pid down left one that only its
     // monitor's path gives away.
     let label = IncomingQEMU.label(id)
     var process = story.process
-    if process == nil {
-      process = try await IncomingQEMU.find(id: label, configuration: agent.configuration)?.identity
+    do {
+      if process == nil {
+        process = try await IncomingQEMU.find(id: label, configuration: agent.configuration)?
+          .identity
+      }
+      if let process, process.isAlive { _ = try await process.terminate(graceMs: 1000) }
+    } catch {
+      agent.logger.warning("QEMU not ended", metadata: ["migration": "\(id)", "error": "\(error)"])
     }
-    if let process, process.isAlive { _ = try await process.terminate(graceMs: 1000) }
+    guard process?.isAlive != true else { return .failed }
     IncomingQEMU.removeDirectory(IncomingQEMU.directoryPath(id: label, agent.configuration))
-    let journal = try Journal(directory: agent.configuration.journalDirectory, id: id)
-    try await journal.append(.done(outcome: outcome))
-    agent.logger.notice(
-      "incoming migration taken back", metadata: ["migration": "\(id)", "reason": "\(outcome)"])
+    return .performed
+  }
+
+  private func append(
+    _ record: DestinationRecord, _ story: DestinationStory
+  ) async -> DestinationCommitMachine.Input {
+    let line = JournalRecord(record, reason: "settled after a restart")
+    do {
+      try await Journal(directory: agent.configuration.journalDirectory, id: id).append(line)
+    } catch {
+      agent.logger.error(
+        "journal not written", metadata: ["migration": "\(id)", "error": "\(error)"])
+      return .failed
+    }
+    if case .done(let outcome) = record {
+      let end = DestinationEnd.ended(outcome)
+      agent.logger.notice(
+        "migration into this host", metadata: ["migration": "\(id)", "state": "\(end.text)"])
+    }
+    return .performed
   }
 }

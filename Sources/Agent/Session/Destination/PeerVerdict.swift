@@ -1,6 +1,7 @@
 import HostIO
 import Logging
 import QMP
+import Strategy
 import Wire
 
 /// The destination's side of a settlement: carries a verdict out and says what is true here.
@@ -36,10 +37,16 @@ enum PeerVerdict {
     _ verdict: PeerMessage.Verdict, _ id: MigrationID, _ agent: MigrationAgent
   ) async throws -> PeerMessage.Settlement {
     if let migration = await agent.incomingMigration(id) {
-      return await withCheckedContinuation { continuation in
-        migration.mailbox.put(.verdict(verdict) { continuation.resume(returning: $0) })
+      let settlement: CommitSettlement? = await withCheckedContinuation { continuation in
+        let isTaken = migration.mailbox.put(
+          .verdict(verdict) { continuation.resume(returning: $0) })
+        if !isTaken { continuation.resume(returning: nil) }
       }
+      if let settlement { return settlement }
     }
-    return try await DestinationRecovery(id: id.description, agent: agent).carryOut(verdict)
+    // The session has ended, or its agent: the journal knows.
+    return try await agent.exclusively(id.description) {
+      try await DestinationRecovery(id: id.description, agent: agent).carryOut(verdict)
+    }
   }
 }

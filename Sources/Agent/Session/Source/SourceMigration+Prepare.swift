@@ -37,7 +37,7 @@ extension SourceMigration {
       throw Ending.refused([Refusal(.request, "\(error)", remedy: "see `godwit vms`")])
     }
     let monitor = try await Monitor.connect(path: vm.monitorPath, timeoutMs: Self.connectTimeoutMs)
-    undo.monitor = monitor
+    (undo.monitor, undo.process) = (monitor, vm.process?.identity)
     Task { [mailbox] in
       await monitor.closed()
       mailbox.put(.qemuGone)

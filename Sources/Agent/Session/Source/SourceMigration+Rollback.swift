@@ -2,78 +2,81 @@ import Base
 import HostIO
 import Logging
 import QMP
+import Strategy
 
 extension SourceMigration {
   static let rollbackTimeoutMs: UInt64 = 30_000
 
-  /// Takes everything back: the guest goes on here, QEMU's settings are as they were, the
-  /// destination is told to forget it.
-  func rollBack(_ error: any Error, _ undo: inout SourceUndo) async {
-    describe(error, undo)
-    let reason = state.read { $0.record.reason } ?? "failed"
-    logger.warning("migration ended", metadata: ["reason": "\(reason)"])
-    guard !undo.isCommitted else {
-      // SHUT 0 may have been taken: what is true is settled from the journal, never guessed here.
-      note { state in
-        state.record.reason = reason + "; the commit is in doubt, the agent goes on settling it"
-        state.record.isGuestSafe = false
-      }
-      return
-    }
-    _ = try? undo.link?.send(.abort(reason: reason))
-    if undo.isMigrating, let monitor = undo.monitor {
-      await giveGuestBack(monitor.client, undo)
-    }
-    if let settings = undo.settings, let monitor = undo.monitor {
-      do {
-        try await monitor.client.restore(
-          capabilities: settings.capabilities, parameters: settings.parameters)
-      } catch {
-        logger.warning("QEMU's migration settings not restored", metadata: ["error": "\(error)"])
-      }
-    }
-    guard await destinationForgets(undo) else { return }
-    try? await undo.journal?.append(.done(outcome: reason))
-    undo.journal?.remove()
-  }
-
-  /// Makes sure that a destination which may be PREPARED learns that it will never run the guest.
-  /// False: it could not be told yet, and the recovery goes on trying.
-  private func destinationForgets(_ undo: SourceUndo) async -> Bool {
-    guard state.read({ $0.streamHasEnded || $0.stoppedAtMs != nil }) else { return true }
-    try? await undo.journal?.append(.takenBack)
-    let settlement = await PeerSettlement.settle(
-      id: id, peer: request.destination, verdict: .abort, patienceMs: 0,
-      security: PeerSecurity(configuration), logger: logger)
-    return settlement != nil
-  }
-
   /// Ends QEMU's migration and makes sure that the guest runs if it ran before.
-  private func giveGuestBack(_ client: QMPClient, _ undo: SourceUndo) async {
+  func giveGuestBack(_ undo: SourceUndo) async -> SourceCommitMachine.Input {
+    guard undo.isMigrating, let monitor = undo.monitor else {
+      return .guestBack(mayBePrepared: false)
+    }
+    let client = monitor.client
     let isStopped = state.read { $0.stoppedAtMs } != nil
     if !isStopped { try? await client.migrateCancel() }
     // A stopped guest is resumed by QEMU itself when its socket closes without SHUT 0.
     let relay = undo.relay
     _ = try? await Blocking.run { relay?.stop() }
+    let mayBePrepared = await streamMayBeOut()
     let deadline = MonotonicClock.nowMs + Self.rollbackTimeoutMs
     while MonotonicClock.nowMs < deadline, !client.isClosed {
       guard let info = try? await client.queryMigrate(timeoutMs: 5000),
         let status = try? await client.queryStatus(timeoutMs: 5000)
       else { continue }
       if info.status.isFinal || info.status == .none {
-        guard undo.guestWasRunning, !status.isRunning else { return }
+        guard undo.guestWasRunning, !status.isRunning else {
+          return .guestBack(mayBePrepared: mayBePrepared)
+        }
         if [.postMigrate, .finishMigrate, .paused].contains(status.state) {
           try? await client.cont()
         }
       }
       try? await Task.sleep(nanoseconds: 10_000_000)
     }
-    if client.isClosed { return }
+    if client.isClosed { return .guestBack(mayBePrepared: mayBePrepared) }
     logger.error("QEMU did not end the migration; look at `query-migrate` on its monitor")
+    return .failed
+  }
+
+  /// Whether the destination can have all of the guest. The relay has ended, so what it had to tell
+  /// waits in the mailbox: the guest may have stopped after the migration was given up.
+  private func streamMayBeOut() async -> Bool {
+    while mailbox.count > 0, let event = await mailbox.take(timeoutMs: 1) {
+      switch event {
+      case .relay(.stream(.guestStopped)), .relay(.stream(.ended)), .peer(.message(.loaded)):
+        note { $0.streamHasEnded = true }
+      default: break
+      }
+    }
+    return state.read { $0.streamHasEnded || $0.stoppedAtMs != nil }
+  }
+
+  /// Puts the way it ended into the record.
+  func conclude(_ end: SourceEnd) {
+    let trouble: String? =
+      switch end {
+      case .completed, .takenBack, .forgotten, .nothing, .open(.destinationSilentAfterAbort): nil
+      case .returned:
+        "the destination's QEMU ended after the commit, before it ran the guest; it goes on here"
+      case .bothGone: "both QEMUs ended during the commit"
+      case .open, .needsHuman: "\(end.text); see `godwit recover`"
+      }
+    note { state in
+      if end == .completed { state.record.outcome = .completed }
+      guard let trouble else { return }
+      state.record.outcome = .failed
+      state.record.reason = [state.record.reason, trouble].compactMap { $0 }.joined(separator: "; ")
+      state.record.isGuestSafe = end == .returned
+    }
+    if end != .completed {
+      let reason = state.read { $0.record.reason } ?? ""
+      logger.warning("migration ended", metadata: ["reason": "\(reason)"])
+    }
   }
 
   /// Puts the error into the record.
-  private func describe(_ error: any Error, _ undo: SourceUndo) {
+  func describe(_ error: any Error, _ undo: SourceUndo) {
     // Whatever noticed it first: a monitor that has closed means that QEMU is gone.
     var error = error
     var isGuestSafe = true

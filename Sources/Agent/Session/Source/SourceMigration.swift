@@ -91,17 +91,20 @@ final class SourceMigration: Sendable {
   /// Runs the migration. The record says how it ended.
   func run() async -> MigrationRecord {
     var undo = SourceUndo()
+    var machine = SourceCommitMachine()
     do {
       try await enter(.prepare)
       let setup = try await prepare(&undo)
       let copy = try await begin(setup, &undo)
       try await copyUntilLoaded(setup, copy)
       if request.audit { try await audit(setup, copy) }
-      try await commit(setup, copy, &undo)
-      note { $0.record.outcome = .completed }
+      try await readyToCommit()
+      machine.handle(.loaded(sourceIsGone: state.read { $0.sourceIsGone }))
     } catch {
-      await rollBack(error, &undo)
+      describe(error, undo)
+      machine.handle(.gaveUp)
     }
+    conclude(await settle(&machine, &undo))
     await undo.closeLinks()
     note { state in
       state.record.totalMs = MonotonicClock.nowMs - startedAtMs

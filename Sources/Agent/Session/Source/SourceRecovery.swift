@@ -1,153 +1,166 @@
 import HostIO
 import Logging
 import QMP
+import Strategy
 import Wire
 
-/// A migration out of this host that an earlier agent left behind, read from its journal.
-///
-/// The source decides, and only after asking its own QEMU: `postmigrate` means that the guest was
-/// given up, anything else that it is still here.
+/// A migration out of this host that an earlier agent left behind: carries out what
+/// `SourceCommitMachine` makes of its journal.
 struct SourceRecovery {
+  static let attemptsMax = 200
+
   let id: String
   let agent: MigrationAgent
 
   private var path: String { agent.configuration.journalDirectory + "/" + id + Journal.suffix }
-
-  /// True when the migration is settled, false when it must be tried again later.
-  func recover() async throws -> Bool {
-    var start: JournalRecord.SourceStart?
-    var (isCommitting, isCommitted, isTakenBack, isDone) = (false, false, false, false)
-    for record in try Journal.records(at: path) {
-      switch record {
-      case .sourceBegan(let begun): start = begun
-      case .committing: isCommitting = true
-      case .committed: isCommitted = true
-      case .takenBack: isTakenBack = true
-      case .done: isDone = true
-      default: break
-      }
-    }
-    guard let start, let id = MigrationID(id), !isDone else { return true }
-    if isTakenBack { return await forget(start, id) }
-    if isCommitting, !isCommitted {
-      guard let committed = try await askQEMU(start) else {
-        agent.logger.error(
-          "commit in doubt: the source's QEMU is gone, so only a human knows whether its guest ran on",
-          metadata: ["migration": "\(id)", "destination": "\(start.destination)"])
-        return false
-      }
-      isCommitted = committed
-      if committed { try await journal.append(.committed) }
-    }
-    return isCommitted ? try await finish(start, id) : try await takeBack(start, id)
-  }
-
   private var journal: Journal {
     get throws { try Journal(directory: agent.configuration.journalDirectory, id: id) }
   }
 
-  /// Whether QEMU has given the guest up; nil when there is no QEMU to ask.
-  private func askQEMU(_ start: JournalRecord.SourceStart) async throws -> Bool? {
-    guard isAlive(start) else { return nil }
-    let monitor = try await Monitor.connect(path: start.monitorPath, timeoutMs: 10_000)
-    defer { Task { await monitor.close() } }
+  /// Settles what can be settled now.
+  ///
+  /// - Parameter decision: a person's word, for where no agent may decide.
+  func recover(_ decision: OperatorDecision? = nil) async throws -> SourceEnd {
+    let story = SourceStory(try Journal.records(at: path))
+    guard let start = story.start, let id = MigrationID(id) else { return .nothing }
+    var machine = SourceCommitMachine(replaying: story.facts, decision: decision)
     while true {
-      let info = try await monitor.client.queryMigrate()
-      if info.status == .completed { return true }
-      if info.status.isFinal || info.status == .none { return false }
-      try await Task.sleep(nanoseconds: 50_000_000)
+      let effect = machine.effect
+      if case .stop(let end) = effect {
+        agent.logger.notice(
+          "migration out of this host", metadata: ["migration": "\(id)", "state": "\(end.text)"])
+        return end
+      }
+      machine.handle(await perform(effect, story, start, id))
     }
   }
 
-  private func isAlive(_ start: JournalRecord.SourceStart) -> Bool {
-    ProcessIdentity(pid: start.pid, startTime: start.processStart).isAlive
+  private func perform(
+    _ effect: SourceCommitMachine.Effect, _ story: SourceStory,
+    _ start: JournalRecord.SourceStart, _ id: MigrationID
+  ) async -> SourceCommitMachine.Input {
+    switch effect {
+    case .append(let record): return await append(record, story, start)
+    case .settle(let verdict):
+      let settlement = await PeerSettlement.settle(
+        id: id, peer: start.destination, verdict: verdict, patienceMs: 0,
+        security: PeerSecurity(agent.configuration), logger: agent.logger)
+      return settlement.map { .settled($0) } ?? .failed
+    case .askMigration:
+      return await withQEMU(story, start, gone: .qemuGone) { try await ask($0) }
+    case .giveGuestBack:
+      return await withQEMU(story, start, gone: .guestBack(mayBePrepared: true)) {
+        try await giveGuestBack($0, start)
+      }
+    case .restoreSettings:
+      return await withQEMU(story, start, gone: .performed) { client in
+        let parameters = try JSONParser.parse(Array(start.parameters.utf8)).object ?? [:]
+        try await client.restore(
+          capabilities: MigrationCapabilities(start.capabilities),
+          parameters: MigrationParameters(parameters))
+        return .performed
+      }
+    case .resumeGuest:
+      return await withQEMU(story, start, gone: .qemuGone) { client in
+        start.wasRunning ? await SourceQEMU(client, story.process).resumeGuest() : .performed
+      }
+    case .retire:
+      guard !start.keepSource else { return .performed }
+      let input = await withQEMU(story, start, gone: .performed) { client in
+        try await client.quit()
+        return .performed
+      }
+      IncomingQEMU.removeFolder(ofMonitor: start.monitorPath, agent.configuration)
+      return input
+    // Only a session that moves pages itself has these.
+    case .copy, .answerShut, .announce, .awaitAnswer, .stop: return .failed
+    }
   }
 
-  /// The guest was given up here: drives the destination to run it.
-  private func finish(_ start: JournalRecord.SourceStart, _ id: MigrationID) async throws -> Bool {
-    let settlement = await PeerSettlement.settle(
-      id: id, peer: start.destination, verdict: .commit, patienceMs: 0,
-      security: PeerSecurity(agent.configuration), logger: agent.logger)
-    guard let settlement else { return false }
-    var record = record(start, .completed, "finished after a restart of the agent")
-    if isAlive(start) {
+  /// Does something at the source's QEMU. A monitor that cannot be reached proves nothing: only a
+  /// process that is known, and known to have ended, is gone.
+  private func withQEMU(
+    _ story: SourceStory, _ start: JournalRecord.SourceStart, gone: SourceCommitMachine.Input,
+    _ body: (QMPClient) async throws -> SourceCommitMachine.Input
+  ) async -> SourceCommitMachine.Input {
+    if let process = story.process, !process.isAlive { return gone }
+    do {
       let monitor = try await Monitor.connect(path: start.monitorPath, timeoutMs: 10_000)
-      switch settlement {
-      case .running: if !start.keepSource { try? await monitor.client.quit() }
-      case .gone, .lost:
-        if start.wasRunning { try await monitor.client.cont() }
-        record = self.record(start, .failed, "the destination lost the guest before running it")
+      let input: SourceCommitMachine.Input
+      do { input = try await body(monitor.client) } catch {
+        await monitor.close()
+        throw error
       }
       await monitor.close()
-    } else if settlement != .running {
-      agent.logger.error("both QEMUs of the migration are gone", metadata: ["migration": "\(id)"])
-      record = self.record(start, .failed, "both QEMUs died during the commit")
+      return input
+    } catch {
+      if let process = story.process, !process.isAlive { return gone }
+      agent.logger.warning(
+        "the source's QEMU cannot be asked", metadata: ["migration": "\(id)", "error": "\(error)"])
+      return .failed
     }
-    await conclude(record, outcome: record.outcome.rawValue)
-    return true
   }
 
-  /// The guest never left: puts QEMU's settings back and has the destination forget it.
-  private func takeBack(_ start: JournalRecord.SourceStart, _ id: MigrationID) async throws -> Bool
-  {
-    if isAlive(start) {
-      let monitor = try await Monitor.connect(path: start.monitorPath, timeoutMs: 10_000)
-      try await restore(start, monitor.client)
-      await monitor.close()
-    }
-    await agent.remember(record(start, .failed, "the agent restarted during the migration"))
-    try await journal.append(.takenBack)
-    return await forget(start, id)
-  }
-
-  /// Tells the destination that the guest will never come; false when it cannot be told now.
-  private func forget(_ start: JournalRecord.SourceStart, _ id: MigrationID) async -> Bool {
-    let settlement = await PeerSettlement.settle(
-      id: id, peer: start.destination, verdict: .abort, patienceMs: 0,
-      security: PeerSecurity(agent.configuration), logger: agent.logger)
-    guard settlement != nil else { return false }
-    await conclude(nil, outcome: "taken back")
-    return true
-  }
-
-  private func restore(_ start: JournalRecord.SourceStart, _ client: QMPClient) async throws {
-    for _ in 0..<200 {
+  private func ask(_ client: QMPClient) async throws -> SourceCommitMachine.Input {
+    for _ in 0..<Self.attemptsMax {
       let info = try await client.queryMigrate()
-      if info.status.isFinal || info.status == .none { break }
+      if info.status == .completed { return .completed }
+      if info.status.isFinal || info.status == .none { return .ended }
+      try await Task.sleep(nanoseconds: 50_000_000)
+    }
+    return .failed
+  }
+
+  private func giveGuestBack(
+    _ client: QMPClient, _ start: JournalRecord.SourceStart
+  ) async throws -> SourceCommitMachine.Input {
+    for _ in 0..<Self.attemptsMax {
+      let info = try await client.queryMigrate()
+      if info.status.isFinal || info.status == .none {
+        let status = try await client.queryStatus()
+        if start.wasRunning, !status.isRunning,
+          [.postMigrate, .finishMigrate].contains(status.state)
+        {
+          try await client.cont()
+        }
+        return .guestBack(mayBePrepared: true)
+      }
       try await client.migrateCancel()
       try await Task.sleep(nanoseconds: 50_000_000)
     }
-    let status = try await client.queryStatus()
-    if start.wasRunning, !status.isRunning, [.postMigrate, .finishMigrate].contains(status.state) {
-      try await client.cont()
-    }
-    let parameters = try JSONParser.parse(Array(start.parameters.utf8)).object ?? [:]
-    try await client.restore(
-      capabilities: MigrationCapabilities(start.capabilities),
-      parameters: MigrationParameters(parameters))
+    return .failed
   }
 
-  private func record(
-    _ start: JournalRecord.SourceStart, _ outcome: MigrationRecord.Outcome, _ reason: String
+  private func append(
+    _ record: SourceRecord, _ story: SourceStory, _ start: JournalRecord.SourceStart
+  ) async -> SourceCommitMachine.Input {
+    do {
+      let journal = try journal
+      try await journal.append(JournalRecord(record, reason: nil))
+      if case .done = record { journal.remove() }
+    } catch {
+      agent.logger.error(
+        "journal not written", metadata: ["migration": "\(id)", "error": "\(error)"])
+      return .failed
+    }
+    // What was taken back before is in the history already.
+    if case .done(let end) = record, !story.facts.contains(.takenBack) {
+      await agent.remember(history(start, end))
+    }
+    return .performed
+  }
+
+  private func history(
+    _ start: JournalRecord.SourceStart, _ end: SourceEnd
   ) -> MigrationRecord {
-    var record = MigrationRecord(outcome: outcome, reason: reason)
-    record.id = id
-    (record.vm, record.destination) = (start.vm, start.destination)
+    let reason =
+      end == .completed
+      ? "finished after a restart of the agent" : "the agent restarted during the migration"
+    var record = MigrationRecord(
+      outcome: end == .completed ? .completed : .failed, reason: "\(reason); \(end.text)")
+    (record.id, record.vm, record.destination) = (id, start.vm, start.destination)
     record.startedAt = start.startedAt
+    if end != .completed { record.isGuestSafe = end == .takenBack || end == .returned }
     return record
-  }
-
-  /// - Parameter record: for the history, where it is not there yet.
-  private func conclude(_ record: MigrationRecord?, outcome: String) async {
-    if let journal = try? journal {
-      try? await journal.append(.done(outcome: outcome))
-      journal.remove()
-    }
-    if let record { await agent.remember(record) }
-    agent.logger.notice(
-      "migration settled",
-      metadata: [
-        "migration": "\(id)", "outcome": "\(outcome)", "reason": "\(record?.reason ?? "")",
-      ])
   }
 }

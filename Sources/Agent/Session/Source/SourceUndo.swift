@@ -13,8 +13,10 @@ struct SourceUndo {
   var guestWasRunning = true
   /// `migrate` was sent to QEMU.
   var isMigrating = false
-  /// SHUT 0 was sent, or may have been: from here on only the destination may go on.
-  var isCommitted = false
+  /// The process of the monitor's QEMU, when it is on this host.
+  var process: ProcessIdentity?
+  /// When QEMU had given the guest up, in milliseconds.
+  var givenUpAtMs: UInt64?
 
   /// Ends the connections. The relay's threads first: they use the link.
   func closeLinks() async {

@@ -1,0 +1,58 @@
+import HostIO
+import Strategy
+
+/// What a source's journal says.
+struct SourceStory {
+  var start: JournalRecord.SourceStart?
+  var facts: SourceJournal = []
+
+  init(_ records: [JournalRecord]) {
+    for record in records {
+      switch record {
+      case .sourceBegan(let begun):
+        start = begun
+        facts.insert(.began)
+      case .committing: facts.insert(.committing)
+      case .committed: facts.insert(.committed)
+      case .takenBack: facts.insert(.takenBack)
+      case .done: facts.insert(.done)
+      case .destinationBegan, .destinationStarted, .prepared, .resuming, .refused: break
+      }
+    }
+  }
+
+  var process: ProcessIdentity? {
+    start.flatMap { $0.pid > 0 ? ProcessIdentity(pid: $0.pid, startTime: $0.processStart) : nil }
+  }
+}
+
+/// What a destination's journal says.
+struct DestinationStory {
+  var start: JournalRecord.DestinationStart?
+  var qemu: JournalRecord.QEMUHandle?
+  var facts: DestinationJournal = []
+
+  init(_ records: [JournalRecord]) {
+    for record in records {
+      switch record {
+      case .destinationBegan(let start):
+        self.start = start
+        facts.insert(.began)
+      case .destinationStarted(let start, let handle):
+        (self.start, qemu) = (start, handle)
+        facts.insert(.began)
+      case .prepared: facts.insert(.prepared)
+      case .resuming: facts.insert(.resuming)
+      case .refused: facts.insert(.refused)
+      case .done(JournalRecord.outcomeRunning): facts.insert(.running)
+      case .done(JournalRecord.outcomeLost): facts.insert(.lost)
+      case .done: facts.insert(.discarded)
+      case .sourceBegan, .committing, .committed, .takenBack: break
+      }
+    }
+  }
+
+  var process: ProcessIdentity? {
+    qemu.map { ProcessIdentity(pid: $0.pid, startTime: $0.processStart) }
+  }
+}
