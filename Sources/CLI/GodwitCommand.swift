@@ -15,9 +15,9 @@ public struct GodwitCommand: AsyncParsableCommand {
     version: GodwitVersion.current.godwit,
     subcommands: [
       AgentCommand.self, VMsCommand.self, MigrateCommand.self, StatusCommand.self,
-      WatchCommand.self, CancelCommand.self, HistoryCommand.self, VersionCommand.self,
-      PKICommand.self, LabCommand.self, SimulateCommand.self, StreamCommand.self,
-      ManualCommand.self,
+      WatchCommand.self, CancelCommand.self, RecoverCommand.self, HistoryCommand.self,
+      VersionCommand.self, PKICommand.self, LabCommand.self, SimulateCommand.self,
+      StreamCommand.self, ManualCommand.self,
     ])
 
   public init() {}

@@ -42,6 +42,13 @@ final class ScriptedAgent: AgentService {
     if endsWhenCancelled { open() }
   }
 
+  func recover(_ request: RecoverRequest) async throws -> [RecoveryItem] {
+    var item = RecoveryItem(id: "0123456789abcdef", state: "commit in doubt")
+    (item.vm, item.needsHuman) = ("web-1", request.decision == nil)
+    item.isSettled = request.decision != nil
+    return request.target == nil || request.target == "web-1" ? [item] : []
+  }
+
   func history(limit: Int) async throws -> [MigrationRecord] {
     Array(repeating: MigrationRecord(outcome: .completed), count: limit)
   }

@@ -15,6 +15,9 @@ public protocol AgentService: Sendable {
   /// Asks for the end of the migration of `vm`; returns once that is under way.
   func cancel(vm: String) async throws
 
+  /// Tries once more to settle what earlier migrations left behind, and tells what became of each.
+  func recover(_ request: RecoverRequest) async throws -> [RecoveryItem]
+
   /// The latest migrations, newest first; at most `limit`.
   func history(limit: Int) async throws -> [MigrationRecord]
 }

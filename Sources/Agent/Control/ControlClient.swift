@@ -41,6 +41,13 @@ public struct ControlClient: Sendable {
     _ = try await one(request) { $0.cancelled }
   }
 
+  /// What earlier migrations left behind, after one more try to settle it.
+  public func recover(_ recovery: RecoverRequest) async throws -> [RecoveryItem] {
+    var request = ControlRequest(.recover)
+    request.recovery = recovery
+    return try await one(request) { $0.recovered }
+  }
+
   /// Starts a migration and follows it. Leaving the stream early doesn't end the migration.
   public func migrate(
     _ migration: MigrationRequest

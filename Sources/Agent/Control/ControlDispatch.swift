@@ -55,6 +55,10 @@ struct ControlDispatch<Agent: AgentService>: Sendable {
       }
       try await told { try await agent.cancel(vm: vm) }
       try await once { $0.cancelled = vm }
+    case .recover:
+      let recovery = request.recovery ?? RecoverRequest()
+      let items = try await told { try await agent.recover(recovery) }
+      try await once { $0.recovered = items }
     case .migrate:
       guard let migration = request.migration else {
         throw ControlError(.usage, "migrate needs a migration")

@@ -4,7 +4,7 @@ import FoundationEssentials
 /// A request on the control socket: one JSON object on one line, one request per connection.
 public struct ControlRequest: Codable, Sendable, Equatable {
   public enum Command: String, Codable, Sendable {
-    case version, vms, migrate, status, watch, cancel, history
+    case version, vms, migrate, status, watch, cancel, recover, history
   }
 
   /// A line longer than this is no request.
@@ -21,6 +21,8 @@ public struct ControlRequest: Codable, Sendable, Equatable {
   public var limit: Int?
   /// For `migrate`.
   public var migration: MigrationRequest?
+  /// For `recover`.
+  public var recovery: RecoverRequest?
 
   public init(_ command: Command) { self.command = command }
 }
@@ -41,6 +43,7 @@ public struct ControlReply: Codable, Sendable, Equatable {
   public var status: [MigrationProgress]?
   public var cancelled: String?
   public var history: [MigrationRecord]?
+  public var recovered: [RecoveryItem]?
 
   public init() {}
 

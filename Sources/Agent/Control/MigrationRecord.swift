@@ -44,7 +44,11 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
 
   public var id: String?
   public var vm: String?
+  /// `source` or `destination`: the side of the agent that wrote this.
+  public var side: String? = "source"
   public var destination: String?
+  /// The source's agent, in a destination's record.
+  public var source: String?
   /// Seconds since 1970 at the start.
   public var startedAt: Int64?
   public var scenario: String?
@@ -86,7 +90,9 @@ extension MigrationRecord {
     var fields = encoder.container(keyedBy: CodingKeys.self)
     try fields.encode(id, forKey: .id)
     try fields.encode(vm, forKey: .vm)
+    try fields.encode(side, forKey: .side)
     try fields.encode(destination, forKey: .destination)
+    try fields.encode(source, forKey: .source)
     try fields.encode(startedAt, forKey: .startedAt)
     try fields.encode(scenario, forKey: .scenario)
     try fields.encode(method, forKey: .method)

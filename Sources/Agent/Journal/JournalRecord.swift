@@ -50,6 +50,22 @@ enum JournalRecord: Codable, Sendable {
 }
 
 extension JournalRecord {
+  /// The record without its contents, as people read it.
+  var name: String {
+    switch self {
+    case .sourceBegan: "sourceBegan"
+    case .destinationBegan: "destinationBegan"
+    case .destinationStarted: "destinationStarted"
+    case .prepared: "prepared"
+    case .committing: "committing"
+    case .committed: "committed"
+    case .takenBack: "takenBack"
+    case .resuming: "resuming"
+    case .refused: "refused"
+    case .done: "done"
+    }
+  }
+
   /// The guest runs, or has run, at the destination.
   static let outcomeRunning = "running"
   /// The destination was prepared, and its QEMU is gone without having run the guest.

@@ -78,6 +78,10 @@ public actor MigrationAgent: AgentService {
       refusal = Refusal(
         .request, "\(outgoing.count) migrations out of this host are running, its limit",
         remedy: "wait for one to end, or raise outgoingMax in the agent's configuration")
+    } else if let id = unsettledMigration(of: request.vm) {
+      refusal = Refusal(
+        .migrationRunning, "migration \(id) of \(request.vm) is not settled yet",
+        remedy: "see `godwit recover \(request.vm)`")
     }
     if let refusal {
       var record = MigrationRecord(outcome: .refused, reason: refusal.description)
@@ -170,9 +174,10 @@ public actor MigrationAgent: AgentService {
       id: hello.migration, socket: socket, configuration: configuration, logger: logger)
     incoming[hello.migration] = migration
     PeerConnection.welcome(socket)
-    await migration.run()
+    let record = await migration.run()
     incoming[hello.migration] = nil
     counters.addIncoming(completed: migration.progress.phase == .done)
+    if let record { await historyStore?.add(record) }
   }
 
   /// Why a migration may not come in; nil when it may.

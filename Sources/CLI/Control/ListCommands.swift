@@ -80,12 +80,13 @@ struct HistoryCommand: AsyncParsableCommand {
         .forEach(Output.line)
     }
     var table = Table([
-      "STARTED", "VM", "TO", "STRATEGY", "OUTCOME", "TIME", "DOWNTIME", "WIRE", "ETA ERROR",
-      "REASON",
+      "STARTED", "VM", "SIDE", "PEER", "STRATEGY", "OUTCOME", "TIME", "DOWNTIME", "WIRE",
+      "ETA ERROR", "REASON",
     ])
     for record in records {
       table.add([
-        record.startedAt.map(Self.utc) ?? "-", record.vm ?? "-", record.destination ?? "-",
+        record.startedAt.map(Self.utc) ?? "-", record.vm ?? "-", record.side ?? "-",
+        record.destination ?? record.source ?? "-",
         record.strategy ?? "-", record.outcome.rawValue,
         record.totalMs.map(Milliseconds.format) ?? "-",
         record.downtimeMs.map(Milliseconds.format) ?? "-",

@@ -81,7 +81,7 @@ struct MigrationFollower {
     Output.error("\(error)")
     Output.error(
       "an agent that ends before the commit gives the guest back to the source; start it again and "
-        + "look at `godwit history` before you start or stop any QEMU by hand")
+        + "look at `godwit recover` and `godwit history` before you start or stop any QEMU by hand")
     return ExitStatus.needsHuman.exitCode
   }
 

@@ -87,7 +87,9 @@ final class DestinationMigration: Sendable {
   }
 
   /// Runs to the end. Everything that was started is gone afterwards, unless the guest runs here.
-  func run() async {
+  ///
+  /// The record is for the history; nil when nothing had begun, or nothing is settled yet.
+  func run() async -> MigrationRecord? {
     link.start(backlog: { [mailbox] in mailbox.count }) { [mailbox] in mailbox.put(.peer($0)) }
     var undo = DestinationUndo()
     let end = await settle(&undo)
@@ -103,6 +105,20 @@ final class DestinationMigration: Sendable {
     await undo.qemu?.monitor.close()
     undo.asker?(nil)
     for case .verdict(_, let answer) in mailbox.close() { answer(nil) }
+    guard case .ended(let outcome) = end, undo.journal != nil else { return nil }
+    return record(outcome, undo)
+  }
+
+  private func record(_ outcome: DestinationOutcome, _ undo: DestinationUndo) -> MigrationRecord {
+    var record = MigrationRecord(
+      outcome: outcome == .running ? .completed : .failed, reason: undo.failure.map(describe))
+    if case .refused = undo.failure as? Ending { record.outcome = .refused }
+    let progress = progress
+    (record.id, record.vm, record.side) = (id.description, progress.vm, "destination")
+    (record.source, record.strategy) = (progress.peer, progress.strategy)
+    record.totalMs = progress.elapsedMs
+    record.startedAt = MonotonicClock.wallSeconds - Int64(progress.elapsedMs / 1000)
+    return record
   }
 
   /// Everything up to PREPARED: QEMU has taken the whole stream and stands there paused.

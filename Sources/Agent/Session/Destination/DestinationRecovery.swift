@@ -93,6 +93,17 @@ struct DestinationRecovery {
     return .performed
   }
 
+  private func remember(
+    _ outcome: DestinationOutcome, _ end: DestinationEnd, _ story: DestinationStory
+  ) async {
+    var record = MigrationRecord(
+      outcome: outcome == .running ? .completed : .failed,
+      reason: "settled after a restart of the agent; \(end.text)")
+    (record.id, record.vm, record.side) = (id, story.start?.vm, "destination")
+    (record.source, record.startedAt) = (story.start?.source, MonotonicClock.wallSeconds)
+    await agent.remember(record)
+  }
+
   private func append(
     _ record: DestinationRecord, _ story: DestinationStory
   ) async -> DestinationCommitMachine.Input {
@@ -108,6 +119,7 @@ struct DestinationRecovery {
       let end = DestinationEnd.ended(outcome)
       agent.logger.notice(
         "migration into this host", metadata: ["migration": "\(id)", "state": "\(end.text)"])
+      await remember(outcome, end, story)
     }
     return .performed
   }

@@ -1,0 +1,59 @@
+public import Strategy
+
+/// What `recover` asks of an agent.
+public struct RecoverRequest: Codable, Sendable, Equatable {
+  /// A VM's name or a migration's id, whole or its first eight characters or more; nil: everything.
+  public var target: String?
+  /// A person's word for the one migration that `target` names.
+  public var decision: OperatorDecision?
+
+  public init(target: String? = nil, decision: OperatorDecision? = nil) {
+    (self.target, self.decision) = (target, decision)
+  }
+}
+
+/// A migration that an agent found in its journals, as it stands after one more try to settle it.
+public struct RecoveryItem: Codable, Sendable, Equatable {
+  /// Something that a person may decide here, and what the agent then does.
+  public struct Choice: Codable, Sendable, Equatable {
+    public var decision: OperatorDecision
+    public var effect: String
+  }
+
+  public var id: String
+  public var vm: String?
+  /// `source` or `destination`: the side this agent is.
+  public var side: String?
+  /// The other agent.
+  public var peer: String?
+  /// The last record of the journal.
+  public var phase: String?
+  /// What QEMU on this host is (`running`, `postmigrate`, `paused`, …), or `gone`; nil: it does not answer.
+  public var qemu: String?
+  /// Where the migration stands, for a person.
+  public var state: String
+  public var isSettled = false
+  /// Nothing goes on before a person has decided, or has brought something back.
+  public var needsHuman = false
+  public var choices: [Choice] = []
+
+  public init(id: String, state: String) { (self.id, self.state) = (id, state) }
+
+  private enum CodingKeys: CodingKey {
+    case id, vm, side, peer, phase, qemu, state, isSettled, needsHuman, choices
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(id, forKey: .id)
+    try fields.encode(vm, forKey: .vm)
+    try fields.encode(side, forKey: .side)
+    try fields.encode(peer, forKey: .peer)
+    try fields.encode(phase, forKey: .phase)
+    try fields.encode(qemu, forKey: .qemu)
+    try fields.encode(state, forKey: .state)
+    try fields.encode(isSettled, forKey: .isSettled)
+    try fields.encode(needsHuman, forKey: .needsHuman)
+    try fields.encode(choices, forKey: .choices)
+  }
+}

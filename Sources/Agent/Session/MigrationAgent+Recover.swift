@@ -1,0 +1,172 @@
+import FoundationEssentials
+import HostIO
+import Logging
+import QMP
+import Strategy
+
+/// What `godwit recover` does: shows what the journals hold, and settles it.
+extension MigrationAgent {
+  static let monitorTimeoutMs: UInt64 = 2000
+
+  public func recover(_ request: RecoverRequest) async throws -> [RecoveryItem] {
+    var open: [OpenJournal] = []
+    for path in Journal.unfinished(in: configuration.journalDirectory) {
+      let journal = OpenJournal(path: path)
+      if !journal.isClosed, !isActive(journal.id) { open.append(journal) }
+    }
+    if let target = request.target {
+      open = open.filter { $0.answers(to: target) }
+      guard !open.isEmpty else { throw RecoverError.nothingOpen(target) }
+    }
+    if request.decision != nil {
+      guard request.target != nil, open.count == 1 else {
+        throw RecoverError.notOne(open.map(\.id))
+      }
+    }
+    var items: [RecoveryItem] = []
+    for journal in open { items.append(await settle(journal, request.decision)) }
+    return items
+  }
+
+  /// The id of a migration of `vm` whose guest may not be here any more; nil: none is open.
+  func unsettledMigration(of vm: String) -> String? {
+    for path in Journal.unfinished(in: configuration.journalDirectory) {
+      let journal = OpenJournal(path: path)
+      guard !journal.isClosed, let story = journal.source, let start = story.start,
+        start.vm == vm || "qmp:" + start.monitorPath == vm, !isActive(journal.id)
+      else { continue }
+      if !story.facts.isDisjoint(with: [.committing, .committed]),
+        !story.facts.contains(.takenBack)
+      {
+        return journal.id
+      }
+    }
+    return nil
+  }
+
+  private nonisolated func settle(
+    _ journal: OpenJournal, _ decision: OperatorDecision?
+  ) async -> RecoveryItem {
+    var item = RecoveryItem(id: journal.id, state: "")
+    item.phase = journal.phase
+    do {
+      if let damage = journal.damage { return try forget(journal, damage, decision, item) }
+      if let start = journal.source?.start {
+        (item.vm, item.side, item.peer) = (start.vm, "source", start.destination)
+        let end = try await exclusively(journal.id) {
+          try await SourceRecovery(id: journal.id, agent: self).recover(decision)
+        }
+        (item.state, item.isSettled, item.needsHuman) = (end.text, end.isSettled, end.needsHuman)
+        item.choices = RecoveryItem.Choice.atSource(end)
+        item.qemu = await qemuStatus(journal.source?.process, start.monitorPath)
+      } else if let start = journal.destination?.start {
+        (item.vm, item.side, item.peer) = (start.vm, "destination", start.source)
+        let end = try await exclusively(journal.id) {
+          try await DestinationRecovery(id: journal.id, agent: self).recover(decision)
+        }
+        (item.state, item.isSettled, item.needsHuman) = (end.text, end.isSettled, !end.isSettled)
+        item.choices = RecoveryItem.Choice.atDestination(end)
+        if let qemu = journal.destination?.qemu {
+          item.qemu = await qemuStatus(journal.destination?.process, qemu.monitorPath)
+        }
+      }
+    } catch {
+      (item.state, item.needsHuman) = ("not settled: \(error)", true)
+    }
+    return item
+  }
+
+  /// A journal that cannot be read is shown, and put aside on a person's word; never guessed at.
+  private nonisolated func forget(
+    _ journal: OpenJournal, _ damage: JournalDamage, _ decision: OperatorDecision?,
+    _ item: RecoveryItem
+  ) throws -> RecoveryItem {
+    var item = item
+    let kept = journal.path + ".forgotten"
+    if decision == .forget {
+      try FileManager.default.moveItem(atPath: journal.path, toPath: kept)
+      (item.state, item.isSettled) = ("\(damage); kept as \(kept)", true)
+      return item
+    }
+    (item.state, item.needsHuman) = ("\(damage); nothing is done about its guest", true)
+    if let start = SourceStory(damage.intact).start {
+      (item.vm, item.side, item.peer) = (start.vm, "source", start.destination)
+    } else if let start = DestinationStory(damage.intact).start {
+      (item.vm, item.side, item.peer) = (start.vm, "destination", start.source)
+    }
+    item.choices = [
+      .init(
+        decision: .forget,
+        effect: "the journal is kept as \(kept); nothing is done to any QEMU, here or there")
+    ]
+    return item
+  }
+
+  /// QEMU's run state as its monitor tells it; `gone` when its process is known to have ended.
+  private nonisolated func qemuStatus(_ process: ProcessIdentity?, _ path: String) async -> String?
+  {
+    if process?.isAlive == false { return "gone" }
+    guard let monitor = try? await Monitor.connect(path: path, timeoutMs: Self.monitorTimeoutMs)
+    else { return nil }
+    let status = try? await monitor.client.queryStatus(timeoutMs: Self.monitorTimeoutMs)
+    await monitor.close()
+    return status?.state.name
+  }
+}
+
+/// A journal file that belongs to no running migration.
+struct OpenJournal {
+  let path: String
+  let id: String
+  var source: SourceStory?
+  var destination: DestinationStory?
+  var damage: JournalDamage?
+  /// Name of the last record.
+  var phase: String?
+  /// Nothing is left to do about it.
+  var isClosed = false
+
+  init(path: String) {
+    self.path = path
+    id = String((path.split(separator: "/").last ?? "").dropLast(Journal.suffix.count))
+    let records: [JournalRecord]
+    do { records = try Journal.records(at: path) } catch {
+      damage = error as? JournalDamage ?? JournalDamage(.unreadable, path: path)
+      phase = damage?.intact.last?.name
+      return
+    }
+    phase = records.last?.name
+    let (source, destination) = (SourceStory(records), DestinationStory(records))
+    if source.start != nil { self.source = source }
+    if destination.start != nil { self.destination = destination }
+    // Torn before its first record: nothing had begun.
+    isClosed =
+      source.facts.contains(.done) || destination.facts.outcome != nil
+      || (source.start == nil && destination.start == nil)
+  }
+
+  func answers(to target: String) -> Bool {
+    if id == target || (target.count >= 8 && id.hasPrefix(target)) { return true }
+    if let start = source?.start ?? damage.flatMap({ SourceStory($0.intact).start }) {
+      return start.vm == target || "qmp:" + start.monitorPath == target
+    }
+    return (destination?.start ?? damage.flatMap { DestinationStory($0.intact).start })?.vm
+      == target
+  }
+}
+
+/// Why `recover` cannot do what it was told.
+enum RecoverError: Error, CustomStringConvertible {
+  case nothingOpen(String)
+  case notOne([String])
+
+  var description: String {
+    switch self {
+    case .nothingOpen(let target):
+      "nothing is left of a migration of \"\(target)\" on this host; `godwit recover` lists what is"
+    case .notOne(let ids):
+      "a decision is about one migration; name it by its id"
+        + (ids.isEmpty ? "" : " (\(ids.joined(separator: ", ")))")
+    }
+  }
+}
