@@ -98,7 +98,7 @@ struct DestinationRecovery {
   ) async {
     var record = MigrationRecord(
       outcome: outcome == .running ? .completed : .failed,
-      reason: "settled after a restart of the agent; \(end.text)")
+      reason: "settled later, from the journal: \(end.text)")
     (record.id, record.vm, record.side) = (id, story.start?.vm, "destination")
     (record.source, record.startedAt) = (story.start?.source, MonotonicClock.wallSeconds)
     await agent.remember(record)

@@ -153,11 +153,9 @@ struct SourceRecovery {
   private func history(
     _ start: JournalRecord.SourceStart, _ end: SourceEnd
   ) -> MigrationRecord {
-    let reason =
-      end == .completed
-      ? "finished after a restart of the agent" : "the agent restarted during the migration"
     var record = MigrationRecord(
-      outcome: end == .completed ? .completed : .failed, reason: "\(reason); \(end.text)")
+      outcome: end == .completed ? .completed : .failed,
+      reason: "settled later, from the journal: \(end.text)")
     (record.id, record.vm, record.destination) = (id, start.vm, start.destination)
     record.startedAt = start.startedAt
     if end != .completed { record.isGuestSafe = end == .takenBack || end == .returned }
