@@ -112,7 +112,7 @@ let package = Package(
     tests("CompactionTests", ["Compaction", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
     tests("SimulatorTests", ["Simulator", "Strategy", "Base"]),
-    tests("HostIOTests", ["HostIO", "Base", system, logging]),
+    tests("HostIOTests", ["HostIO", "Base", "TestSupport", system, logging]),
     tests(
       "PKITests",
       [

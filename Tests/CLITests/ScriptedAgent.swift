@@ -57,11 +57,13 @@ final class ScriptedAgent: AgentService {
 extension ScriptedAgent {
   /// Runs `body` beside a control server at `path` that this agent answers.
   func serve(
-    at path: String, _ body: @Sendable (ControlClient, ScriptedAgent) async throws -> Void
+    at path: String, inherited: Int32? = nil,
+    _ body: @Sendable (ControlClient, ScriptedAgent) async throws -> Void
   ) async throws {
     let (ready, opened) = AsyncStream<Void>.makeStream()
     let server = ControlServer(
-      path: path, agent: self, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+      path: path, inherited: inherited, agent: self,
+      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
       listening: { opened.finish() })
     try await withThrowingTaskGroup(of: Void.self) { group in
       group.addTask {

@@ -1,5 +1,6 @@
 import Base
 import HostIO
+import Logging
 
 // Limits and operation: what is decoded and checked beside what the agent may start.
 extension AgentConfiguration {
@@ -16,6 +17,7 @@ extension AgentConfiguration {
       ByteRate(parsing: $0)
     }
     metrics = try values.decodeIfPresent(String.self, forKey: .metrics)
+    logLevel = try values.decodeIfPresent(String.self, forKey: .logLevel) ?? logLevel
     if let duration = try values.duration(.drainTimeout) { drainTimeoutMs = duration }
   }
 
@@ -27,6 +29,10 @@ extension AgentConfiguration {
     }
     if let bandwidth, bandwidth.bytesPerSecond < 125_000 {
       return "bandwidth: at least 1Mbit is needed; leave it out for no limit"
+    }
+    let levels = Logger.Level.allCases.map(\.rawValue)
+    if !levels.contains(logLevel) {
+      return "logLevel: \"\(logLevel)\" is none of \(levels.joined(separator: ", "))"
     }
     if drainTimeoutMs > 3_600_000 { return "drainTimeout: must be at most 1h" }
     for (key, address) in [("listen", listen)] + (metrics.map { [("metrics", $0)] } ?? [])
@@ -50,6 +56,7 @@ extension AgentConfiguration {
     keep(.stateDirectory, \.stateDirectory)
     keep(.runtimeDirectory, \.runtimeDirectory)
     keep(.metrics, \.metrics)
+    keep(.logLevel, \.logLevel)
     return (result, restart)
   }
 }

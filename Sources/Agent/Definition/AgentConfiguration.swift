@@ -44,6 +44,8 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var bandwidth: ByteRate?
   /// Where metrics and health can be read over HTTP, `address:port`; nil: nowhere.
   public var metrics: String?
+  /// Least severe messages to log: `trace`, `debug`, `info`, `notice`, `warning`, `error`, `critical`.
+  public var logLevel = "info"
   /// How long running migrations may go on when the agent is told to end, in milliseconds.
   public var drainTimeoutMs: UInt64 = 30_000
 
@@ -102,7 +104,7 @@ extension AgentConfiguration: Decodable {
     case stateDirectory, runtimeDirectory, listen, allowedPrograms, allowedPaths
     case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
     case memoryLimit, startTimeout
-    case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout, tls, allow
+    case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout, logLevel, tls, allow
   }
 
   public init(from decoder: any Decoder) throws {

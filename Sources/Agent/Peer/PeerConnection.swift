@@ -26,7 +26,13 @@ enum PeerConnection {
     }
     let text = try frames.receivePayload(of: header)
     guard text.isEmpty else {
-      throw Ending.failed("\(peer) refused: \(String(decoding: text, as: UTF8.self))")
+      let words = "\(peer) refused: \(String(decoding: text, as: UTF8.self))"
+      guard hello.role == .control else { throw Ending.failed(words) }
+      // The first connection of a migration: nothing has begun.
+      throw Ending.refused([
+        Refusal(
+          .destinationState, words, remedy: "try again later, or change it at the destination")
+      ])
     }
     socket.setTimeout(ms: 0)
     return socket

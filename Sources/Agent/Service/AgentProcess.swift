@@ -111,5 +111,7 @@ struct DrainService: Service {
         metadata: ["outgoing": "\(outgoing)", "incoming": "\(incoming)"])
     }
     await agent.drain()
+    // While the control socket is open, so that whoever waits for one is told how it ended.
+    await agent.cancelAll()
   }
 }

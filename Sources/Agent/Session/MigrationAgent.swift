@@ -115,7 +115,9 @@ public actor MigrationAgent: AgentService {
   public func drain() async {
     isDraining = true
     let deadline = MonotonicClock.nowMs + configuration.drainTimeoutMs
-    while !outgoing.isEmpty || !incoming.isEmpty, MonotonicClock.nowMs < deadline {
+    while !outgoing.isEmpty || !incoming.isEmpty, MonotonicClock.nowMs < deadline,
+      !Task.isCancelled
+    {
       try? await Task.sleep(nanoseconds: 20_000_000)
     }
   }

@@ -15,8 +15,8 @@ struct AgentCommand: AsyncParsableCommand {
       systemd's journal.
 
       SIGTERM and SIGINT: no migration begins any more, those that run have drainTimeout to end, then \
-      outgoing ones are cancelled. SIGHUP: reads the configuration again; listen, metrics and the \
-      folders need a new start. Under systemd it says when it is ready and takes its sockets over \
+      outgoing ones are cancelled. SIGHUP: reads the configuration again; listen, metrics, \
+      logLevel and the folders need a new start. Under systemd it says when it is ready and takes its sockets over \
       (LISTEN_FDS).
       """,
     subcommands: [AgentCheckCommand.self])
@@ -24,11 +24,11 @@ struct AgentCommand: AsyncParsableCommand {
   @OptionGroup var options: AgentOptions
 
   func run() async throws {
-    let logger = options.makeLogger()
     let options = options
+    let configuration = try options.load()
     try await AgentProcess(
-      load: { try options.load() }, controlSocket: options.controlSocket(try options.load()),
-      logger: logger
+      load: { try options.load() }, controlSocket: options.controlSocket(configuration),
+      logger: options.makeLogger(configuration)
     ).run()
   }
 }
@@ -62,12 +62,11 @@ struct AgentOptions: ParsableArguments {
   var insecure = false
   @Flag(help: "With --insecure: other addresses, too. For networks that only your hosts reach.")
   var insecureNetwork = false
-  @Option(help: "Least severe messages to log.")
-  var logLevel = LogLevel.info
+  @Option(help: "Least severe messages to log (default: info).")
+  var logLevel: LogLevel?
 
   enum LogLevel: String, ExpressibleByArgument, CaseIterable {
     case trace, debug, info, notice, warning, error
-    var level: Logger.Level { Logger.Level(rawValue: rawValue) ?? .info }
   }
 
   /// The configuration file with these options in its place.
@@ -79,6 +78,7 @@ struct AgentOptions: ParsableArguments {
     if let runtimeDirectory { configuration.runtimeDirectory = runtimeDirectory }
     if insecure { configuration.tls.insecure = true }
     if insecureNetwork { configuration.tls.insecureNetwork = true }
+    if let logLevel { configuration.logLevel = logLevel.rawValue }
     return configuration
   }
 
@@ -103,9 +103,9 @@ struct AgentOptions: ParsableArguments {
     return configuration.runtimeDirectory + "/agent.sock"
   }
 
-  func makeLogger() -> Logger {
+  func makeLogger(_ configuration: AgentConfiguration) -> Logger {
     var logger = Logger(label: "godwit", factory: AgentLog.handler)
-    logger.logLevel = logLevel.level
+    logger.logLevel = Logger.Level(rawValue: configuration.logLevel) ?? .info
     return logger
   }
 }

@@ -37,6 +37,7 @@ import Testing
       bandwidth = "1Gbit"
       metrics = "127.0.0.1:1"
       drainTimeout = "2m"
+      logLevel = "debug"
 
       [[pathRewrites]]
       from = "/old"
@@ -51,6 +52,7 @@ import Testing
     #expect(configuration.outgoingMax == 3 && configuration.incomingMax == 4)
     #expect(configuration.bandwidth?.bytesPerSecond == 125_000_000)
     #expect(configuration.metrics == "127.0.0.1:1" && configuration.drainTimeoutMs == 120_000)
+    #expect(configuration.logLevel == "debug")
     #expect(configuration.pathRewrites == [.init(from: "/old", to: "/new")])
   }
 
@@ -59,6 +61,7 @@ import Testing
     #expect(problem("memorylimit = \"1GiB\"").contains("did you mean memoryLimit?"))
     #expect(problem("colour = 1").hasSuffix("unknown key \"colour\""))
     #expect(problem("outgoingMax = 0").contains("1...256"))
+    #expect(problem("logLevel = \"loud\"").contains("trace, debug"))
     #expect(problem("bandwidth = \"fast\"").contains("1Gbit"))
     #expect(problem("bandwidth = \"1kbit\"").contains("bandwidth"))
     #expect(problem("metrics = \"host:port\"").isEmpty == false)
