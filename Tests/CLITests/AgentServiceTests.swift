@@ -1,6 +1,8 @@
 import Foundation
 import Glibc
 import HostIO
+import NIOCore
+import NIOPosix
 import TestSupport
 import Testing
 
@@ -43,7 +45,7 @@ struct AgentServiceTests {
       "env",
       [
         "NOTIFY_SOCKET=\(receiver.path)", try #require(CommandProcess.binary), "agent",
-        "--config", folder + "/agent.toml",
+        "--insecure", "--config", folder + "/agent.toml",
       ], output: log)
     _ = try await message("READY=1", receiver)
     #expect(try await ControlClient(path: folder + "/run/agent.sock").version() == .current)
@@ -70,13 +72,44 @@ struct AgentServiceTests {
   @Test(.timeLimit(.minutes(1))) func checkTellsWhatIsWrong() async throws {
     try configure("memroyLimit = \"1GiB\"")
     defer { try? FileManager.default.removeItem(atPath: folder) }
-    let arguments = ["agent", "check", "--json", "--config", folder + "/agent.toml"]
+    let arguments = ["agent", "check", "--insecure", "--json", "--config", folder + "/agent.toml"]
     let (status, output) = try await CommandProcess(arguments).end()
     #expect(status == 1)
     #expect(output.contains("did you mean memoryLimit?"))
     try configure("allowedPrograms = [\"/bin/sh\"]")
     let second = try await CommandProcess(arguments).end()
     #expect(second.status == 0, "\(second.output)")
+  }
+}
+
+@Suite struct AcceptedClientTests {
+  /// NIO traps when an asynchronous channel is dropped unfinished, as it happens to clients that
+  /// connect while a server ends.
+  @Test(.timeLimit(.minutes(1))) func oneThatNobodyServesIsClosed() async throws {
+    let path = "/tmp/godwit-accepted-\(UUID().uuidString.prefix(8)).sock"
+    let listener = try UnixSocket.listen(path: path)
+    for isTaken in [false, true] {
+      do {
+        let client = try await ClientBootstrap(group: .singletonMultiThreadedEventLoopGroup)
+          .connect(unixDomainSocketPath: path) { channel in
+            channel.eventLoop.makeCompletedFuture {
+              AcceptedClient<ByteBuffer, ByteBuffer>(
+                try NIOAsyncChannel(wrappingChannelSynchronously: channel))
+            }
+          }
+        if isTaken {
+          try await client.take()?.executeThenClose { _, _ in }
+          let isThere = client.take() != nil
+          #expect(!isThere)
+        }
+      }
+      let count = try await Blocking.run {
+        let socket = try listener.accept()
+        var bytes = [UInt8](repeating: 0, count: 16)
+        return try bytes.withUnsafeMutableBytes { try socket?.read(into: $0) }
+      }
+      #expect(count == 0)
+    }
   }
 }
 

@@ -12,6 +12,8 @@ public struct ControlServer<Agent: AgentService>: Service {
   static var clientCountMax: Int { 64 }
   static var requestTimeoutSeconds: Int64 { 30 }
 
+  private typealias Client = AcceptedClient<ByteBuffer, ByteBuffer>
+
   private let path: String
   private let inherited: Int32?
   private let agent: Agent
@@ -41,7 +43,7 @@ public struct ControlServer<Agent: AgentService>: Service {
   }
 
   private func open() async throws
-    -> NIOAsyncChannel<NIOAsyncChannel<ByteBuffer, ByteBuffer>, Never>
+    -> NIOAsyncChannel<Client, Never>
   {
     let bootstrap = ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
       .serverChannelOption(.backlog, value: 64)
@@ -56,14 +58,14 @@ public struct ControlServer<Agent: AgentService>: Service {
 
   private static func wrap(
     _ channel: any Channel
-  ) -> EventLoopFuture<NIOAsyncChannel<ByteBuffer, ByteBuffer>> {
+  ) -> EventLoopFuture<Client> {
     channel.eventLoop.makeCompletedFuture {
-      try NIOAsyncChannel<ByteBuffer, ByteBuffer>(wrappingChannelSynchronously: channel)
+      Client(try NIOAsyncChannel(wrappingChannelSynchronously: channel))
     }
   }
 
   private func accept(
-    _ server: NIOAsyncChannel<NIOAsyncChannel<ByteBuffer, ByteBuffer>, Never>
+    _ server: NIOAsyncChannel<Client, Never>
   ) async throws {
     let clients = ClientCount(limit: Self.clientCountMax)
     try await server.executeThenClose { inbound in
@@ -73,7 +75,9 @@ public struct ControlServer<Agent: AgentService>: Service {
       listening()
       try await withThrowingDiscardingTaskGroup { group in
         for try await client in inbound {
-          group.addTask { await serve(client, clients) }
+          group.addTask {
+            if let connection = client.take() { await serve(connection, clients) }
+          }
         }
         group.cancelAll()
       }

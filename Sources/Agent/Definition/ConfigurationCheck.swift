@@ -18,6 +18,7 @@ public struct ConfigurationCheck: Sendable {
   /// Looks at the host; changes nothing and starts nothing.
   public init(_ configuration: AgentConfiguration) {
     folders(configuration)
+    security(configuration)
     programs(configuration)
     definitions(configuration)
     limits(configuration)
@@ -56,6 +57,16 @@ public struct ConfigurationCheck: Sendable {
     }
     for path in configuration.allowedPaths ?? [] where !Self.permits(path, F_OK) {
       note(.warning, "allowedPaths", "\(path) does not exist")
+    }
+  }
+
+  private mutating func security(_ configuration: AgentConfiguration) {
+    do {
+      let warnings = try configuration.checkSecurity()
+      for warning in warnings { note(.warning, "tls", "\(warning)") }
+      if warnings.isEmpty { note(.ok, "tls", "the certificates can be used") }
+    } catch {
+      note(.error, "tls", "\(error)")
     }
   }
 

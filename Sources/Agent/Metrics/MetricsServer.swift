@@ -10,9 +10,10 @@ import ServiceLifecycle
 /// Bounds: `clientCountMax` connections, one request each, its head within NIO's limits,
 /// `clientTimeoutSeconds` for all of it.
 struct MetricsServer: Service {
-  typealias Connection = NIOAsyncChannel<
+  private typealias Connection = NIOAsyncChannel<
     HTTPServerRequestPart, HTTPServerResponsePart
   >
+  private typealias Client = AcceptedClient<HTTPServerRequestPart, HTTPServerResponsePart>
   static let clientCountMax = 32
   static let clientTimeoutSeconds: Int64 = 10
 
@@ -26,7 +27,7 @@ struct MetricsServer: Service {
     guard let (host, port) = TCPSocket.split(address, defaultPort: 0) else {
       throw SystemError("metrics: \"\(address)\" is not ADDRESS:PORT", code: 22)
     }
-    let server: NIOAsyncChannel<Connection, Never>
+    let server: NIOAsyncChannel<Client, Never>
     do {
       server = try await ServerBootstrap(group: .singletonMultiThreadedEventLoopGroup)
         .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
@@ -34,7 +35,7 @@ struct MetricsServer: Service {
           channel.eventLoop.makeCompletedFuture {
             try channel.pipeline.syncOperations.configureHTTPServerPipeline(
               withPipeliningAssistance: false, withErrorHandling: true)
-            return try Connection(wrappingChannelSynchronously: channel)
+            return Client(try Connection(wrappingChannelSynchronously: channel))
           }
         }
     } catch {
@@ -47,20 +48,17 @@ struct MetricsServer: Service {
     }
   }
 
-  private func accept(_ server: NIOAsyncChannel<Connection, Never>) async throws {
+  private func accept(_ server: NIOAsyncChannel<Client, Never>) async throws {
     let clients = ClientCount(limit: Self.clientCountMax)
     try await server.executeThenClose { inbound in
       logger.info("metrics open", metadata: ["address": "\(address)"])
       listening(server.channel.localAddress?.port)
       try await withThrowingDiscardingTaskGroup { group in
         for try await client in inbound {
-          guard clients.enter() else {
-            client.channel.close(promise: nil)
-            continue
-          }
+          guard clients.enter() else { continue }  // dropping it closes it
           group.addTask {
             defer { clients.leave() }
-            await serve(client)
+            if let connection = client.take() { await serve(connection) }
           }
         }
         group.cancelAll()

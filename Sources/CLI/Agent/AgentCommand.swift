@@ -10,14 +10,13 @@ struct AgentCommand: AsyncParsableCommand {
     discussion: """
       One agent per host. It owns the control socket that the other commands talk to, and accepts \
       migrations from other agents, over TLS 1.3 and with certificates on both sides (godwit pki). \
-      Options here override the configuration file (agent.toml; the \
-      installed example names every key). It logs to standard error; with fields where that is \
-      systemd's journal.
+      Options here override the configuration file (agent.toml; the installed example names every \
+      key). It logs to standard error, with fields where that is systemd's journal.
 
       SIGTERM and SIGINT: no migration begins any more, those that run have drainTimeout to end, then \
       outgoing ones are cancelled. SIGHUP: reads the configuration again; listen, metrics, \
-      logLevel and the folders need a new start. Under systemd it says when it is ready and takes its sockets over \
-      (LISTEN_FDS).
+      logLevel and the folders need a new start. Under systemd it says when it is ready and takes its \
+      sockets over (LISTEN_FDS).
       """,
     subcommands: [AgentCheckCommand.self])
 
