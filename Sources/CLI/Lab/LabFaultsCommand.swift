@@ -98,6 +98,7 @@ struct LabFaultsCommand: AsyncParsableCommand {
     var table = Table([
       "PHASE", "BROKEN", "AFTER", "LASTS", "GUEST AT", "SETTLED", "RETRIES", "MIGRATE SAID", "OK",
     ])
+    let started = ContinuousClock.now
     var (count, good) = (0, 0)
     var peakBytes: UInt64 = 0
     do {
@@ -106,6 +107,12 @@ struct LabFaultsCommand: AsyncParsableCommand {
         if result.isGood { good += 1 }
         peakBytes = max(peakBytes, result.agentPeakBytes ?? 0)
         if output.json { try? Output.json(Answer(result)) }
+        let left = (ContinuousClock.now - started) / count * (plans.count - count)
+        let leftMs = UInt64(max(left / .milliseconds(1), 0))
+        let verdict = result.isGood ? "as it must be" : "NOT as it must be"
+        Output.write(
+          "fault \(count) of \(plans.count): \(result.plan.phase.rawValue)/\(result.plan.victim.rawValue): "
+            + "guest at \(result.guestAt), \(verdict); \(Milliseconds.format(leftMs)) left\n", to: 2)
         for problem in result.damage {
           let place =
             "fault \(count) of \(plans.count), \(result.plan.phase.rawValue)/\(result.plan.victim.rawValue)"

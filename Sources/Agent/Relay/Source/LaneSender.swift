@@ -41,7 +41,7 @@ final class LaneSender: Sendable {
     watch(state.read { $0.frames })
   }
 
-  /// Wakes the thread, which ends when the queue was failed or finished.
+  /// Wakes the thread, which ends when the queue was failed.
   func shutdown() { state.read { $0.frames }.socket.shutdown() }
 
   func join() { thread.update { $0 }?.join() }
@@ -65,7 +65,6 @@ final class LaneSender: Sendable {
           try reconnect(text)
         }
       case .interrupted: try reconnect("closed by the peer")
-      case .end: return
       }
     }
   }

@@ -28,7 +28,6 @@ final class SendQueue: Sendable {
     /// Sent and not known to be applied, by lane: sent again when the lane's connection breaks.
     var unconfirmed: [UInt16: [PageBatch]] = [:]
     var failure: RelayFailure?
-    var finished = false
 
     var depth: Int { waiting.count - head }
 
@@ -85,8 +84,6 @@ final class SendQueue: Sendable {
     case batch(PageBatch, delayUs: UInt64)
     /// `isInterrupted` said so.
     case interrupted
-    /// Everything was sent and applied.
-    case end
   }
 
   /// The next batch for a lane. Blocks while there is none or the window is full.
@@ -96,10 +93,7 @@ final class SendQueue: Sendable {
     let taken = state.wait { state -> Result<Taken, RelayFailure>? in
       if let failure = state.failure { return .failure(failure) }
       if isInterrupted() { return .success(.interrupted) }
-      guard state.depth > 0 else {
-        let isDone = state.finished && state.unconfirmed[lane]?.isEmpty != false
-        return isDone ? .success(.end) : nil
-      }
+      guard state.depth > 0 else { return nil }
       let batch = state.waiting[state.head]
       let bytes = UInt64(batch.wireByteCount)
       guard state.window.admits(bytes) else {
@@ -123,7 +117,7 @@ final class SendQueue: Sendable {
       }
       return .success(.batch(batch, delayUs: state.bucket?.take(bytes, nowUs: now) ?? 0))
     }
-    let result = try taken?.get() ?? .end
+    let result = try taken?.get() ?? .interrupted
     guard case .batch(let batch, let delayUs) = result else { return result }
     return .batch(batch, delayUs: max(delayUs, link?.take(UInt64(batch.wireByteCount)) ?? 0))
   }
@@ -189,9 +183,6 @@ final class SendQueue: Sendable {
 
   /// The guest has stopped: drain QEMU as fast as it writes, up to the memory limit.
   func guestStopped() { state.update { $0.depthMax = stoppedDepthMax } }
-
-  /// No batch comes after those that wait.
-  func finish() { state.update { $0.finished = true } }
 
   func fail(_ failure: RelayFailure) { state.update { $0.failure = $0.failure ?? failure } }
 
