@@ -112,7 +112,8 @@ struct LabFaultsCommand: AsyncParsableCommand {
         let verdict = result.isGood ? "as it must be" : "NOT as it must be"
         Output.write(
           "fault \(count) of \(plans.count): \(result.plan.phase.rawValue)/\(result.plan.victim.rawValue): "
-            + "guest at \(result.guestAt), \(verdict); \(Milliseconds.format(leftMs)) left\n", to: 2)
+            + "guest at \(result.guestAt), \(verdict); \(Milliseconds.format(leftMs)) left\n", to: 2
+        )
         for problem in result.damage {
           let place =
             "fault \(count) of \(plans.count), \(result.plan.phase.rawValue)/\(result.plan.victim.rawValue)"
