@@ -43,26 +43,12 @@ struct LabFaultsCommand: AsyncParsableCommand {
   var insecure = false
   @OptionGroup var output: OutputOptions
 
-  private struct Answer: Encodable {
-    let phase, victim, guestAt: String
-    let outcome: String?
-    let killedAfterMs, lastsMs: UInt64
-    let settledMs, retries, agentPeakBytes: UInt64?
-    let damage: [String]
-
-    init(_ result: FaultResult) {
-      (phase, victim) = (result.plan.phase.rawValue, result.plan.victim.rawValue)
-      (guestAt, outcome) = (result.guestAt, result.outcome)
-      (killedAfterMs, settledMs) = (result.killedAfterMs, result.settledMs)
-      lastsMs = result.plan.lastsMs
-      (retries, agentPeakBytes) = (result.retries, result.agentPeakBytes)
-      damage = result.damage
-    }
-  }
-
   func validate() throws {
     if let chaos, !(1...100_000).contains(chaos) {
       throw ValidationError("--chaos takes 1 to 100000 faults")
+    }
+    guard (1...10_000).contains(repeatCount) else {
+      throw ValidationError("--repeat takes 1 to 10000, not \(repeatCount)")
     }
     guard longest >= 100, longest <= 600_000 else {
       throw ValidationError("--longest must be 100ms to 10m")
@@ -94,59 +80,17 @@ struct LabFaultsCommand: AsyncParsableCommand {
     options.guest.memcachedMiB = nil
     options.repeatCount = repeatCount
     options.insecure = insecure
-    let run = LabRun(options: options, observer: LabScreen(json: true))
-    var table = Table([
-      "PHASE", "BROKEN", "AFTER", "LASTS", "GUEST AT", "SETTLED", "RETRIES", "MIGRATE SAID", "OK",
-    ])
-    let started = ContinuousClock.now
-    var (count, good) = (0, 0)
-    var peakBytes: UInt64 = 0
-    do {
+    let screen = LabScreen(json: output.json)
+    let run = LabRun(options: options, observer: screen)
+    let report = FaultReport(expected: plans.count * repeatCount, json: output.json)
+    let seed = seed
+    try await LabWork.run(screen) {
       try await run.runFaults(plans, seed: seed) { result in
-        count += 1
-        if result.isGood { good += 1 }
-        peakBytes = max(peakBytes, result.agentPeakBytes ?? 0)
-        if output.json { try? Output.json(Answer(result)) }
-        let left = (ContinuousClock.now - started) / count * (plans.count - count)
-        let leftMs = UInt64(max(left / .milliseconds(1), 0))
-        let verdict = result.isGood ? "as it must be" : "NOT as it must be"
-        Output.write(
-          "fault \(count) of \(plans.count): \(result.plan.phase.rawValue)/\(result.plan.victim.rawValue): "
-            + "guest at \(result.guestAt), \(verdict); \(Milliseconds.format(leftMs)) left\n", to: 2
-        )
-        for problem in result.damage {
-          let place =
-            "fault \(count) of \(plans.count), \(result.plan.phase.rawValue)/\(result.plan.victim.rawValue)"
-          Output.write("\(place): \(TerminalText.plain(problem))\n", to: 2)
-        }
-        table.add([
-          result.plan.phase.rawValue, result.plan.victim.rawValue, "\(result.killedAfterMs) ms",
-          result.plan.lasting, result.guestAt, result.settledMs.map(Milliseconds.format) ?? "-",
-          result.retries.map(String.init) ?? "-",
-          String((result.outcome ?? "(its agent was killed)").prefix(48)),
-          result.isGood ? "yes" : "NO",
-        ])
+        await screen.clear()
+        await report.add(result)
       }
-    } catch let error as LabError {
-      Output.error(error.description)
-      throw ExitStatus.failed.exitCode
     }
-    if !output.json {
-      table.lines.forEach(Output.line)
-      Output.line(
-        "\(good) of \(count) as they must be; most memory of an agent: \(ByteCount(peakBytes))")
-    }
-    guard good == plans.count else { throw ExitStatus.failed.exitCode }
-  }
-}
-
-extension FaultPlan {
-  /// How long it lasts, where that means something.
-  fileprivate var lasting: String {
-    switch victim {
-    case .link, .sourceAgentFrozen, .destinationAgentFrozen: Milliseconds.format(lastsMs)
-    default: "-"
-    }
+    guard await report.finish() else { throw ExitStatus.failed.exitCode }
   }
 }
 

@@ -2,7 +2,6 @@ import Agent
 public import ArgumentParser
 import Base
 public import Lab
-import UnixSignals
 
 struct LabRunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -86,31 +85,13 @@ struct LabRunCommand: AsyncParsableCommand {
   func run() async throws {
     let screen = LabScreen(json: output.json)
     let run = LabRun(options: options(), observer: screen)
-    let work = Task {
+    let trials = try await LabWork.run(screen) {
       var trials: [Trial] = []
       try await run.run { trial in
         trials.append(trial)
         await screen.finished(trial)
       }
       return trials
-    }
-    let signals = await UnixSignalsSequence(trapping: .sigint, .sigterm, .sighup)
-    let watcher = Task {
-      for await _ in signals {
-        await screen.note("stopping: ending guests, removing namespaces")
-        work.cancel()
-      }
-    }
-    defer { watcher.cancel() }
-    let trials: [Trial]
-    do {
-      trials = try await work.value
-    } catch is CancellationError {
-      throw ExitStatus.cancelled.exitCode
-    } catch let error as LabError {
-      await screen.clear()
-      Output.error(error.description)
-      throw ExitStatus.failed.exitCode
     }
     await screen.summary(trials)
     guard trials.allSatisfy(\.isGood) else { throw ExitStatus.failed.exitCode }
