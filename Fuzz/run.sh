@@ -11,7 +11,7 @@ target=${1:-all}
 seconds=${2:-60}
 build=work
 mkdir -p "$build"
-flags="-swift-version 6 -O -g -parse-as-library -sanitize=fuzzer,address -I $build
+flags="-swift-version 6 -O -g -parse-as-library -sanitize=fuzzer,address -I $build -I ../Sources/CXXHash
   -enable-upcoming-feature ExistentialAny -enable-upcoming-feature MemberImportVisibility
   -enable-upcoming-feature InternalImportsByDefault -enable-experimental-feature Lifetimes"
 
@@ -30,7 +30,7 @@ library QMP
 fuzz() {
   # shellcheck disable=SC2086
   swiftc $flags -module-name Fuzzer -o "$build/$1" Harness/*.swift "Targets/$1.swift" \
-    -L "$build" -lQEMUStream -lWire -lQMP -lBase -lswiftSynchronization
+    -L "$build" -lQEMUStream -lWire -lQMP -lBase -lxxhash -lswiftSynchronization
   mkdir -p "$build/corpus/$1" "$build/crashes" "corpus/$1"
   if [ "$merge" = 1 ]; then
     "$build/$1" -set_cover_merge=1 -max_len=6000 "corpus/$1" "$build/corpus/$1"

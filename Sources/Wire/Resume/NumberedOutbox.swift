@@ -29,9 +29,6 @@ public struct NumberedOutbox: Sendable {
 
   public init() {}
 
-  /// Whether everything was sent on the present connection.
-  public var isSent: Bool { cursor == frames.count }
-
   public mutating func append(_ type: FrameType, _ payload: [UInt8]) {
     lastNumber += 1
     frames.append(Frame(number: lastNumber, type: type, payload: payload))
