@@ -1,0 +1,83 @@
+public import Base
+
+/// The strategies, by the names that users and records know.
+public enum StrategyName: String, Sendable, Hashable, CaseIterable, Codable {
+  /// Rounds over what the guest dirtied, and a fixed downtime limit: the baseline.
+  case precopy
+  /// Pages that keep getting dirty wait until they cool or the guest stops (Jain 2021).
+  case hotpages
+  /// Regression over the working set's history sets the downtime limit (Piao et al. 2014).
+  case adaptive
+  /// One scan and a stream of re-dirtied pages beside it; ends with the scan (TLM).
+  case timebound
+  /// One copy pass, then invalidations only; the guest moves and pulls (Daradkeh 2015).
+  case dsm
+  /// Chooses among the others from the forecast and the constraints.
+  case auto
+  /// Rival: the downtime limit rises in steps (KubeVirt).
+  case ramp
+  /// Rival: switches over at a local minimum once the migration stalls (KubeVirt).
+  case stall
+}
+
+/// What happens when `withinMs` is about to run out.
+public enum DeadlineAction: String, Sendable, Hashable, CaseIterable, Codable {
+  /// The guest is stopped and moved, however long the pause.
+  case stop
+  /// The guest moves at once, and the rest of its pages follow.
+  case postcopy
+  /// The migration is given up; the guest goes on at the source.
+  case abort
+}
+
+/// What the user asks of a migration.
+public struct MigrationConstraints: Sendable, Hashable {
+  /// Longest time from the start to the guest running at the destination, in milliseconds, at least 1;
+  /// nil: no bound of the user's.
+  public var withinMs: UInt64?
+  /// Pause that the guest should not exceed, in milliseconds, at least 1.
+  public var downtimeLimitMs: UInt64
+  /// Pause up to which a strategy may raise its limit to end at all, in milliseconds.
+  public var downtimeCeilingMs: UInt64
+  public var atDeadline: DeadlineAction
+  /// Most of its processor time that a guest may be denied, in percent, `0...99`; 0: none.
+  public var maxThrottlePercent: UInt64
+
+  /// The ceiling is ten times the limit unless it is given.
+  public init(
+    withinMs: UInt64? = nil, downtimeLimitMs: UInt64 = 300, downtimeCeilingMs: UInt64? = nil,
+    atDeadline: DeadlineAction = .stop, maxThrottlePercent: UInt64 = 0
+  ) {
+    self.withinMs = withinMs.map { max($0, 1) }
+    self.downtimeLimitMs = max(downtimeLimitMs, 1)
+    let ceiling = downtimeCeilingMs ?? max(downtimeLimitMs, 1).scaled(by: 10, over: 1)
+    self.downtimeCeilingMs = max(ceiling, self.downtimeLimitMs)
+    self.atDeadline = atDeadline
+    self.maxThrottlePercent = min(maxThrottlePercent, 99)
+  }
+}
+
+/// What doesn't change during a migration: the guest's size and what can be done to it.
+public struct EngineFacts: Sendable, Hashable {
+  /// Pages of all RAM blocks together.
+  public var ramPages: UInt64
+  public var vcpuCount: UInt64
+  /// Cores of the source host that the guest may use.
+  public var hostCores: UInt64
+  /// The vCPU threads can be confined and their time limited.
+  public var canLimitCPU: Bool
+  /// The destination can take the guest before its memory is complete, and the source's memory stays
+  /// readable meanwhile.
+  public var canPull: Bool
+  /// What a pause costs beside the pages, in milliseconds: device state, commit.
+  public var pauseOverheadMs: UInt64
+
+  public init(
+    ramPages: UInt64, vcpuCount: UInt64 = 1, hostCores: UInt64 = 1, canLimitCPU: Bool = false,
+    canPull: Bool = false, pauseOverheadMs: UInt64 = 50
+  ) {
+    (self.ramPages, self.vcpuCount, self.hostCores) = (ramPages, vcpuCount, hostCores)
+    (self.canLimitCPU, self.canPull) = (canLimitCPU, canPull)
+    self.pauseOverheadMs = pauseOverheadMs
+  }
+}

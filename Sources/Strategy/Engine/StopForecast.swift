@@ -1,0 +1,36 @@
+public import Base
+
+/// The pause if the guest were stopped now. Pure.
+///
+/// The stop set is what the ledger owes, what is on its way, and what the guest has dirtied since the
+/// dirty log was last read; the last is foretold from the epochs' working sets, which bound it.
+public struct StopForecast: Sendable, Hashable {
+  /// Pages that are sent while the guest is stopped.
+  public var pages: UInt64
+  /// Bytes these cost, with those in flight.
+  public var bytes: UInt64
+  /// Milliseconds of pause; nil before a rate is known.
+  public var downtimeMs: UInt64?
+
+  public init(_ sample: EngineSample, _ facts: EngineFacts) {
+    let unseen = Self.unseenPages(sample)
+    pages = min(sample.owedPages.addingSaturating(unseen), facts.ramPages)
+    bytes = pages.scaled(by: sample.wireBytesPerPage, over: 1).addingSaturating(sample.inFlightBytes)
+    downtimeMs = sample.wireRate.map {
+      $0.milliseconds(for: ByteCount(bytes)).addingSaturating(facts.pauseOverheadMs)
+    }
+  }
+
+  /// Pages dirtied since the last epoch ended and not owed already: at the last epoch's pace, and at
+  /// most its working set, of which what is owed now is a part.
+  static func unseenPages(_ sample: EngineSample) -> UInt64 {
+    guard let epoch = sample.lastEpoch, sample.nowMs > epoch.endedMs else { return 0 }
+    let length = max(epoch.lengthMs, 1)
+    let pages = epoch.dirtiedPages.scaled(by: sample.nowMs - epoch.endedMs, over: length)
+    let cleanShare = min(pages, epoch.dirtiedPages)
+    let owed = min(sample.dirtyOwedPages, epoch.dirtiedPages)
+    // A page that is owed already costs nothing more when it is written again.
+    guard epoch.dirtiedPages > 0 else { return 0 }
+    return cleanShare.scaled(by: epoch.dirtiedPages - owed, over: epoch.dirtiedPages)
+  }
+}
