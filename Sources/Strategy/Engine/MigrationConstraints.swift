@@ -1,4 +1,4 @@
-public import Base
+import Base
 
 /// The strategies, by the names that users and records know.
 public enum StrategyName: String, Sendable, Hashable, CaseIterable, Codable {

@@ -1,4 +1,4 @@
-public import Base
+import Base
 
 /// The pause if the guest were stopped now. Pure.
 ///
