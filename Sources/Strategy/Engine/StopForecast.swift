@@ -15,7 +15,8 @@ public struct StopForecast: Sendable, Hashable {
   public init(_ sample: EngineSample, _ facts: EngineFacts) {
     let unseen = Self.unseenPages(sample)
     pages = min(sample.owedPages.addingSaturating(unseen), facts.ramPages)
-    bytes = pages.scaled(by: sample.wireBytesPerPage, over: 1).addingSaturating(sample.inFlightBytes)
+    bytes = pages.scaled(by: sample.wireBytesPerPage, over: 1).addingSaturating(
+      sample.inFlightBytes)
     downtimeMs = sample.wireRate.map {
       $0.milliseconds(for: ByteCount(bytes)).addingSaturating(facts.pauseOverheadMs)
     }

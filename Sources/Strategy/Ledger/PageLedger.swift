@@ -1,0 +1,164 @@
+import Base
+
+/// The one truth about guest memory at the source: what the destination has, lacks, and will lack.
+///
+/// QEMU's stream is its dirty log: the first mention of a page says that it may be sent, each further
+/// one that the guest wrote it since. A page is *fresh* until it is sent or mentioned again, *dirty*
+/// once it was mentioned again; it is *owed* while its current version was mentioned and not taken.
+/// The driver takes a page **before** it reads its bytes: whatever the guest writes after that comes
+/// back as a further mention, so a page that is not owed equals what was read (I1, I4).
+///
+/// Memory: 12 bits per page (4 bitmaps, 8 epochs). Noting and taking cost O(1), turning an epoch over
+/// costs what the epoch dirtied.
+public struct PageLedger: Sendable {
+  public let numbering: PageNumbering
+  /// Mentioned at least once.
+  private var mentioned: PageBitmap
+  /// Owed and never dirtied.
+  private var fresh: PageBitmap
+  /// Owed and dirtied since the start.
+  private var dirty: PageBitmap
+  /// All zeros when last mentioned.
+  private var zero: PageBitmap
+  private var history: HeatHistory
+  /// Where the scan over fresh pages and the cycle over dirty ones stand.
+  private var scanNext = 0
+  private var cycleNext = 0
+
+  /// Distinct pages dirtied in the epoch that runs; of these, first dirtied ever.
+  public private(set) var epochDirtied = 0
+  public private(set) var epochFirstDirtied = 0
+  /// Pages taken, repeats included; versions replaced before they were taken.
+  public private(set) var takenCount: UInt64 = 0
+  public private(set) var supersededCount: UInt64 = 0
+
+  /// - Parameter blockPages: pages of each RAM block.
+  public init(blockPages: [Int]) {
+    numbering = PageNumbering(blockPages: blockPages)
+    let limit = numbering.limit
+    mentioned = PageBitmap(count: limit)
+    fresh = PageBitmap(count: limit)
+    dirty = PageBitmap(count: limit)
+    zero = PageBitmap(count: limit)
+    history = HeatHistory(count: limit)
+  }
+
+  /// Bytes that a ledger for so many pages needs, rounded up.
+  public static func byteCount(pages: UInt64) -> UInt64 { pages.scaled(by: 13, over: 8) }
+
+  /// The stream mentions a page, by number.
+  public mutating func note(_ page: Int, isZero: Bool) {
+    if isZero { _ = zero.insert(page) } else { _ = zero.remove(page) }
+    guard !mentioned.insert(page) else {
+      _ = fresh.insert(page)
+      return
+    }
+    if fresh.remove(page) {
+      supersededCount += 1
+      epochFirstDirtied += 1
+      _ = dirty.insert(page)
+    } else if !dirty.insert(page) {
+      supersededCount += 1
+    }
+    if history.note(page) { epochDirtied += 1 }
+  }
+
+  /// An epoch's dirty log is complete: says what it held, and begins the next.
+  public mutating func endEpoch() -> (dirtied: Int, first: Int) {
+    defer { (epochDirtied, epochFirstDirtied) = (0, 0) }
+    history.turnOver()
+    return (epochDirtied, epochFirstDirtied)
+  }
+
+  public var mentionedCount: Int { mentioned.population }
+  public var freshCount: Int { fresh.population }
+  public var dirtyCount: Int { dirty.population }
+  public var owedCount: Int { fresh.population + dirty.population }
+
+  public func isOwed(_ page: Int) -> Bool { fresh[page] || dirty[page] }
+  public func isZero(_ page: Int) -> Bool { zero[page] }
+  public func heat(of page: Int) -> UInt8 { history.heat(of: page) }
+
+  /// Owed dirty pages by heat `0...8`. Costs O(words with owed dirty pages).
+  public func dirtyByHeat() -> [UInt64] {
+    var counts = [UInt64](repeating: 0, count: 9)
+    var next = dirty.firstWord(atOrAfter: 0)
+    while let group = next {
+      let pages = dirty.word(group)
+      let (one, two, four, eight) = history.slices(group: group)
+      for heat in 0...8 {
+        let match =
+          (heat & 1 != 0 ? one : ~one) & (heat & 2 != 0 ? two : ~two)
+          & (heat & 4 != 0 ? four : ~four) & (heat & 8 != 0 ? eight : ~eight)
+        counts[heat] += UInt64((pages & match).nonzeroBitCount)
+      }
+      next = dirty.firstWord(atOrAfter: group + 1)
+    }
+    return counts
+  }
+
+  /// Takes the next fresh page of the scan, which goes from the lowest number to the highest once, and
+  /// again over what was mentioned behind it.
+  public mutating func takeFresh() -> Int? {
+    guard let page = fresh.first(atOrAfter: scanNext) ?? fresh.first(atOrAfter: 0) else {
+      return nil
+    }
+    _ = fresh.remove(page)
+    scanNext = page + 1
+    takenCount += 1
+    return page
+  }
+
+  /// Takes the next dirty page colder than `heat` in the cycle over all of RAM; 9 takes any.
+  public mutating func takeDirty(colderThan heat: UInt8) -> Int? {
+    guard dirty.population > 0 else { return nil }
+    let start = cycleNext < numbering.limit ? cycleNext : 0
+    guard
+      let page = firstDirty(atOrAfter: start, before: numbering.limit, colderThan: heat)
+        ?? firstDirty(atOrAfter: 0, before: start, colderThan: heat)
+    else { return nil }
+    _ = dirty.remove(page)
+    cycleNext = page + 1
+    takenCount += 1
+    return page
+  }
+
+  /// Whether any dirty page is colder than `heat`.
+  public func hasDirty(colderThan heat: UInt8) -> Bool {
+    firstDirty(atOrAfter: 0, before: numbering.limit, colderThan: heat) != nil
+  }
+
+  /// Takes a page that is owed, whichever way; says whether it was.
+  public mutating func take(_ page: Int) -> Bool {
+    guard fresh.remove(page) || dirty.remove(page) else { return false }
+    takenCount += 1
+    return true
+  }
+
+  /// The pages the destination lacks, in rising order from `page`: the next one, or nil.
+  public func firstOwed(atOrAfter page: Int) -> Int? {
+    switch (fresh.first(atOrAfter: page), dirty.first(atOrAfter: page)) {
+    case (let a?, let b?): min(a, b)
+    case (let a, let b): a ?? b
+    }
+  }
+
+  private func firstDirty(atOrAfter start: Int, before end: Int, colderThan heat: UInt8) -> Int? {
+    guard heat > 0, start < end else { return nil }
+    var group = start >> 6
+    var below: UInt64 = (1 << UInt64(start & 63)) - 1
+    while let next = dirty.firstWord(atOrAfter: group) {
+      if next != group { below = 0 }
+      group = next
+      guard group << 6 < end else { return nil }
+      var pages = dirty.word(group) & ~below
+      if heat < 9 { pages &= ~history.mask(group: group, atLeast: heat) }
+      if pages != 0 {
+        let page = group << 6 + pages.trailingZeroBitCount
+        return page < end ? page : nil
+      }
+      (group, below) = (group + 1, 0)
+    }
+    return nil
+  }
+}
