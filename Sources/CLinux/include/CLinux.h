@@ -20,3 +20,8 @@ void godwit_name_thread(const char *name);
 int godwit_spawn_daemon_actions(void *actions, const char *directory);
 /// `POSIX_SPAWN_SETSID`.
 short godwit_spawn_new_session(void);
+/// The processors that a thread may use, as `size` bytes of bits; how many bytes the kernel knows, or -1
+/// with errno.
+long godwit_get_affinity(pid_t thread, void *mask, unsigned long size);
+/// -1 with errno on failure.
+int godwit_set_affinity(pid_t thread, const void *mask, unsigned long size);

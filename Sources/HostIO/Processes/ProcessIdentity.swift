@@ -52,6 +52,8 @@ struct ProcessStat: Equatable {
   let startTime: UInt64
   /// Threads that are left, the first one included even when it has ended.
   let threadCount: Int
+  /// Where it ran last; nil in lines that end before.
+  let processor: Int?
   /// Nothing of it executes any more. The first thread can be a zombie while others (a QEMU's vCPUs)
   /// still run: only the last one's end is the process's.
   var isDead: Bool { state == "X" || state == "x" || (state == "Z" && threadCount <= 1) }
@@ -65,5 +67,6 @@ struct ProcessStat: Equatable {
     else { return nil }
     (self.state, self.parent, self.startTime) = (state, parent, startTime)
     self.threadCount = threadCount
+    processor = fields.count > 36 ? Int(fields[36]) : nil
   }
 }
