@@ -7,6 +7,10 @@ import Strategy
 enum JournalRecord: Codable, Sendable {
   /// The source is about to change its QEMU's migration settings.
   case sourceBegan(SourceStart)
+  /// The source is about to limit the guest's vCPU threads, which are as this says.
+  case vcpusLimited(VCPUSnapshot)
+  /// They are as they were.
+  case vcpusRestored
   /// The destination is about to start, or has started, a QEMU.
   case destinationBegan(DestinationStart)
   case destinationStarted(DestinationStart, QEMUHandle)
@@ -54,6 +58,8 @@ extension JournalRecord {
   var name: String {
     switch self {
     case .sourceBegan: "sourceBegan"
+    case .vcpusLimited: "vcpusLimited"
+    case .vcpusRestored: "vcpusRestored"
     case .destinationBegan: "destinationBegan"
     case .destinationStarted: "destinationStarted"
     case .prepared: "prepared"
@@ -63,6 +69,14 @@ extension JournalRecord {
     case .resuming: "resuming"
     case .refused: "refused"
     case .done: "done"
+    }
+  }
+
+  /// Whether it tells how far the migration is.
+  var isStep: Bool {
+    switch self {
+    case .vcpusLimited, .vcpusRestored: false
+    default: true
     }
   }
 

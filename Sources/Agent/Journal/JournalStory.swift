@@ -5,6 +5,8 @@ import Strategy
 struct SourceStory {
   var start: JournalRecord.SourceStart?
   var facts: SourceJournal = []
+  /// How the vCPU threads were before they were limited; nil: they are so, as far as is known.
+  var vcpus: VCPUSnapshot?
 
   init(_ records: [JournalRecord]) {
     for record in records {
@@ -12,6 +14,8 @@ struct SourceStory {
       case .sourceBegan(let begun):
         start = begun
         facts.insert(.began)
+      case .vcpusLimited(let snapshot): vcpus = snapshot
+      case .vcpusRestored: vcpus = nil
       case .committing: facts.insert(.committing)
       case .committed: facts.insert(.committed)
       case .takenBack: facts.insert(.takenBack)
@@ -47,7 +51,7 @@ struct DestinationStory {
       case .done(JournalRecord.outcomeRunning): facts.insert(.running)
       case .done(JournalRecord.outcomeLost): facts.insert(.lost)
       case .done: facts.insert(.discarded)
-      case .sourceBegan, .committing, .committed, .takenBack: break
+      case .sourceBegan, .vcpusLimited, .vcpusRestored, .committing, .committed, .takenBack: break
       }
     }
   }

@@ -132,10 +132,10 @@ struct OpenJournal {
     let records: [JournalRecord]
     do { records = try Journal.records(at: path) } catch {
       damage = error as? JournalDamage ?? JournalDamage(.unreadable, path: path)
-      phase = damage?.intact.last?.name
+      phase = damage?.intact.last(where: \.isStep)?.name
       return
     }
-    phase = records.last?.name
+    phase = records.last(where: \.isStep)?.name
     let (source, destination) = (SourceStory(records), DestinationStory(records))
     if source.start != nil { self.source = source }
     if destination.start != nil { self.destination = destination }

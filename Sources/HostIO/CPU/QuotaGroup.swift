@@ -33,6 +33,8 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
   /// Whether it is a group that Godwit may have made: a journal could say anything.
   public var isOurs: Bool { name.hasPrefix(Self.prefix) && !name.contains("/") }
 
+  public var exists: Bool { unsafe access(directory, F_OK) == 0 }
+
   /// Makes the group, without a limit. An existing one is taken as it is.
   public func create() throws(SystemError) {
     if unsafe mkdir(directory, 0o755) != 0, errno != EEXIST {

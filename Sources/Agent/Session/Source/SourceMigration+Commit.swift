@@ -139,6 +139,8 @@ extension SourceMigration {
 
   /// The guest runs elsewhere: this QEMU has nothing to do any more.
   private func retire(_ undo: SourceUndo) async {
+    // While QEMU is there: groups with threads in them can't be removed.
+    await undo.vcpus?.restore()
     guard let monitor = undo.monitor else { return }
     guard !request.keepSource else { return await restoreSettings(undo) }
     do { try await monitor.client.quit() } catch {

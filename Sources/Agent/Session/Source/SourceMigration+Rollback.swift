@@ -9,6 +9,7 @@ extension SourceMigration {
 
   /// Ends QEMU's migration and makes sure that the guest runs if it ran before.
   func giveGuestBack(_ undo: SourceUndo) async -> SourceCommitMachine.Input {
+    await undo.vcpus?.restore()
     guard undo.isMigrating, let monitor = undo.monitor else {
       return .guestBack(mayBePrepared: false)
     }

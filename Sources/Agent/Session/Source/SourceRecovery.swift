@@ -23,6 +23,8 @@ struct SourceRecovery {
   func recover(_ decision: OperatorDecision? = nil) async throws -> SourceEnd {
     let story = SourceStory(try Journal.records(at: path))
     guard let start = story.start, let id = MigrationID(id) else { return .nothing }
+    // First of all: whatever becomes of the migration, a guest that runs here is slowed down till then.
+    if let vcpus = story.vcpus { await giveBack(vcpus) }
     var machine = SourceCommitMachine(replaying: story.facts, decision: decision)
     while true {
       let effect = machine.effect
@@ -32,6 +34,19 @@ struct SourceRecovery {
         return end
       }
       machine.handle(await perform(effect, story, start, id))
+    }
+  }
+
+  private func giveBack(_ vcpus: VCPUSnapshot) async {
+    do {
+      let troubles = try await Blocking.run { vcpus.restore() }
+      guard troubles.isEmpty else {
+        throw VCPUError.unavailable(troubles.joined(separator: "; "))
+      }
+      try await journal.append(.vcpusRestored)
+    } catch {
+      agent.logger.warning(
+        "vCPUs not given back", metadata: ["migration": "\(id)", "error": "\(error)"])
     }
   }
 

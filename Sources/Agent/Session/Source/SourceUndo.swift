@@ -9,6 +9,8 @@ struct SourceUndo {
   var journal: Journal?
   /// QEMU's settings before the migration; nil: not touched yet.
   var settings: (capabilities: MigrationCapabilities, parameters: MigrationParameters)?
+  /// Set before anything may limit the guest's processors.
+  var vcpus: VCPUControl?
   /// Whether the guest ran when the migration began.
   var guestWasRunning = true
   /// `migrate` was sent to QEMU.
@@ -20,6 +22,7 @@ struct SourceUndo {
 
   /// Ends the connections. The relay's threads first: they use the link.
   func closeLinks() async {
+    await vcpus?.restore()
     let (relay, link) = (self.relay, self.link)
     _ = try? await Blocking.run {
       relay?.stop()
