@@ -93,6 +93,20 @@ public struct PageBitmap: Sendable, Equatable {
     return upper << 6 + bits.trailingZeroBitCount
   }
 
+  /// The last word at or below `index` that is not zero, or nil.
+  public func lastWord(atOrBefore index: Int) -> Int? {
+    guard index >= 0, !words.isEmpty else { return nil }
+    let index = min(index, words.count - 1)
+    var upper = index >> 6
+    var bits = summary[upper] & (UInt64.max >> UInt64(63 - index & 63))
+    while bits == 0 {
+      upper -= 1
+      guard upper >= 0 else { return nil }
+      bits = summary[upper]
+    }
+    return upper << 6 + 63 - bits.leadingZeroBitCount
+  }
+
   /// Pages `64 * index ..< 64 * index + 64`, the lowest in the lowest bit.
   public func word(_ index: Int) -> UInt64 { words[index] }
 

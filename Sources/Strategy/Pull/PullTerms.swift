@@ -1,0 +1,54 @@
+/// Pages that one side asks for or sends, by their numbers (`PageNumbering`): consecutive numbers are
+/// consecutive pages of one block.
+public struct PullRun: Sendable, Hashable {
+  /// Never empty.
+  public let pages: Range<Int>
+  /// A processor of the guest waits for it.
+  public let isUrgent: Bool
+
+  public init(_ pages: Range<Int>, isUrgent: Bool) {
+    precondition(!pages.isEmpty)
+    (self.pages, self.isUrgent) = (pages, isUrgent)
+  }
+}
+
+/// Why a peer or QEMU is not believed.
+public enum PullRefusal: Error, Hashable, Sendable {
+  /// A page of no block, or a number between blocks.
+  case noSuchPage(Int)
+  /// More is asked for at once than an honest destination ever does.
+  case tooManyRequests(limit: Int)
+}
+
+/// What a page is to the destination. It only ever moves down this list.
+public enum PullPageState: Sendable, Hashable {
+  /// There before the guest ran here.
+  case present
+  /// Not there, and not asked for.
+  case wanted
+  /// Asked for.
+  case requested
+  /// Written once. QEMU dies of a second time.
+  case placed
+}
+
+extension PageNumbering {
+  /// Whether the number stands for a page.
+  public func contains(_ number: Int) -> Bool {
+    guard number >= 0, !bases.isEmpty else { return false }
+    let block = block(of: number)
+    return number - bases[block] < counts[block]
+  }
+
+  /// The numbers of consecutive pages, as a peer or QEMU names them: not trusted.
+  public func numbers(
+    block: Int, firstPage: UInt64, count: UInt64
+  ) throws(PullRefusal) -> Range<Int> {
+    guard counts.indices.contains(block), count > 0 else { throw .noSuchPage(-1) }
+    let (end, isTooFar) = firstPage.addingReportingOverflow(count)
+    guard !isTooFar, end <= UInt64(counts[block]) else {
+      throw .noSuchPage(Int(clamping: firstPage))
+    }
+    return bases[block] + Int(firstPage)..<bases[block] + Int(end)
+  }
+}

@@ -1,0 +1,139 @@
+import Base
+import Strategy
+import Testing
+
+/// Both sides of a pull over lanes that reorder, repeat and lose, with a guest that faults at random.
+private struct PullWorld {
+  var random: SplitMix64
+  var directory: PullDirectory
+  var source: PullSource
+  let invalid: PageBitmap
+  /// On their way, in any order.
+  var requests: [PullRun] = []
+  var pages: [Range<Int>] = []
+  var placed: PageBitmap
+  var handedOut: [Int: Int] = [:]
+  var lostCount = 0
+  /// The guest waits for these, in the order in which it began to.
+  var waiting: [Int] = []
+  var trouble: String?
+
+  init(seed: UInt64) {
+    var random = SplitMix64(seed: seed)
+    let blocks = (0..<Int.random(in: 1...4, using: &random)).map { _ in
+      Int.random(in: 1...300, using: &random)
+    }
+    let numbering = PageNumbering(blockPages: blocks)
+    var invalid = PageBitmap(count: numbering.limit)
+    let share = Int.random(in: 0...100, using: &random)
+    for (base, count) in zip(numbering.bases, numbering.counts) {
+      for page in base..<base + count where Int.random(in: 0..<100, using: &random) < share {
+        invalid[page] = true
+      }
+    }
+    self.invalid = invalid
+    placed = PageBitmap(count: numbering.limit)
+    directory = PullDirectory(
+      numbering: numbering, invalid: invalid,
+      inFlightMax: Int.random(in: 1...64, using: &random),
+      runMax: Int.random(in: 1...32, using: &random))
+    source = PullSource(numbering: numbering, owed: invalid)
+    self.random = random
+  }
+
+  mutating func step() throws {
+    switch Int.random(in: 0..<20, using: &random) {
+    case 0..<3: try fault()
+    case 3..<8: ask()
+    case 8..<13: try send()
+    case 13..<18: try receive()
+    case 18:
+      // A frame that was sent again although it had arrived.
+      if let run = pages.randomElement(using: &random) { pages.append(run) }
+    default: if Int.random(in: 0..<40, using: &random) == 0 { breakConnection() }
+    }
+  }
+
+  private mutating func fault() throws {
+    let numbering = directory.numbering
+    let block = Int.random(in: 0..<numbering.counts.count, using: &random)
+    let page = numbering.number(
+      block: block, page: Int.random(in: 0..<numbering.counts[block], using: &random))
+    try directory.fault(page)
+    if invalid[page], !placed[page], !waiting.contains(page) { waiting.append(page) }
+  }
+
+  private mutating func ask() {
+    let first = waiting.first { page in !asked.contains(page) }
+    guard let run = directory.nextRequest() else {
+      if first != nil { trouble = "nothing is asked for, and the guest waits" }
+      return
+    }
+    if let first, run != PullRun(first..<first + 1, isUrgent: true) {
+      trouble = "\(run) is asked for before \(first), which the guest waits for"
+    }
+    if first == nil, run.isUrgent { trouble = "nobody waits for \(run)" }
+    if run.isUrgent { asked.insert(run.pages.lowerBound) }
+    if directory.inFlight > directory.inFlightMax { trouble = "too many are asked for ahead" }
+    requests.append(run)
+  }
+  var asked: Set<Int> = []
+
+  private mutating func send() throws {
+    if !requests.isEmpty, Bool.random(using: &random) { try source.request(requests.removeFirst()) }
+    let isWaitedFor = source.hasUrgent()
+    guard let run = source.next(limit: Int.random(in: 1...16, using: &random)) else {
+      if source.unsentCount > 0 { trouble = "unsent pages are not handed out" }
+      return
+    }
+    if run.isUrgent != isWaitedFor { trouble = "\(run) goes before what is waited for" }
+    for page in run.pages { handedOut[page, default: 0] += 1 }
+    pages.append(run.pages)
+  }
+
+  private mutating func receive() throws {
+    guard !pages.isEmpty else { return }
+    let run = pages.remove(at: Int.random(in: 0..<pages.count, using: &random))
+    for page in run {
+      let isNew = try directory.arrived(page)
+      if isNew != (invalid[page] && !placed[page]) { trouble = "page \(page): placed \(isNew)" }
+      if isNew, !placed.insert(page) { trouble = "page \(page) is placed twice" }
+      waiting.removeAll { $0 == page }
+    }
+  }
+
+  private mutating func breakConnection() {
+    lostCount += 1
+    for run in pages { source.lost(run) }
+    (pages, requests, asked) = ([], [], [])
+    directory.forgetRequests()
+  }
+
+  /// Until nothing is on its way any more.
+  mutating func finish() throws {
+    var rounds = 0
+    while !directory.isDone, rounds < 100_000 {
+      rounds += 1
+      ask()
+      try send()
+      try receive()
+    }
+  }
+}
+
+@Suite struct PullPropertyTests {
+  @Test(arguments: UInt64(1)...200)
+  func everyPageIsPlacedOnceAndFaultsGoFirst(seed: UInt64) throws {
+    var world = PullWorld(seed: seed)
+    for _ in 0..<400 where world.trouble == nil { try world.step() }
+    if world.trouble == nil { try world.finish() }
+    #expect(world.trouble == nil, "seed \(seed)")
+    #expect(world.directory.isDone && world.placed == world.invalid, "seed \(seed)")
+    #expect(world.waiting.isEmpty, "seed \(seed)")
+    #expect(world.directory.counters.placed == world.invalid.population, "seed \(seed)")
+    #expect(world.directory.inFlight == 0, "seed \(seed)")
+    if world.lostCount == 0 {
+      #expect(world.handedOut.values.allSatisfy { $0 == 1 }, "sent twice, seed \(seed)")
+    }
+  }
+}

@@ -1,0 +1,217 @@
+import Base
+import Strategy
+import Testing
+
+/// Machines by reference: `#expect` takes no calls that change a value.
+private final class Directory {
+  private var machine: PullDirectory
+  init(_ machine: PullDirectory) { self.machine = machine }
+  var counters: PullDirectory.Counters { machine.counters }
+  var inFlight: Int { machine.inFlight }
+  var missingCount: Int { machine.missingCount }
+  var isDone: Bool { machine.isDone }
+  func state(of page: Int) throws -> PullPageState { try machine.state(of: page) }
+  func fault(_ page: Int) throws { try machine.fault(page) }
+  func arrived(_ page: Int) throws -> Bool { try machine.arrived(page) }
+  func nextRequest() -> PullRun? { machine.nextRequest() }
+  func forgetRequests() { machine.forgetRequests() }
+}
+
+private final class Source {
+  private var machine: PullSource
+  init(_ machine: PullSource) { self.machine = machine }
+  var counters: PullSource.Counters { machine.counters }
+  var unsentCount: Int { machine.unsentCount }
+  func request(_ run: PullRun) throws { try machine.request(run) }
+  func hasUrgent() -> Bool { machine.hasUrgent() }
+  func next(limit: Int) -> PullRun? { machine.next(limit: limit) }
+  func lost(_ pages: Range<Int>) { machine.lost(pages) }
+}
+
+@Suite struct PullDirectoryTests {
+  static let numbering = PageNumbering(blockPages: [100, 1, 64])
+
+  private func directory(
+    _ invalid: [Int], inFlightMax: Int = 8, runMax: Int = 2
+  ) -> Directory {
+    var bitmap = PageBitmap(count: Self.numbering.limit)
+    for page in invalid { bitmap[page] = true }
+    return Directory(
+      PullDirectory(
+        numbering: Self.numbering, invalid: bitmap, inFlightMax: inFlightMax, runMax: runMax))
+  }
+
+  @Test func eachPageGoesThroughItsStatesOnce() throws {
+    let directory = directory([5, 6])
+    #expect(try directory.state(of: 4) == .present)
+    #expect(try directory.state(of: 5) == .wanted)
+    try directory.fault(5)
+    #expect(try directory.state(of: 5) == .wanted)
+    #expect(directory.nextRequest() == PullRun(5..<6, isUrgent: true))
+    #expect(try directory.state(of: 5) == .requested)
+    #expect(try directory.arrived(5))
+    #expect(try directory.state(of: 5) == .placed)
+    for page in [5, 5, 4] { #expect(try !directory.arrived(page)) }
+    #expect(directory.counters.duplicates == 3 && directory.missingCount == 1)
+    // A request that crossed the page.
+    try directory.fault(5)
+    #expect(directory.counters.faultsAnsweredBefore == 1)
+    // Nobody asked for it: as welcome as the others.
+    #expect(try directory.arrived(6))
+    #expect(directory.isDone && directory.nextRequest() == nil)
+    #expect(directory.counters.placedUnasked == 1 && directory.counters.placedForFaults == 1)
+  }
+
+  @Test func faultsGoFirstAndInTheirOrder() throws {
+    let directory = directory(Array(0..<100), inFlightMax: 4)
+    while directory.nextRequest() != nil {}
+    #expect(directory.inFlight == 4)
+    for page in [70, 10, 70, 40] { try directory.fault(page) }
+    let asked = (0..<3).compactMap { _ in directory.nextRequest() }
+    #expect(asked == [70, 10, 40].map { PullRun($0..<$0 + 1, isUrgent: true) })
+    // Pages asked for ahead are bounded; a fault for one of them makes it urgent and makes room.
+    #expect(directory.nextRequest() == nil)
+    try directory.fault(0)
+    #expect(directory.nextRequest() == PullRun(0..<1, isUrgent: true))
+    #expect(directory.counters.faults == 4 && directory.counters.faultsOnTheWay == 1)
+    #expect(directory.nextRequest()?.isUrgent == false)
+    #expect(directory.inFlight == 4)
+  }
+
+  @Test func theWindowBubblesAroundTheLastFault() throws {
+    let directory = directory(Array(0..<100), inFlightMax: 100)
+    func ahead(_ count: Int) -> [Range<Int>] {
+      (0..<count).compactMap { _ in directory.nextRequest() }.map(\.pages)
+    }
+    try directory.fault(50)
+    #expect(ahead(5) == [50..<51, 51..<53, 48..<50, 53..<55, 46..<48])
+    // A new pivot, in reach of the old window: what is asked for is stepped over.
+    try directory.fault(56)
+    #expect(ahead(4) == [56..<57, 57..<59, 55..<56, 59..<61])
+    // One that is there already moves the window, too.
+    #expect(try directory.arrived(99))
+    try directory.fault(99)
+    #expect(ahead(2) == [97..<99, 95..<97])
+    // A block's end is not the end.
+    try directory.fault(0)
+    #expect(ahead(3) == [0..<1, 1..<3, 3..<5])
+  }
+
+  @Test func otherBlocksFollow() throws {
+    let second = Self.numbering.number(block: 1, page: 0)
+    let third = Self.numbering.number(block: 2, page: 63)
+    let directory = directory([99, second, third], inFlightMax: 100)
+    try directory.fault(98)
+    var asked: [Range<Int>] = []
+    while let run = directory.nextRequest() { asked.append(run.pages) }
+    #expect(asked == [99..<100, second..<second + 1, third..<third + 1])
+  }
+
+  @Test func afterABreakEverythingIsAskedForAgain() throws {
+    let directory = directory(Array(0..<20), inFlightMax: 4)
+    for page in [7, 3, 9] { try directory.fault(page) }
+    while directory.nextRequest() != nil {}
+    #expect(try directory.arrived(3))
+    directory.forgetRequests()
+    #expect(directory.inFlight == 0 && directory.missingCount == 19)
+    var asked: [PullRun] = []
+    while let run = directory.nextRequest() { asked.append(run) }
+    #expect(asked.prefix(2) == [PullRun(7..<8, isUrgent: true), PullRun(9..<10, isUrgent: true)])
+    #expect(asked.dropFirst(2).allSatisfy { !$0.isUrgent } && directory.inFlight == 4)
+    // What was lost arrives late all the same: once.
+    #expect(try directory.arrived(7))
+    #expect(try !directory.arrived(7))
+  }
+
+  @Test(arguments: [-1, 100, 128 - 1, 129, 256, Int.max, Int.min])
+  func pagesThatAreNoneAreRefused(page: Int) throws {
+    let directory = directory([1])
+    #expect(throws: PullRefusal.noSuchPage(page)) { try directory.fault(page) }
+    #expect(throws: PullRefusal.noSuchPage(page)) { try directory.arrived(page) }
+    #expect(throws: PullRefusal.noSuchPage(page)) { try directory.state(of: page) }
+  }
+
+  @Test func namesOfPagesAreChecked() throws {
+    let numbering = Self.numbering
+    #expect(try numbering.numbers(block: 2, firstPage: 60, count: 4).count == 4)
+    for (block, first, count) in [
+      (-1, 0, 1), (3, 0, 1), (0, 100, 1), (0, 99, 2), (0, 0, 0), (0, 0, .max), (0, .max, 1),
+      (0, .max, .max),
+    ] as [(Int, UInt64, UInt64)] {
+      #expect(throws: PullRefusal.self) {
+        try numbering.numbers(block: block, firstPage: first, count: count)
+      }
+    }
+    let empty = PageNumbering(blockPages: [])
+    #expect(!empty.contains(0))
+    #expect(throws: PullRefusal.self) { try empty.numbers(block: 0, firstPage: 0, count: 1) }
+  }
+
+  @Test func nothingMissingIsDoneAtOnce() {
+    let directory = directory([])
+    #expect(directory.isDone && directory.nextRequest() == nil)
+  }
+}
+
+@Suite struct PullSourceTests {
+  static let numbering = PageNumbering(blockPages: [100, 1])
+
+  private func source(_ owed: [Int]) -> Source {
+    var bitmap = PageBitmap(count: Self.numbering.limit)
+    for page in owed { bitmap[page] = true }
+    return Source(PullSource(numbering: Self.numbering, owed: bitmap))
+  }
+
+  @Test func waitedForThenAskedForThenTheRest() throws {
+    let source = source(Array(0..<20))
+    #expect(source.next(limit: 2) == PullRun(0..<2, isUrgent: false))
+    try source.request(PullRun(10..<14, isUrgent: false))
+    try source.request(PullRun(8..<9, isUrgent: true))
+    try source.request(PullRun(12..<13, isUrgent: true))
+    #expect(source.hasUrgent())
+    #expect(source.next(limit: 4) == PullRun(8..<9, isUrgent: true))
+    #expect(source.next(limit: 4) == PullRun(12..<13, isUrgent: true))
+    #expect(!source.hasUrgent())
+    // Around the page that has gone meanwhile.
+    #expect(source.next(limit: 4) == PullRun(10..<12, isUrgent: false))
+    #expect(source.next(limit: 4) == PullRun(13..<14, isUrgent: false))
+    #expect(source.next(limit: 4) == PullRun(2..<6, isUrgent: false))
+    try source.request(PullRun(0..<1, isUrgent: true))
+    #expect(!source.hasUrgent() && source.counters.requestedLate >= 1)
+    // The sequence steps over what has gone, and never hands it out again.
+    var rest: [Int] = []
+    while let run = source.next(limit: 100) { rest += run.pages }
+    #expect(rest == [6, 7, 9] + Array(14..<20) && source.unsentCount == 0)
+    // Lost with a connection: once more, although the sequence was behind it.
+    source.lost(3..<5)
+    #expect(source.next(limit: 100) == PullRun(3..<5, isUrgent: false))
+    #expect(source.next(limit: 100) == nil && source.counters.lostPages == 2)
+  }
+
+  @Test func requestsAreBounded() throws {
+    let source = source(Array(0..<100))
+    for _ in 0..<PullSource.urgentRunsMax { try source.request(PullRun(5..<6, isUrgent: true)) }
+    #expect(throws: PullRefusal.tooManyRequests(limit: PullSource.urgentRunsMax)) {
+      try source.request(PullRun(5..<6, isUrgent: true))
+    }
+    #expect(source.next(limit: 1) == PullRun(5..<6, isUrgent: true))
+    #expect(!source.hasUrgent())
+    for page in 0..<PullSource.aheadRunsMax + 10 {
+      try source.request(PullRun(page % 100..<page % 100 + 1, isUrgent: false))
+    }
+    // The oldest ten are forgotten.
+    #expect(source.next(limit: 9)?.pages == 10..<11)
+  }
+
+  @Test(arguments: [-1..<1, 0..<101, 99..<129, 100..<101, 128..<130, Int.max - 1..<Int.max])
+  func pagesThatAreNoneAreRefused(pages: Range<Int>) throws {
+    let source = source([0])
+    for isUrgent in [false, true] {
+      #expect(throws: PullRefusal.self) {
+        try source.request(PullRun(pages, isUrgent: isUrgent))
+      }
+    }
+    source.lost(Int.max - 3..<Int.max)
+    #expect(source.unsentCount == 1)
+  }
+}
