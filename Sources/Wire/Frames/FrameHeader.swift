@@ -22,6 +22,12 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case heartbeat = 9
   /// Nothing follows, and the connection is not to be opened again.
   case bye = 10
+  /// Pages that the destination lacks when the guest moves before its memory is complete.
+  case invalidPages = 11
+  /// Pages that the destination asks for.
+  case pullRequest = 12
+  /// The destination lacks nothing any more.
+  case pullDone = 13
 }
 
 /// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
@@ -57,6 +63,9 @@ public struct FrameHeader: Sendable, Hashable {
     case .acknowledge: Acknowledgement.byteCount
     case .heartbeat: Heartbeat.byteCount
     case .bye: 0
+    case .invalidPages: InvalidPages.byteCountMax
+    case .pullRequest: PullRequests.byteCountMax
+    case .pullDone: PullDone.byteCount
     }
   }
 

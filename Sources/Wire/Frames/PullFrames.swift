@@ -1,0 +1,126 @@
+public import Base
+
+/// Frames of a pull: the guest runs at the destination and lacks pages that the source still holds.
+public enum PullLimits {
+  /// Requests in one frame.
+  public static let requestsMax = 256
+  /// Pages in one request: 1 GiB, the largest page a host has.
+  public static let requestPagesMax: UInt32 = 1 << 18
+  /// Runs in one frame of invalid pages: 1 MiB.
+  public static let invalidRunsMax = 65_536
+}
+
+/// Pages that the destination asks for, of one block, one after the other.
+///
+/// Layout: block u16, flags u8 (1: urgent), reserved u8 (0), count u32, first page u64; 16 bytes.
+public struct PullRequest: Sendable, Hashable {
+  public static let byteCount = 16
+
+  /// Index into the RAM block list of the stream.
+  public let block: UInt16
+  /// A processor of the guest waits for them.
+  public let isUrgent: Bool
+  /// `1...PullLimits.requestPagesMax`.
+  public let count: UInt32
+  /// In pages from the start of the block.
+  public let firstPage: UInt64
+
+  public init(block: UInt16, isUrgent: Bool, firstPage: UInt64, count: UInt32) {
+    precondition((1...PullLimits.requestPagesMax).contains(count))
+    (self.block, self.isUrgent) = (block, isUrgent)
+    (self.firstPage, self.count) = (firstPage, count)
+  }
+
+  init(decoding cursor: inout ByteCursor) throws(DecodeError) {
+    let start = UInt64(cursor.position)
+    block = try cursor.readBE()
+    let flags = try cursor.readBE(UInt8.self)
+    let reserved = try cursor.readBE(UInt8.self)
+    guard flags <= 1, reserved == 0 else {
+      throw DecodeError(
+        .badValue, in: "flags of a pull request", at: start + 2,
+        found: UInt64(flags) << 8 | UInt64(reserved))
+    }
+    isUrgent = flags == 1
+    count = try cursor.readBE()
+    firstPage = try cursor.readBE()
+    guard (1...PullLimits.requestPagesMax).contains(count), firstPage < 1 << 52 else {
+      throw DecodeError(
+        .overLimit, in: "pull request", at: start + 4, found: UInt64(count),
+        limit: UInt64(PullLimits.requestPagesMax))
+    }
+  }
+
+  func encode(into out: inout [UInt8]) {
+    out.appendBE(block)
+    out.append(isUrgent ? 1 : 0)
+    out.append(0)
+    out.appendBE(count)
+    out.appendBE(firstPage)
+  }
+}
+
+/// The payload of a `pullRequest` frame, destination to source, in the order in which the pages are
+/// wanted. Numbered like every frame that must survive a broken connection.
+///
+/// Layout: count u16, requests; nothing else.
+public struct PullRequests: Sendable, Hashable {
+  public static let byteCountMax = 2 + PullLimits.requestsMax * PullRequest.byteCount
+
+  /// `1...PullLimits.requestsMax`.
+  public let requests: [PullRequest]
+
+  public init(_ requests: [PullRequest]) {
+    precondition((1...PullLimits.requestsMax).contains(requests.count))
+    self.requests = requests
+  }
+
+  public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
+    let count = Int(try cursor.readBE(UInt16.self))
+    guard (1...PullLimits.requestsMax).contains(count) else {
+      throw DecodeError(
+        .overLimit, in: "pull requests", at: 0, found: UInt64(count),
+        limit: UInt64(PullLimits.requestsMax))
+    }
+    var requests: [PullRequest] = []
+    requests.reserveCapacity(count)
+    for _ in 0..<count { requests.append(try PullRequest(decoding: &cursor)) }
+    try cursor.expectEnd(of: "pull requests")
+    self.requests = requests
+  }
+
+  public func encode(into out: inout [UInt8]) {
+    out.appendBE(UInt16(truncatingIfNeeded: requests.count))  // <= requestsMax
+    for request in requests { request.encode(into: &out) }
+  }
+}
+
+/// The payload of a `pullDone` frame, destination to source: every page is in place, and the source may
+/// let go of the guest's memory.
+///
+/// Layout: pages placed u64.
+public struct PullDone: Sendable, Hashable {
+  public static let byteCount = 8
+  /// Pages that were placed while the guest ran, for the record.
+  public let placedPages: UInt64
+
+  public init(placedPages: UInt64) { self.placedPages = placedPages }
+
+  public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
+    placedPages = try cursor.readBE()
+    try cursor.expectEnd(of: "pull done")
+  }
+
+  public func encode(into out: inout [UInt8]) { out.appendBE(placedPages) }
+}
+
+extension ByteCursor {
+  /// Refuses bytes behind what was decoded.
+  func expectEnd(of what: StaticString) throws(DecodeError) {
+    guard remaining == 0 else {
+      throw DecodeError(
+        .overLimit, in: what, at: UInt64(position), found: UInt64(position + remaining),
+        limit: UInt64(position))
+    }
+  }
+}
