@@ -61,7 +61,7 @@ private struct PrecopyParts: StreamVisitor {
     var owed = PageBitmap(count: 64)
     for page in [1, 2, 3, 63] { owed[page] = true }
     out = []
-    writer.discard(block: 0, owed, range: 0..<64, into: &out)
+    writer.discard(block: 0, owed, base: 0, range: 0..<64, into: &out)
     #expect(
       out == [8, 0, 6, 0, 41]  // RAM_DISCARD
         + [0, 6] + Array("pc.ram".utf8) + [0]  // version, name, its end
@@ -97,7 +97,9 @@ private struct PrecopyParts: StreamVisitor {
     owed[127] = true
     owed[192] = true
     var out: [UInt8] = []
-    writer.discard(block: 0, owed, range: 128..<192, into: &out)
+    for part in [128..<161, 161..<192] {
+      writer.discard(block: 0, owed, base: 128, range: part, into: &out)
+    }
     var starts: [UInt64] = []
     var at = 0
     while at < out.count {
@@ -112,7 +114,7 @@ private struct PrecopyParts: StreamVisitor {
     }
     #expect(starts == (0..<32).map { $0 * 8192 })
     out = []
-    writer.discard(block: 0, PageBitmap(count: 300), range: 128..<192, into: &out)
+    writer.discard(block: 0, PageBitmap(count: 300), base: 128, range: 128..<192, into: &out)
     #expect(out.isEmpty)
   }
 
@@ -150,7 +152,7 @@ private struct PrecopyParts: StreamVisitor {
     }
     ram.endSection(into: &out)
     for (block, pages) in owed.enumerated() {
-      writer.discard(block: block, pages, range: 0..<pages.count, into: &out)
+      writer.discard(block: block, pages, base: 0, range: 0..<pages.count, into: &out)
     }
     try writer.start(state, into: &out)
     // In any order: from the last block and page to the first.

@@ -42,9 +42,12 @@ public struct PostcopyWriter: Sendable {
   /// Makes the destination forget pages of a block, so that the guest faults on them: all that were
   /// never sent and all that are stale. A page that is neither discarded nor absent is used as it is.
   ///
-  /// - Parameter pages: one bit per page of the block, in `range`.
+  /// - Parameters:
+  ///   - pages: one bit per page; the block's first is number `base`.
+  ///   - range: numbers to look at, all of the block. `out` grows with the runs in it, so that
+  ///     a large block is best done in parts.
   public func discard(
-    block: Int, _ pages: PageBitmap, range: Range<Int>, into out: inout [UInt8]
+    block: Int, _ pages: PageBitmap, base: Int, range: Range<Int>, into out: inout [UInt8]
   ) {
     let name = ram.blocks[block].name
     var ranges: [StreamCommand.DiscardRange] = []
@@ -53,7 +56,7 @@ public struct PostcopyWriter: Sendable {
       let run = pages.run(from: first, limit: range.upperBound - first)
       ranges.append(
         StreamCommand.DiscardRange(
-          start: UInt64(first - range.lowerBound) << UInt64(Page.shift),
+          start: UInt64(first - base) << UInt64(Page.shift),
           length: UInt64(run.count) << UInt64(Page.shift)))
       next = run.upperBound
       if ranges.count == StreamCommand.discardRangeCountMax {

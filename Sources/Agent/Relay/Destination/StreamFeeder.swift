@@ -1,5 +1,4 @@
 import Base
-import Glibc
 import HostIO
 import QEMUStream
 import Wire
@@ -9,9 +8,6 @@ import Wire
 ///
 /// Its queue needs no bound of its own: what it holds is counted by `ApplyPipe`.
 final class StreamFeeder: Sendable {
-  /// Header bytes gathered before a write, at most.
-  private static let headBytesMax = 256 << 10
-
   private struct Queue {
     var items: [(sequence: UInt64, frame: IncomingFrame)] = []
     var stopped = false
@@ -104,15 +100,13 @@ final class StreamFeeder: Sendable {
     }
   }
 
-  /// One PART section: record headers from `head`, page bytes straight from the batch.
+  /// One PART section: record headers, and page bytes straight from the batch.
   private func writePart(
     _ header: BatchHeader, _ buffer: PageBuffer?, _ writer: inout RAMWriter?
   ) throws(any Error) {
-    var head: [UInt8] = []
-    // Where page bytes go in between: offset in `head`, page number in the batch, pages.
-    var cuts: [(at: Int, page: Int)] = []
+    var gathered = GatheredPages()
     var page = 0
-    try withWriter(&writer) { $0.beginPart(into: &head) }
+    try withWriter(&writer) { $0.beginPart(into: &gathered.head) }
     for run in header.runs {
       let block = Int(run.block)
       if isInPlace(block) {
@@ -123,49 +117,17 @@ final class StreamFeeder: Sendable {
         let offset = (run.firstPage + index) << UInt64(Page.shift)
         try withWriter(&writer) { writer in
           switch run.pageClass {
-          case .zero: writer.zeroPage(block: block, offset: offset, into: &head)
+          case .zero: writer.zeroPage(block: block, offset: offset, into: &gathered.head)
           case .raw:
-            writer.pageHeader(block: block, offset: offset, into: &head)
-            cuts.append((head.count, page))
+            writer.pageHeader(block: block, offset: offset, into: &gathered.head)
+            gathered.cut(page: page)
             page += 1
           }
         }
-        if head.count > Self.headBytesMax { try flush(&head, &cuts, buffer) }
+        if gathered.isFull { try gathered.flush(to: qemu, pages: buffer) }
       }
     }
-    try withWriter(&writer) { $0.endSection(into: &head) }
-    try flush(&head, &cuts, buffer)
-  }
-
-  private func flush(
-    _ head: inout [UInt8], _ cuts: inout [(at: Int, page: Int)], _ buffer: PageBuffer?
-  ) throws {
-    try unsafe head.withUnsafeMutableBytes { raw in
-      var parts = unsafe Self.gather(raw, cuts, buffer)
-      try unsafe qemu.writeAll(&parts)
-    }
-    head.removeAll(keepingCapacity: true)
-    cuts.removeAll(keepingCapacity: true)
-  }
-
-  /// Record headers and page bytes in turn, as system calls take them.
-  private static func gather(
-    _ head: UnsafeMutableRawBufferPointer, _ cuts: [(at: Int, page: Int)], _ buffer: PageBuffer?
-  ) -> [iovec] {
-    var parts: [iovec] = unsafe []
-    unsafe parts.reserveCapacity(cuts.count * 2 + 1)
-    var start = 0
-    for cut in cuts {
-      // SAFETY: offsets come from `head.count` as it grew, so they are in bounds and rising.
-      let bytes = unsafe UnsafeMutableRawBufferPointer(rebasing: head[start..<cut.at])
-      unsafe parts.append(iovec(iov_base: bytes.baseAddress, iov_len: bytes.count))
-      if let page = unsafe buffer?.part(cut.page * Page.size, Page.size) {
-        unsafe parts.append(iovec(iov_base: page.baseAddress, iov_len: page.count))
-      }
-      start = cut.at
-    }
-    let rest = unsafe UnsafeMutableRawBufferPointer(rebasing: head[start...])
-    unsafe parts.append(iovec(iov_base: rest.baseAddress, iov_len: rest.count))
-    return unsafe parts
+    try withWriter(&writer) { $0.endSection(into: &gathered.head) }
+    try gathered.flush(to: qemu, pages: buffer)
   }
 }

@@ -1,0 +1,241 @@
+import Base
+import HostIO
+import QEMUStream
+import Strategy
+import Wire
+
+/// The destination's half of a pull: hands the guest over to QEMU before its memory is there, reads
+/// which pages it waits for, and gives it each missing page exactly once.
+///
+/// From `start` on nobody else writes to QEMU's socket. Before it QEMU has had ADVISE, RAM's START and
+/// what was sent (`PostcopyWriter`), and nothing in place: memory that QEMU watches must not be
+/// written behind its back. Pages are decided on and written under one lock, so the end of the
+/// stream comes behind the last of them.
+final class PullFeeder: Sendable {
+  enum Event: Sendable {
+    /// QEMU has the device state; it may be told to run the guest as soon as it says `paused`.
+    case handedOver
+    /// Every page is with QEMU: the source may let go of the guest's memory.
+    case complete
+    /// QEMU has placed every page and closed the migration; anything but 0 is a failure.
+    case shut(UInt32)
+    case failed(RelayFailure)
+  }
+
+  private struct Stream {
+    var writer: PostcopyWriter
+    var hasEnded = false
+  }
+
+  /// Pages that are looked at for one write of DISCARD commands.
+  private static let discardPages = 1 << 20
+  /// Bytes of the return path that are read at once.
+  private static let readBytes = 16 << 10
+
+  private let qemu: StreamSocket
+  private let blocks: [RAMBlock]
+  private let stream: Guarded<Stream>
+  private let directory: Guarded<PullDirectory>
+  /// One thread asks at a time: requests leave in the order in which the directory names them.
+  private let asking = Guarded(())
+  private let ask: @Sendable ([PullRequest]) throws(RelayFailure) -> Void
+  private let onEvent: @Sendable (Event) -> Void
+  private let reader = Guarded<WorkerThread?>(nil)
+
+  /// - Parameters:
+  ///   - invalid: pages that are missing or stale, numbered as `PageNumbering` does.
+  ///   - ask: sends a `pullRequest` frame.
+  ///   - onEvent: called on the threads of the feeder and of lanes.
+  init(
+    qemu: StreamSocket, blocks: [RAMBlock], sectionID: UInt32, invalid: PageBitmap,
+    ask: @escaping @Sendable ([PullRequest]) throws(RelayFailure) -> Void,
+    onEvent: @escaping @Sendable (Event) -> Void
+  ) throws(PostcopyWriter.Refusal) {
+    (self.qemu, self.blocks, self.ask, self.onEvent) = (qemu, blocks, ask, onEvent)
+    let numbering = PageNumbering(blockPages: blocks.map(\.pageCount))
+    stream = Guarded(Stream(writer: try PostcopyWriter(sectionID: sectionID, blocks: blocks)))
+    directory = Guarded(PullDirectory(numbering: numbering, invalid: invalid))
+  }
+
+  var counters: PullDirectory.Counters { directory.read { $0.counters } }
+  var missingCount: Int { directory.read { $0.missingCount } }
+
+  /// Discards what is invalid, hands the device state over, and begins to listen and to ask. Blocks
+  /// until QEMU has read it all.
+  func start(_ state: DeviceState, invalid: PageBitmap) throws(RelayFailure) {
+    let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath() }
+    reader.update { $0 = worker }
+    let numbering = directory.read { $0.numbering }
+    try writing { (stream) throws(RelayFailure) in
+      var bytes: [UInt8] = []
+      for block in blocks.indices {
+        let base = numbering.bases[block]
+        let end = base + numbering.counts[block]
+        for first in stride(from: base, to: end, by: Self.discardPages) {
+          let part = first..<min(first + Self.discardPages, end)
+          stream.writer.discard(block: block, invalid, base: base, range: part, into: &bytes)
+          try self.write(&bytes)
+        }
+      }
+      do { try stream.writer.start(state, into: &bytes) } catch {
+        throw .protocolViolation("\(error)")
+      }
+      try self.write(&bytes)
+    }
+    onEvent(.handedOver)
+    try endIfDone()
+    try askForMore()
+  }
+
+  /// Pages came over a lane. Those that QEMU lacks go to it, the others are dropped.
+  func arrived(_ header: BatchHeader, _ buffer: PageBuffer?) throws(RelayFailure) {
+    try writing { (stream) throws(RelayFailure) in
+      // After the end there is nothing that QEMU lacks.
+      guard !stream.hasEnded else { return }
+      var gathered = GatheredPages()
+      var rawPage = 0
+      for run in header.runs {
+        let wanted = try self.wanted(run)
+        for (index, isWanted) in wanted.enumerated() {
+          let offset = (run.firstPage + UInt64(index)) << UInt64(Page.shift)
+          let block = Int(run.block)
+          switch run.pageClass {
+          case .zero:
+            if isWanted {
+              stream.writer.zeroPage(block: block, offset: offset, into: &gathered.head)
+            }
+          case .raw:
+            if isWanted {
+              stream.writer.pageHeader(block: block, offset: offset, into: &gathered.head)
+              gathered.cut(page: rawPage)
+            }
+            rawPage += 1
+          }
+          if gathered.isFull { try self.flush(&gathered, buffer) }
+        }
+      }
+      try self.flush(&gathered, buffer)
+    }
+    try endIfDone()
+    try askForMore()
+  }
+
+  /// The connection to the source broke and is there again: what is not here is asked for anew.
+  func connectionRenewed() throws(RelayFailure) {
+    directory.update { $0.forgetRequests() }
+    try askForMore()
+  }
+
+  /// Ends QEMU's socket, and the thread that reads it.
+  func stop() {
+    qemu.shutdown()
+    reader.update { $0 }?.join()
+  }
+
+  /// Which pages of a run QEMU lacks; they count as placed from now on.
+  private func wanted(_ run: PageRun) throws(RelayFailure) -> [Bool] {
+    let result = directory.update { directory -> Result<[Bool], PullRefusal> in
+      do throws(PullRefusal) {
+        let pages = try directory.numbering.numbers(
+          block: Int(run.block), firstPage: run.firstPage, count: UInt64(run.count))
+        var wanted: [Bool] = []
+        wanted.reserveCapacity(pages.count)
+        for page in pages { wanted.append(try directory.arrived(page)) }
+        return .success(wanted)
+      } catch {
+        return .failure(error)
+      }
+    }
+    switch result {
+    case .success(let wanted): return wanted
+    case .failure: throw .protocolViolation("pages outside RAM: \(run)")
+    }
+  }
+
+  private func endIfDone() throws(RelayFailure) {
+    var hasEnded = false
+    try writing { (stream) throws(RelayFailure) in
+      guard !stream.hasEnded, directory.read({ $0.isDone }) else { return }
+      (stream.hasEnded, hasEnded) = (true, true)
+      var bytes: [UInt8] = []
+      stream.writer.end(into: &bytes)
+      try self.write(&bytes)
+    }
+    if hasEnded { onEvent(.complete) }
+  }
+
+  /// Sends what the directory wants to ask for now.
+  private func askForMore() throws(RelayFailure) {
+    try asking.update { (_) throws(RelayFailure) in
+      while true {
+        let requests = directory.update { directory -> [PullRequest] in
+          var requests: [PullRequest] = []
+          while requests.count < PullLimits.requestsMax, let run = directory.nextRequest() {
+            let block = directory.numbering.block(of: run.pages.lowerBound)
+            requests.append(
+              PullRequest(
+                block: UInt16(clamping: block), isUrgent: run.isUrgent,
+                firstPage: UInt64(run.pages.lowerBound - directory.numbering.bases[block]),
+                count: UInt32(clamping: run.pages.count)))
+          }
+          return requests
+        }
+        guard !requests.isEmpty else { return }
+        try ask(requests)
+      }
+    }
+  }
+
+  private func readReturnPath() {
+    var path = ReturnPathReader()
+    var requests = PageRequestReader(blocks: blocks)
+    let buffer = PageBuffer(byteCount: Self.readBytes)
+    var isShut = false
+    do {
+      while true {
+        let count = try unsafe qemu.read(into: buffer.part(0, buffer.byteCount))
+        guard count > 0 else {
+          if !isShut { onEvent(.failed(.qemu("closed before it had every page"))) }
+          return
+        }
+        for message in try path.receive(buffer.span(count)) {
+          switch message {
+          case .requestPages(let start, let length, let block):
+            let request = try requests.request(start: start, length: length, block: block)
+            try fault(request)
+          case .shut(let value):
+            isShut = true
+            onEvent(.shut(value))
+          case .pong, .receivedBitmap, .resumeAck, .switchoverAck: break
+          }
+        }
+        try askForMore()
+      }
+    } catch let failure as RelayFailure {
+      onEvent(.failed(failure))
+    } catch {
+      onEvent(.failed(.qemu("\(error)")))
+    }
+  }
+
+  private func fault(_ request: PageRequest) throws {
+    try directory.update { directory in
+      let pages = try directory.numbering.numbers(
+        block: request.block, firstPage: request.firstPage, count: request.count)
+      for page in pages { try directory.fault(page) }
+    }
+  }
+
+  private func writing(
+    _ body: (inout Stream) throws(RelayFailure) -> Void
+  ) throws(RelayFailure) { try stream.update(body) }
+
+  private func write(_ bytes: inout [UInt8]) throws(RelayFailure) {
+    do { try unsafe qemu.writeAll(bytes.span.bytes) } catch { throw .qemu("\(error)") }
+    bytes.removeAll(keepingCapacity: true)
+  }
+
+  private func flush(_ gathered: inout GatheredPages, _ buffer: PageBuffer?) throws(RelayFailure) {
+    do { try gathered.flush(to: qemu, pages: buffer) } catch { throw .qemu("\(error)") }
+  }
+}
