@@ -57,8 +57,17 @@ struct LabRunCommand: AsyncParsableCommand {
     help: ArgumentHelp("Cancel a migration that takes longer.", valueName: "duration"),
     transform: UnitArguments.milliseconds)
   var timeout: UInt64?
-  @Option(help: "Move with this method alone.")
-  var only: LabOptions.Method?
+  @Option(
+    help: ArgumentHelp(
+      "Move with these methods alone, separated by commas: \(LabMethod.names); qemu and godwit alone mean"
+        + " pre-copy.", valueName: "methods"),
+    transform: LabArguments.methods)
+  var only: LabArguments.Methods?
+  @Option(
+    help: ArgumentHelp(
+      "Strategies of Godwit's, separated by commas, beside QEMU.", valueName: "names"),
+    transform: LabArguments.strategies)
+  var strategy: LabArguments.Methods?
   @Option(name: .customLong("repeat"), help: ArgumentHelp("How often.", valueName: "number"))
   var repeatCount = 1
   @Flag(help: "Do not compare all RAM pages while the guest is stopped.")
@@ -110,7 +119,8 @@ struct LabRunCommand: AsyncParsableCommand {
     if let hot { options.guest.workload.hotMiB = hot.bytes >> 20 }
     if let dirtyRate { options.guest.workload.dirtyMiBPerSecond = dirtyRate.mebibytesPerSecond }
     if let pattern { options.guest.workload.pattern = pattern }
-    if let only { options.methods = [only] }
+    if let strategy { options.methods = [.qemu] + strategy.methods }
+    if let only { options.methods = only.methods }
     if let downtime { options.downtimeLimitMs = downtime }
     if let timeout { options.timeoutMs = timeout }
     options.linkRate = linkRate
@@ -131,6 +141,31 @@ enum LabArguments {
     let mebibytesPerSecond: UInt64?
   }
 
+  struct Methods: Sendable { let methods: [LabMethod] }
+
+  @Sendable static func methods(_ text: String) throws -> Methods {
+    Methods(
+      methods: try names(text).map { name in
+        guard let method = LabMethod(name: name) else {
+          throw ValidationError(
+            "there is no method \(TerminalText.plain(name)); there are \(LabMethod.names)")
+        }
+        return method
+      })
+  }
+
+  @Sendable static func strategies(_ text: String) throws -> Methods {
+    Methods(methods: try names(text).map { .strategy($0) })
+  }
+
+  private static func names(_ text: String) throws -> [String] {
+    let names = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    guard names.allSatisfy({ !$0.isEmpty }) else {
+      throw ValidationError("\(TerminalText.plain(text)) is no list of names: write a,b")
+    }
+    return names
+  }
+
   @Sendable static func size(_ text: String) throws -> ByteCount {
     guard let size = ByteCount(parsing: text) else {
       throw ValidationError("\(TerminalText.plain(text)) is no size: write 512MiB or 2GiB")
@@ -149,4 +184,3 @@ extension GuestSpecification.Machine: ExpressibleByArgument {}
 extension GuestSpecification.Backend: ExpressibleByArgument {}
 extension GuestSpecification.Accelerator: ExpressibleByArgument {}
 extension GuestSpecification.Workload.Pattern: ExpressibleByArgument {}
-extension LabOptions.Method: ExpressibleByArgument {}

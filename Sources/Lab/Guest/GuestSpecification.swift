@@ -54,6 +54,9 @@ public struct GuestSpecification: Sendable, Equatable {
     }
   }
 
+  /// Memory that is written again and again, in bytes: the workload's and memcached's.
+  var workingSetBytes: UInt64 { (workload.hotMiB + (memcachedMiB ?? 0)) << 20 }
+
   /// RAM that the workload may fill: kernel, image, memcached and page tables need the rest.
   var workloadRoomMiB: UInt64 {
     let reserve = 150 + (memcachedMiB ?? 0)

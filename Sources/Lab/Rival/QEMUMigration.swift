@@ -1,16 +1,19 @@
 import Agent
 import Base
+import Glibc
 import HostIO
 import QMP
 
-/// The rival: QEMU moves the guest by itself, over TCP between the two hosts.
-///
-/// Tuned as its documentation advises for a link like this: no bandwidth cap (the link is the cap),
-/// the same downtime limit that Godwit gets.
+/// The rival: QEMU moves the guest by itself, over TCP between the two hosts, in one of its ways.
 struct QEMUMigration {
   static let port: UInt16 = 4444
   static let pollIntervalMs: UInt64 = 50
+  /// While the end of the first pass is awaited, to flip to post-copy at once.
+  static let flipIntervalMs: UInt64 = 10
+  /// A guest whose memory is in two places can't be called back; nor does cancelling take for ever.
+  static let graceMs: UInt64 = 120_000
 
+  let rival: Rival
   let session: GuestSession
   let observer: any LabObserver
 
@@ -33,37 +36,77 @@ struct QEMUMigration {
     let incoming = try await destination.monitor()
     let outgoing = try await session.source.monitor()
     defer { incoming.client.close() }
+    try await configure(outgoing.client, incoming.client)
     let uri = "tcp:\(session.hosts.address(.destination)):\(Self.port)"
-    var parameters: [String: JSONValue] = [
-      "downtime-limit": JSONValue(session.options.downtimeLimitMs)
-    ]
-    // 0: no limit. Without a link that is slow by itself, QEMU's own cap stands for it.
-    let cap = session.hosts.kind == .namespaces ? 0 : session.hosts.linkBytesPerSecond
-    parameters["max-bandwidth"] = JSONValue(cap)
-    try await outgoing.client.migrateSetParameters(parameters)
     try await incoming.client.migrateIncoming(uri: uri)
     try await outgoing.client.migrate(uri: uri)
     let (info, reason) = try await follow(outgoing.client)
     // "completed" at the source is not yet "running" at the destination.
     if info.status == .completed { try await waitUntilRunning(incoming.client) }
     await outgoing.close()
-    return record(info, reason: reason)
+    return RivalReport(rival: rival, session: session, info: info).record(reason: reason)
   }
 
-  /// Polls until the end; cancels what takes too long.
+  private func configure(_ source: QMPClient, _ destination: QMPClient) async throws {
+    let guest = session.options.guest
+    let facts = RivalSettings.Facts(
+      downtimeLimitMs: session.options.downtimeLimitMs,
+      // Without a link that is slow by itself, QEMU's own cap stands for it.
+      bandwidthCap: session.hosts.kind == .namespaces ? 0 : session.hosts.linkBytesPerSecond,
+      memoryBytes: guest.memory.bytes, workingSetBytes: guest.workingSetBytes,
+      processors: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
+      source: try await source.queryMigrateCapabilities(),
+      destination: try await destination.queryMigrateCapabilities())
+    let settings = try RivalSettings(rival, facts)
+    for (client, isSource) in [(source, true), (destination, false)] {
+      try await client.migrateSetCapabilities(settings.capabilities)
+      try await client.migrateSetParameters(settings.parameters)
+      guard isSource else { continue }
+      try await client.migrateSetCapabilities(settings.sourceCapabilities)
+      try await client.migrateSetParameters(settings.sourceParameters)
+    }
+  }
+
+  /// Polls until the end; flips to post-copy after the first pass, cancels what takes too long.
   private func follow(_ client: QMPClient) async throws -> (MigrationInfo, String?) {
     let startMs = MonotonicClock.nowMs
     var reason: String?
+    var hasFlipped = rival != .postcopy
     while true {
       let info = try await client.queryMigrate()
       let elapsedMs = MonotonicClock.nowMs - startMs
       if info.status.isFinal { return (info, reason ?? info.errorDescription) }
-      await observer.progress(progress(info, elapsedMs: elapsedMs))
-      if elapsedMs > session.options.timeoutMs, reason == nil {
-        reason = "not finished after \(Milliseconds.format(session.options.timeoutMs))"
+      if info.status == .postcopyPaused {
+        return (
+          info, "post-copy lost its connection: \(info.errorDescription ?? "no reason given")"
+        )
+      }
+      await observer.progress(
+        RivalReport(rival: rival, session: session, info: info).progress(elapsedMs: elapsedMs))
+      // 1: the pass over all of memory; 2: QEMU has looked at the dirty log again.
+      if !hasFlipped, info.status == .active, (info.ram?.dirtySyncCount ?? 0) > 1 {
+        hasFlipped = true
+        try await flip(client)
+      }
+      let isCancellable = info.status != .postcopyActive
+      if elapsedMs > session.options.timeoutMs, reason == nil, isCancellable {
+        reason = LabRun.notFinished(session.options)
         try await client.migrateCancel()
       }
-      try await Task.sleep(for: .milliseconds(Self.pollIntervalMs))
+      guard elapsedMs < session.options.timeoutMs + Self.graceMs else {
+        throw LabError("\(rival.name) neither ends nor can be cancelled (\(info.status))")
+      }
+      try await Task.sleep(
+        for: .milliseconds(hasFlipped ? Self.pollIntervalMs : Self.flipIntervalMs))
+    }
+  }
+
+  /// A migration that has just ended by itself has no use for it: that is no failure.
+  private func flip(_ client: QMPClient) async throws {
+    do {
+      try await client.migrateStartPostcopy()
+    } catch {
+      guard try await client.queryMigrate().status.isFinal else { throw error }
     }
   }
 
@@ -75,54 +118,5 @@ struct QEMUMigration {
       }
       try await Task.sleep(for: .milliseconds(10))
     }
-  }
-
-  private func record(_ info: MigrationInfo, reason: String?) -> MigrationRecord {
-    let outcome: MigrationRecord.Outcome =
-      switch info.status {
-      case .completed: .completed
-      case .cancelled: .cancelled
-      default: .failed
-      }
-    var record = MigrationRecord(outcome: outcome, reason: reason)
-    record.method = LabOptions.Method.qemu.rawValue
-    record.strategy = "precopy"
-    record.totalMs = info.totalTimeMs
-    record.downtimeMs = info.downtimeMs
-    record.pages.zero = info.ram?.duplicate
-    record.pages.raw = info.ram?.normal
-    // QEMU's own count; the lab puts the link's in its place where there is a link.
-    record.wireBytes = info.ram?.transferred
-    return record
-  }
-
-  private func progress(_ info: MigrationInfo, elapsedMs: UInt64) -> MigrationProgress {
-    let pass = info.ram?.dirtySyncCount ?? 0
-    let phase: MigrationPhase =
-      switch info.status {
-      case .active: pass > 1 ? .iterate : .bulk
-      case .device, .preSwitchover: .switchover
-      default: .prepare
-      }
-    var progress = MigrationProgress(
-      id: "qemu-\(session.label)", vm: session.options.guest.name,
-      peer: "\(session.hosts.address(.destination)):\(Self.port)", side: "source", phase: phase,
-      strategy: "QEMU alone")
-    progress.elapsedMs = elapsedMs
-    guard let ram = info.ram else { return progress }
-    progress.ramBytes = ram.total
-    progress.wireBytes = ram.transferred
-    progress.wireBytesPerSecond = (ram.bitsPerSecond ?? 0) / 8
-    progress.remainingBytes = ram.remaining
-    progress.iteration = pass > 0 ? pass - 1 : 0
-    progress.expectedDowntimeMs = info.expectedDowntimeMs
-    if pass > 1 {
-      let (dirty, overflow) = ram.dirtyPagesRate.multipliedReportingOverflow(by: ram.pageSize)
-      progress.dirtyBytesPerSecond = overflow ? nil : dirty
-    }
-    let left = min(ram.remaining, ram.total)
-    let (scaled, overflow) = (ram.total - left).multipliedReportingOverflow(by: 1000)
-    progress.progressPermille = overflow || ram.total == 0 ? 0 : scaled / ram.total
-    return progress
   }
 }

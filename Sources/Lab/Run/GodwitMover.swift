@@ -4,6 +4,7 @@ import HostIO
 
 /// Moves the guest through two of Godwit's agents, one on each host.
 struct GodwitMover: Mover {
+  let strategy: String
   let session: GuestSession
   let observer: any LabObserver
 
@@ -42,6 +43,7 @@ struct GodwitMover: Mover {
     var request = MigrationRequest(
       vm: "qmp:\(session.source.monitorPath)",
       destination: "\(session.hosts.address(.destination)):\(destination.port)")
+    request.strategy = strategy
     request.downtimeLimitMs = options.downtimeLimitMs
     request.pageSource = options.pageSource
     request.audit = options.audit
@@ -51,6 +53,7 @@ struct GodwitMover: Mover {
       request.bandwidthBytesPerSecond = session.hosts.linkBytesPerSecond
     }
     let client = ControlClient(path: source.controlSocket)
+    let startMs = MonotonicClock.nowMs
     let limit = Task {
       try await Task.sleep(for: .milliseconds(options.timeoutMs))
       try await client.cancel(vm: request.vm)
@@ -59,7 +62,12 @@ struct GodwitMover: Mover {
     for try await update in client.migrate(request) {
       switch update {
       case .progress(let progress): await observer.progress(progress)
-      case .finished(let record): return record
+      case .finished(var record):
+        // Called off by the lab alone, and only for its time.
+        if record.outcome == .cancelled, MonotonicClock.nowMs - startMs >= options.timeoutMs {
+          (record.outcome, record.reason) = (.failed, LabRun.notFinished(options))
+        }
+        return record
       }
     }
     throw LabError("the source's agent went away without a result")

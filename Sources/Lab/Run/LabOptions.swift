@@ -3,13 +3,6 @@ public import Base
 
 /// What `godwit lab run` was asked for.
 public struct LabOptions: Sendable {
-  public enum Method: String, Sendable, CaseIterable {
-    /// QEMU by itself, over plain TCP between the hosts.
-    case qemu
-    /// Through Godwit's agents.
-    case godwit
-  }
-
   public var scenario = "quickstart"
   public var guest = GuestSpecification()
   /// Paths of the QEMUs; nil: QEMU 10 from the cache, else the installed one.
@@ -18,14 +11,14 @@ public struct LabOptions: Sendable {
   /// nil: 1 Gbit/s.
   public var linkRate: ByteRate?
   /// In this order, each on a fresh guest.
-  public var methods = Method.allCases
+  public var methods: [LabMethod] = [.qemu, .godwit]
   public var repeatCount = 1
   public var pageSource = MigrationRequest.PageSourceChoice.auto
   /// Compare all of RAM between both sides before the guest goes on (Godwit only; see `plans`).
   public var audit = true
   /// Leave the guest, the hosts and all logs in place until Ctrl-C.
   public var keep = false
-  /// A migration that takes longer is cancelled, in milliseconds.
+  /// A migration that takes longer is cancelled and counts as failed, in milliseconds.
   public var timeoutMs: UInt64 = 180_000
   public var downtimeLimitMs: UInt64 = 300
   /// How long the guest runs, with clients connected, before it is moved.
@@ -41,14 +34,14 @@ public struct LabOptions: Sendable {
 
   /// The trials of one round. The audit's time is downtime, so beside QEMU alone Godwit is measured
   /// without it, and shown to be right in a trial of its own.
-  var plans: [(method: Method, audit: Bool, label: String)] {
-    var plans: [(method: Method, audit: Bool, label: String)] = []
-    for method in methods {
+  var plans: [(method: LabMethod, audit: Bool, label: String)] {
+    var plans: [(method: LabMethod, audit: Bool, label: String)] = []
+    for (index, method) in methods.enumerated() {
       switch method {
-      case .qemu: plans.append((.qemu, false, "q"))
-      case .godwit:
-        if methods.count > 1 || !audit { plans.append((.godwit, false, "g")) }
-        if audit { plans.append((.godwit, true, "a")) }
+      case .rival: plans.append((method, false, "q\(index)"))
+      case .strategy:
+        if methods.count > 1 || !audit { plans.append((method, false, "g\(index)")) }
+        if audit { plans.append((method, true, "a\(index)")) }
       }
     }
     return plans

@@ -36,6 +36,11 @@ public struct LabRun: Sendable {
     }
   }
 
+  /// Why a migration was called off for its time.
+  static func notFinished(_ options: LabOptions) -> String {
+    "not finished after \(Milliseconds.format(options.timeoutMs))"
+  }
+
   /// Makes hosts for `body` and takes them away after it, whatever happens in it.
   func withHosts(
     _ body: (GuestCommandLine, HostPair, RunFolder) async throws -> Void

@@ -5,10 +5,10 @@ import HostIO
 extension LabRun {
   /// One migration of a fresh guest.
   static func trial(
-    _ method: LabOptions.Method, label: String, options: LabOptions,
+    _ method: LabMethod, label: String, options: LabOptions,
     commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder, observer: any LabObserver
   ) async throws -> Trial {
-    await observer.note("\(method.rawValue): booting a fresh guest")
+    await observer.note("\(method.name): booting a fresh guest")
     let session = try await GuestSession.start(
       options: options, commandLine: commandLine, hosts: hosts, folder: folder, label: label)
     do {
@@ -24,7 +24,7 @@ extension LabRun {
 
   /// Moves the guest and looks at it from outside meanwhile.
   private static func measure(
-    _ method: LabOptions.Method, session: GuestSession, observer: any LabObserver
+    _ method: LabMethod, session: GuestSession, observer: any LabObserver
   ) async throws -> Trial {
     let hosts = session.hosts
     let wireBefore = try await hosts.wireBytes()
@@ -32,14 +32,15 @@ extension LabRun {
     let startSeconds = MonotonicClock.wallSeconds
     let mover: any Mover =
       switch method {
-      case .qemu: QEMUMover(session: session, observer: observer)
-      case .godwit: GodwitMover(session: session, observer: observer)
+      case .rival(let rival): QEMUMover(rival: rival, session: session, observer: observer)
+      case .strategy(let strategy):
+        GodwitMover(strategy: strategy, session: session, observer: observer)
       }
     let move = try await mover.move()
     do {
       let endUs = MonotonicClock.nowUs
       let wireAfter = try await hosts.wireBytes()
-      await observer.note("\(method.rawValue): checking the guest's memory")
+      await observer.note("\(method.name): checking the guest's memory")
       try await Task.sleep(for: .milliseconds(aftermathMs))
       let moved = move.record.outcome == .completed
       try await waitForScans(session.serial, moved: moved)
@@ -137,11 +138,13 @@ struct Move: Sendable {
 }
 
 struct QEMUMover: Mover {
+  let rival: Rival
   let session: GuestSession
   let observer: any LabObserver
 
   func move() async throws -> Move {
-    let (record, destination) = try await QEMUMigration(session: session, observer: observer).run()
+    let migration = QEMUMigration(rival: rival, session: session, observer: observer)
+    let (record, destination) = try await migration.run()
     return Move(record: record) { await destination.process.terminate() }
   }
 }
