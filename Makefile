@@ -53,6 +53,7 @@ install: build guest-program ## Install under PREFIX (/usr/local), below DESTDIR
 	for unit in share/godwit-agent*.service share/godwit-agent*.socket; do \
 	  sed 's|@PREFIX@|$(PREFIX)|' $$unit > "$(UNIT_DIR)/$${unit#share/}" && \
 	  chmod 644 "$(UNIT_DIR)/$${unit#share/}" || exit 1; done
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/godwit/scenarios" share/scenarios/*.toml
 	install -D -m 644 share/agent.toml "$(DESTDIR)$(PREFIX)/share/doc/godwit/agent.toml"
 
 # What runs inside the lab's guests: static, because nothing else is there.

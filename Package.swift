@@ -124,7 +124,7 @@ let package = Package(
         "Agent", "HostIO", "PKI", "QMP", "QEMUStream", "Strategy", "Wire", "Base", "TestSupport",
         logging, tls,
       ]),
-    tests("LabTests", ["Lab", "Agent", "HostIO", "Base"]),
+    tests("LabTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),
     tests(
       "CLITests",
       [

@@ -3,7 +3,11 @@ import Glibc
 /// What the workload does, from `key=value` arguments (the guest's init passes the kernel command
 /// line's `gw.key=value` on).
 struct Options {
-  enum Pattern: String { case uniform, zipf, sequential }
+  enum Pattern: String {
+    case uniform, zipf, sequential
+    /// Four of five writes go to a fifth of the pages.
+    case hotspot
+  }
 
   /// Memory that is filled and checked, in MiB.
   var memoryMiB = 256
@@ -53,7 +57,7 @@ struct Options {
     case "seed": seed = UInt64(try number(0...Int.max))
     case "pattern":
       guard let chosen = Pattern(rawValue: value) else {
-        throw Complaint(text: "pattern must be uniform, zipf or sequential, not \(value)")
+        throw Complaint(text: "pattern must be uniform, zipf, sequential or hotspot, not \(value)")
       }
       pattern = chosen
     default: throw Complaint(text: "unknown argument \(key)")

@@ -64,11 +64,16 @@ struct Picker {
     case .uniform:
       return Int(random() % UInt64(count))
     case .zipf:
-      // Log-uniform ranks are Zipf's law with exponent 1; ranks are scattered over memory by a
-      // prime larger than any guest's page count.
+      // Log-uniform ranks are Zipf's law with exponent 1.
       let unit = Double(random() >> 11) / 9_007_199_254_740_992
-      let rank = min(UInt64(exp(unit * logCount)), UInt64(count)) - 1
-      return Int(rank &* 4_294_967_311 % UInt64(count))
+      return scattered(min(UInt64(exp(unit * logCount)), UInt64(count)) - 1)
+    case .hotspot:
+      let hot = UInt64(max(count / 5, 1))
+      guard count > 5, random() % 5 == 0 else { return scattered(random() % hot) }
+      return scattered(hot + random() % (UInt64(count) - hot))
     }
   }
+
+  /// Where the page of a rank lies: spread over memory by a prime larger than any guest's page count.
+  private func scattered(_ rank: UInt64) -> Int { Int(rank &* 4_294_967_311 % UInt64(count)) }
 }

@@ -7,14 +7,15 @@ public struct ConfigurationError: Error, Hashable, Sendable, CustomStringConvert
   public let path: String
   public let problem: String
 
-  init(path: String, _ problem: String) { (self.path, self.problem) = (path, problem) }
+  public init(path: String, _ problem: String) { (self.path, self.problem) = (path, problem) }
 
   public var description: String { "\(path): \(problem)" }
 }
 
-enum ConfigurationFile {
+/// Reads and decodes files that people write.
+public enum ConfigurationFile {
   /// The file's text; nil when it cannot be read.
-  static func text(_ path: String) throws -> String? {
+  public static func text(_ path: String) throws -> String? {
     guard let bytes = ProcFile.bytes(path, limit: AgentConfiguration.fileSizeMax + 1) else {
       return nil
     }
@@ -31,7 +32,7 @@ enum ConfigurationFile {
   /// Decodes strictly: a key nobody knows is a mistake that must not be passed over in silence.
   ///
   /// - Parameter known: all keys that may occur, to name the nearest one.
-  static func decode<Value: Decodable>(
+  public static func decode<Value: Decodable>(
     _: Value.Type, _ text: String, path: String, known: [String]
   ) throws -> Value {
     do {

@@ -11,7 +11,9 @@ public struct LabCommand: AsyncParsableCommand {
       looks at them from inside (a program that checks all of its memory) and from outside (clients \
       that keep their connections). scripts/install-dependencies.sh fetches what it needs.
       """,
-    subcommands: [LabRunCommand.self, LabFaultsCommand.self, LabListCommand.self])
+    subcommands: [
+      LabRunCommand.self, LabReportCommand.self, LabFaultsCommand.self, LabListCommand.self,
+    ])
 
   public init() {}
 }
@@ -27,6 +29,10 @@ struct LabListCommand: ParsableCommand {
   func run() throws {
     var table = Table(["NAME", "ABOUT"])
     for scenario in Scenario.all {
+      if output.json { try Output.json(Answer(name: scenario.name, about: scenario.about)) }
+      table.add([scenario.name, scenario.about])
+    }
+    for scenario in MatrixScenario.shipped() {
       if output.json { try Output.json(Answer(name: scenario.name, about: scenario.about)) }
       table.add([scenario.name, scenario.about])
     }

@@ -8,12 +8,18 @@ struct LabRunCommand: AsyncParsableCommand {
     commandName: "run",
     abstract: "Run an experiment: a guest moved by QEMU alone, then by Godwit.",
     discussion: """
+      An experiment has a name (godwit lab list) or is a file (FILE.toml): guests, QEMUs and methods, each \
+      combination once a round, in an order drawn from the seed. --results FILE keeps one JSON object per \
+      migration; run again with it, the experiment goes on where it was. At the end medians and ratios to \
+      QEMU's best way are printed; --only, --guest, --repeat and --strategy choose a part. Exits 0 when \
+      every guest is intact and every migration was tried; one that was not done in time is a result.
+
       Needs root for network namespaces; without root everything runs over the loopback interface, \
       which the output says. Beside QEMU alone Godwit runs twice: without the audit, whose time is \
       downtime, to be compared; and with it, to be proved right. Exits 0 only when every guest is intact after its move.
       """)
 
-  @Argument(help: "Name of the experiment (godwit lab list).")
+  @Argument(help: "Name of the experiment, or a file FILE.toml.")
   var scenario = "quickstart"
   @Option(help: ArgumentHelp("QEMU for both sides.", valueName: "path"))
   var qemu: String?
@@ -68,8 +74,21 @@ struct LabRunCommand: AsyncParsableCommand {
       "Strategies of Godwit's, separated by commas, beside QEMU.", valueName: "names"),
     transform: LabArguments.strategies)
   var strategy: LabArguments.Methods?
-  @Option(name: .customLong("repeat"), help: ArgumentHelp("How often.", valueName: "number"))
-  var repeatCount = 1
+  @Option(
+    name: .customLong("repeat"),
+    help: ArgumentHelp("How often (default: 1; of a file: its rounds).", valueName: "number"))
+  var repeatCount: Int?
+  @Option(
+    help: ArgumentHelp("Of a file: these guests alone, separated by commas.", valueName: "names"),
+    transform: LabArguments.names)
+  var guest: [String]?
+  @Option(
+    help: ArgumentHelp("Of a file: seed of the order (default: the file's).", valueName: "number"))
+  var seed: UInt64?
+  @Option(
+    help: ArgumentHelp("Of a file: keep results here, and go on from them.", valueName: "file"),
+    completion: .file())
+  var results: String?
   @Flag(help: "Do not compare all RAM pages while the guest is stopped.")
   var noAudit = false
   @Flag(help: "Use the loopback interface even as root.")
@@ -80,18 +99,24 @@ struct LabRunCommand: AsyncParsableCommand {
   var keep = false
   @OptionGroup var output: OutputOptions
 
+  /// Experiments that are files come from there; the others are the program's own.
+  var isMatrix: Bool { Scenario.named(scenario) == nil }
+
   func validate() throws {
-    guard Scenario.named(scenario) != nil else {
-      let names = Scenario.all.map(\.name).joined(separator: ", ")
-      throw ValidationError(
-        "there is no experiment \(TerminalText.plain(scenario)); there are \(names)")
-    }
-    guard (1...10_000).contains(repeatCount) else {
+    if let repeatCount, !(1...10_000).contains(repeatCount) {
       throw ValidationError("--repeat takes 1 to 10000, not \(repeatCount)")
+    }
+    if isMatrix { _ = try selection(try Self.load(scenario)) }
+    if let wrong = isMatrix ? nameOfOptionThatIsTheFiles : nameOfOptionThatNeedsAFile {
+      throw ValidationError(
+        isMatrix
+          ? "\(wrong) is said by the experiment's file"
+          : "\(wrong) is for experiments that are files")
     }
   }
 
   func run() async throws {
+    guard !isMatrix else { return try await runMatrix() }
     let screen = LabScreen(json: output.json)
     let run = LabRun(options: options(), observer: screen)
     let trials = try await LabWork.run(screen) {
@@ -125,58 +150,12 @@ struct LabRunCommand: AsyncParsableCommand {
     if let timeout { options.timeoutMs = timeout }
     options.linkRate = linkRate
     options.pageSource = pageSource
-    options.repeatCount = repeatCount
+    options.repeatCount = repeatCount ?? 1
     options.audit = !noAudit
     options.forceLoopback = loopback
     options.insecure = insecure
     options.keep = keep
     return options
-  }
-}
-
-/// Arguments that only the lab takes.
-enum LabArguments {
-  struct DirtyRate: Sendable {
-    /// nil: as fast as the guest can.
-    let mebibytesPerSecond: UInt64?
-  }
-
-  struct Methods: Sendable { let methods: [LabMethod] }
-
-  @Sendable static func methods(_ text: String) throws -> Methods {
-    Methods(
-      methods: try names(text).map { name in
-        guard let method = LabMethod(name: name) else {
-          throw ValidationError(
-            "there is no method \(TerminalText.plain(name)); there are \(LabMethod.names)")
-        }
-        return method
-      })
-  }
-
-  @Sendable static func strategies(_ text: String) throws -> Methods {
-    Methods(methods: try names(text).map { .strategy($0) })
-  }
-
-  private static func names(_ text: String) throws -> [String] {
-    let names = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
-    guard names.allSatisfy({ !$0.isEmpty }) else {
-      throw ValidationError("\(TerminalText.plain(text)) is no list of names: write a,b")
-    }
-    return names
-  }
-
-  @Sendable static func size(_ text: String) throws -> ByteCount {
-    guard let size = ByteCount(parsing: text) else {
-      throw ValidationError("\(TerminalText.plain(text)) is no size: write 512MiB or 2GiB")
-    }
-    return size
-  }
-
-  @Sendable static func dirtyRate(_ text: String) throws -> DirtyRate {
-    if text == "max" || text == "unlimited" { return DirtyRate(mebibytesPerSecond: nil) }
-    if text == "0" { return DirtyRate(mebibytesPerSecond: 0) }
-    return DirtyRate(mebibytesPerSecond: max(try UnitArguments.rate(text).bytesPerSecond >> 20, 1))
   }
 }
 

@@ -28,6 +28,27 @@ actor LabScreen: LabObserver {
     }
   }
 
+  func finished(_ result: MatrixResult) {
+    printer.clear()
+    if json { try? Output.json(result) }
+    for problem in result.lab.damage {
+      Output.write("\(result.lab.cell): NOT INTACT: \(TerminalText.plain(problem))\n", to: 2)
+    }
+    if let reason = result.record.reason {
+      Output.write("\(result.lab.method): \(TerminalText.plain(reason))\n", to: 2)
+    }
+  }
+
+  func summary(_ summary: MatrixRun.Summary) {
+    if !json {
+      Output.line("")
+      MatrixTable.lines(summary.results).forEach(Output.line)
+    }
+    for (cell, reason) in summary.undone {
+      Output.write("\(cell): not done: \(TerminalText.plain(reason))\n", to: 2)
+    }
+  }
+
   func summary(_ trials: [Trial]) {
     guard !json else { return }
     Output.line("")

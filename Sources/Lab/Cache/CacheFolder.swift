@@ -48,11 +48,15 @@ public struct CacheFolder: Sendable {
 
   /// A key of 16 hexadecimal digits over the parts (FNV-1a: for cache names, not against an enemy).
   public static func key(_ parts: [String]) -> String {
+    let digits = String(hash(parts), radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+  }
+
+  static func hash(_ parts: [String]) -> UInt64 {
     var hash: UInt64 = 0xCBF2_9CE4_8422_2325
     for part in parts {
       for byte in Array(part.utf8) + [0] { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
     }
-    let digits = String(hash, radix: 16)
-    return String(repeating: "0", count: 16 - digits.count) + digits
+    return hash
   }
 }

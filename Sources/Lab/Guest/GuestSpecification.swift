@@ -28,7 +28,11 @@ public struct GuestSpecification: Sendable, Equatable {
 
   /// Arguments of the guest's workload; each field is one of its `key=value` arguments.
   public struct Workload: Sendable, Equatable {
-    public enum Pattern: String, Sendable, CaseIterable { case uniform, zipf, sequential }
+    public enum Pattern: String, Sendable, CaseIterable {
+      case uniform, zipf, sequential
+      /// Four of five writes go to a fifth of the pages.
+      case hotspot
+    }
 
     /// Memory filled and checked; nil: what the guest has room for.
     public var memoryMiB: UInt64?
@@ -40,6 +44,8 @@ public struct GuestSpecification: Sendable, Equatable {
     public var dirtyMiBPerSecond: UInt64? = 20
     public var pattern = Pattern.uniform
     public var threads: UInt64 = 1
+    /// Bytes of a page that one write changes; nil: all of it.
+    public var changeBytes: UInt64?
     /// Checked per second; nil: as fast as the virtual processor can.
     public var verifyMiBPerSecond: UInt64? = 150
 
@@ -50,7 +56,7 @@ public struct GuestSpecification: Sendable, Equatable {
         "mem=\(memoryMiB ?? room)", "compress=\(compressPercent)", "hot=\(hotMiB)",
         "rate=\(dirtyMiBPerSecond.map { "\($0)" } ?? "max")", "pattern=\(pattern.rawValue)",
         "threads=\(threads)", "verify=\(verifyMiBPerSecond.map { "\($0)" } ?? "max")",
-      ]
+      ] + (changeBytes.map { ["change=\($0)"] } ?? [])
     }
   }
 

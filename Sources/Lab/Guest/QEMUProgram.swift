@@ -33,9 +33,11 @@ public struct QEMUProgram: Sendable, Equatable {
     return try await installed()
   }
 
+  static let installedPath = "/usr/bin/qemu-system-x86_64"
+
   /// The distribution's own.
   public static func installed() async throws -> QEMUProgram {
-    let path = "/usr/bin/qemu-system-x86_64"
+    let path = installedPath
     guard SmallFile.isExecutable(path) else {
       throw LabError(
         "missing: QEMU (Debian package qemu-system-x86); run scripts/install-dependencies.sh")

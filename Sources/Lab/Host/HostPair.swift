@@ -22,6 +22,8 @@ public struct HostPair: Sendable {
   public let linkBytesPerSecond: UInt64
   let prefix: String
 
+  /// 1 Gbit/s.
+  static let defaultLinkBytesPerSecond: UInt64 = 125_000_000
   static let guestAddress = "10.77.0.10"
   static let migrationInterface = "mig0"
   /// Taps of a guest; interfaces of a namespace need no prefix.
@@ -45,7 +47,7 @@ public struct HostPair: Sendable {
     kind: Kind, linkRate: ByteRate?, folder: RunFolder
   ) async throws -> HostPair {
     let pair = HostPair(
-      kind: kind, linkBytesPerSecond: linkRate?.bytesPerSecond ?? 125_000_000,
+      kind: kind, linkBytesPerSecond: linkRate?.bytesPerSecond ?? defaultLinkBytesPerSecond,
       prefix: folder.prefix)
     guard kind == .namespaces else { return pair }
     do {

@@ -1,18 +1,20 @@
-/// One heartbeat line of the guest: `HB seq uptimeMs dirtied verifiedScans errors`.
+/// One heartbeat line of the guest: `HB seq uptimeMs dirtied verifiedScans errors work`.
 public struct Heartbeat: Sendable, Equatable {
   public let sequence, uptimeMs, dirtiedPages, verifiedScans, errors: UInt64
+  /// Pages written and pages checked so far.
+  public let work: UInt64
 
   /// Nil when the line is something else, or a beat that was cut.
   public init?(line: some StringProtocol) {
     let fields = line.split(separator: " ", omittingEmptySubsequences: true)
-    guard fields.count == 6, fields[0] == "HB" else { return nil }
+    guard fields.count == 7, fields[0] == "HB" else { return nil }
     var numbers: [UInt64] = []
     for field in fields.dropFirst() {
       guard let number = UInt64(field) else { return nil }
       numbers.append(number)
     }
     (sequence, uptimeMs, dirtiedPages) = (numbers[0], numbers[1], numbers[2])
-    (verifiedScans, errors) = (numbers[3], numbers[4])
+    (verifiedScans, errors, work) = (numbers[3], numbers[4], numbers[5])
   }
 }
 

@@ -6,7 +6,10 @@ import Synchronization
 /// Clients outside the guest: each a persistent connection that sets and gets in a closed loop,
 /// checks every value, and notes when each operation was done.
 public final class MemcachedClient: Sendable {
-  public struct Options: Sendable {
+  public struct Options: Sendable, Equatable {
+    /// Which key is used next.
+    public enum Pattern: String, Sendable, CaseIterable { case uniform, zipf }
+
     public var address = "127.0.0.1"
     public var port: UInt16 = 11211
     /// Tried in turn when a connection broke: where the guest is after a move without a bridge.
@@ -19,6 +22,13 @@ public final class MemcachedClient: Sendable {
     /// Bytes of a value, `32...16384`.
     public var valueBytes = 512
     public var keysPerConnection: UInt64 = 200
+    public var pattern = Pattern.uniform
+    /// Share of operations that store, `0...100`; the others read.
+    public var setPercent: UInt64 = 50
+    /// Keys of an operation, sent together, `1...64`.
+    public var batch = 1
+    /// Store every key once before the work begins.
+    public var fillsFirst = false
     public init() {}
   }
 
@@ -113,7 +123,6 @@ public final class MemcachedClient: Sendable {
         let connection = try MemcachedConnection(
           address: options.address, port: ports[0], timeoutMs: options.timeoutMs)
         wasOpen = true
-        update(id) { $0.connected = 1 }
         try converse(connection, id, &random, &stored)
       } catch {
         // Before the first operation the guest may still be booting: no break.
@@ -131,40 +140,70 @@ public final class MemcachedClient: Sendable {
     _ connection: MemcachedConnection, _ id: Int, _ random: inout SplitMix64,
     _ stored: inout [UInt64: UInt64]
   ) throws {
+    if options.fillsFirst, stored.isEmpty {
+      for first in stride(from: UInt64(0), to: options.keysPerConnection, by: 64) {
+        let keys = Array(first..<min(first + 64, options.keysPerConnection))
+        try store(keys, connection, id, &random, &stored)
+        if isStopped.withLock({ $0 }) { return }
+      }
+    }
+    let picker = KeyPicker(options)
     while !isStopped.withLock({ $0 }) {
-      let key = random.next() % options.keysPerConnection
-      let name = "godwit-\(id)-\(key)"
-      if let version = stored[key], random.next() % 2 == 0 {
-        // memcached may drop a value when it is full; a wrong one is never right.
-        if let value = try connection.get(name), value != self.value(id, key, version) {
-          update(id) { $0.wrongValues += 1 }
-        }
+      let keys = picker.next(&random)
+      if random.next() % 100 < options.setPercent {
+        try store(keys, connection, id, &random, &stored)
       } else {
-        let version = random.next()
-        // Forgotten first: when the connection breaks now, nobody knows which version is there.
-        stored[key] = nil
-        try connection.set(name, value(id, key, version))
-        stored[key] = version
+        try read(keys, connection, id, stored)
       }
       let now = MonotonicClock.nowUs
       update(id) {
+        $0.connected = 1
         if $0.completionsUs.count < Self.completionCountMax { $0.completionsUs.append(now) }
       }
       if options.pauseMs > 0 { MonotonicClock.sleep(us: options.pauseMs * 1000) }
     }
   }
 
+  private func store(
+    _ keys: [UInt64], _ connection: MemcachedConnection, _ id: Int, _ random: inout SplitMix64,
+    _ stored: inout [UInt64: UInt64]
+  ) throws {
+    var versions: [(key: UInt64, version: UInt64)] = []
+    for key in keys {
+      versions.append((key, random.next()))
+      // Forgotten first: when the connection breaks now, nobody knows which version is there.
+      stored[key] = nil
+    }
+    try connection.set(versions.map { (name(id, $0.key), value(id, $0.key, $0.version)) })
+    for (key, version) in versions { stored[key] = version }
+  }
+
+  private func read(
+    _ keys: [UInt64], _ connection: MemcachedConnection, _ id: Int, _ stored: [UInt64: UInt64]
+  ) throws {
+    let found = try connection.get(keys.map { name(id, $0) })
+    for key in keys {
+      // memcached may drop a value when it is full; a wrong one is never right. A version that is
+      // not known was on its way when a connection broke.
+      guard let version = stored[key], let value = found[name(id, key)],
+        value != self.value(id, key, version)
+      else { continue }
+      update(id) { $0.wrongValues += 1 }
+    }
+  }
+
+  private func name(_ id: Int, _ key: UInt64) -> String { "godwit-\(id)-\(key)" }
+
   private func value(_ id: Int, _ key: UInt64, _ version: UInt64) -> [UInt8] {
     var random = SplitMix64(seed: version ^ key &* 0x9E37 ^ UInt64(id))
-    var bytes = [UInt8]()
-    bytes.reserveCapacity(options.valueBytes + 8)
-    while bytes.count < options.valueBytes {
-      let word = random.next()
-      for shift in stride(from: UInt64(0), to: 64, by: 8) {
-        bytes.append(UInt8(truncatingIfNeeded: word >> shift))
-      }
+    var bytes = [UInt8](repeating: 0, count: options.valueBytes)
+    var word: UInt64 = 0
+    for index in bytes.indices {
+      if index % 8 == 0 { word = random.next() }
+      bytes[index] = UInt8(truncatingIfNeeded: word)
+      word >>= 8
     }
-    return Array(bytes.prefix(options.valueBytes))
+    return bytes
   }
 
   private func update(_ id: Int, _ body: (inout Report) -> Void) {

@@ -23,26 +23,40 @@ final class MemcachedConnection {
     socket.setTimeout(ms: timeoutMs)
   }
 
-  /// Stores a value; returns when memcached said STORED.
-  func set(_ key: String, _ value: [UInt8]) throws {
-    try send(Array("set \(key) 0 0 \(value.count)\r\n".utf8) + value + [13, 10])
-    let reply = try line()
-    guard reply == "STORED" else { throw Failure.unexpected(reply) }
+  /// Stores values; returns when memcached said STORED to each.
+  func set(_ values: [(key: String, value: [UInt8])]) throws {
+    var request: [UInt8] = []
+    for (key, value) in values {
+      request += Array("set \(key) 0 0 \(value.count)\r\n".utf8) + value + [13, 10]
+    }
+    try send(request)
+    for _ in values {
+      let reply = try line()
+      guard reply == "STORED" else { throw Failure.unexpected(reply) }
+    }
+  }
+
+  func set(_ key: String, _ value: [UInt8]) throws { try set([(key, value)]) }
+
+  /// Reads values; those that memcached does not have are missing.
+  func get(_ keys: [String]) throws -> [String: [UInt8]] {
+    try send(Array("get \(keys.joined(separator: " "))\r\n".utf8))
+    var found: [String: [UInt8]] = [:]
+    for _ in 0...keys.count {
+      let header = try line()
+      if header == "END" { return found }
+      let fields = header.split(separator: " ")
+      guard fields.count == 4, fields[0] == "VALUE", let count = Int(fields[3]),
+        (0...Self.replyBytesMax).contains(count), keys.contains(String(fields[1]))
+      else { throw Failure.unexpected(header) }
+      found[String(fields[1])] = try take(count)
+      guard try line().isEmpty else { throw Failure.unexpected("no end of a value") }
+    }
+    throw Failure.unexpected("more values than keys")
   }
 
   /// Reads a value; nil when memcached does not have it.
-  func get(_ key: String) throws -> [UInt8]? {
-    try send(Array("get \(key)\r\n".utf8))
-    let header = try line()
-    if header == "END" { return nil }
-    let fields = header.split(separator: " ")
-    guard fields.count == 4, fields[0] == "VALUE", fields[1] == key, let count = Int(fields[3]),
-      (0...Self.replyBytesMax).contains(count)
-    else { throw Failure.unexpected(header) }
-    let value = try take(count)
-    guard try line().isEmpty, try line() == "END" else { throw Failure.unexpected("no END") }
-    return value
-  }
+  func get(_ key: String) throws -> [UInt8]? { try get([key])[key] }
 
   private func send(_ bytes: [UInt8]) throws {
     // SAFETY: a view of the array's own bytes, which live as long as the call.
@@ -70,7 +84,7 @@ final class MemcachedConnection {
   }
 
   private func receive() throws {
-    var chunk = [UInt8](repeating: 0, count: 4096)
+    var chunk = [UInt8](repeating: 0, count: 64 << 10)
     let count = unsafe try chunk.withUnsafeMutableBytes { unsafe try socket.read(into: $0) }
     guard count > 0 else { throw Failure.closed }
     received += chunk[..<count]

@@ -24,6 +24,12 @@ public enum ResultTable {
       sum(group.map(\.brokenConnections)).map { $0 == 0 ? "all alive" : "\($0) broken" }
     }
     row("client operations/s") { figure($0.map(\.operationsPerSecond)) { "\($0)" } }
+    row("guest slower by") { group in
+      percent(group.compactMap { $0.throughput?.slowdownPercent })
+    }
+    row("guest back at 90 % after") {
+      figure($0.map { $0.throughput?.recoveryMs }, Milliseconds.format)
+    }
     row("guest self-check", selfCheck)
     row("audit of all pages", audit)
     return format(rows) + remarks(trials)
@@ -47,6 +53,14 @@ public enum ResultTable {
     guard let largest = known.last else { return nil }
     let median = text(known[known.count / 2])
     return known.count == 1 ? median : "\(median) (at most \(text(largest)))"
+  }
+
+  /// The median, and the largest where there are several.
+  private static func percent(_ values: [Int]) -> String? {
+    let sorted = values.sorted()
+    guard let largest = sorted.last else { return nil }
+    let median = "\(sorted[sorted.count / 2]) %"
+    return sorted.count == 1 ? median : "\(median) (at most \(largest) %)"
   }
 
   private static func sum(_ values: [UInt64?]) -> UInt64? {
@@ -93,7 +107,7 @@ public enum ResultTable {
   }
 
   /// Pads columns; the first is a name, the others stand below their titles.
-  private static func format(_ rows: [[String]]) -> [String] {
+  static func format(_ rows: [[String]]) -> [String] {
     let columns = rows[0].count
     let widths = (0..<columns).map { column in
       rows.map { TerminalText.width($0[column]) }.max() ?? 0

@@ -18,33 +18,38 @@ struct QEMUMigration {
   let observer: any LabObserver
 
   /// Moves the session's guest. The destination's QEMU is handed back, running or not.
-  func run() async throws -> (record: MigrationRecord, destination: GuestProcess) {
+  func run() async throws
+    -> (record: MigrationRecord, startUs: UInt64, destination: GuestProcess)
+  {
     let path = session.file("destination.qmp")
     let process = try GuestProcess.start(
       session.commandLine.destination,
       arguments: try session.destination(.destination, monitor: path), monitorPath: path,
       on: session.hosts, side: .destination, folder: session.folder)
     do {
-      return (try await move(to: process), process)
+      let (record, startUs) = try await move(to: process)
+      return (record, startUs, process)
     } catch {
       await process.process.terminate()
       throw LabError("\(error); destination: \(process.lastWords)")
     }
   }
 
-  private func move(to destination: GuestProcess) async throws -> MigrationRecord {
+  private func move(to destination: GuestProcess) async throws -> (MigrationRecord, UInt64) {
     let incoming = try await destination.monitor()
     let outgoing = try await session.source.monitor()
     defer { incoming.client.close() }
     try await configure(outgoing.client, incoming.client)
     let uri = "tcp:\(session.hosts.address(.destination)):\(Self.port)"
     try await incoming.client.migrateIncoming(uri: uri)
+    let startUs = MonotonicClock.nowUs
     try await outgoing.client.migrate(uri: uri)
     let (info, reason) = try await follow(outgoing.client)
     // "completed" at the source is not yet "running" at the destination.
     if info.status == .completed { try await waitUntilRunning(incoming.client) }
     await outgoing.close()
-    return RivalReport(rival: rival, session: session, info: info).record(reason: reason)
+    let report = RivalReport(rival: rival, session: session, info: info)
+    return (report.record(reason: reason), startUs)
   }
 
   private func configure(_ source: QMPClient, _ destination: QMPClient) async throws {

@@ -18,11 +18,12 @@ struct GodwitMover: Mover {
       throw error
     }
     do {
+      let startUs = MonotonicClock.nowUs
       let record = try await migrate(via: source, to: destination)
       // The destination's QEMU is the agent's child and outlives it.
       let mark = session.file("destination.tty")
       let isLeftBehind = record.outcome != .completed && !Leftovers.processes(naming: mark).isEmpty
-      return Move(record: record, isLeftBehind: isLeftBehind) {
+      return Move(record: record, startUs: startUs, isLeftBehind: isLeftBehind) {
         await source.end()
         await destination.end()
         Leftovers.endProcesses(naming: mark)

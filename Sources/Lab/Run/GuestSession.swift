@@ -40,8 +40,8 @@ struct GuestSession: Sendable {
       monitorPath: monitor, on: hosts, side: .source, folder: folder)
     do {
       try await serial.waitUntilReady(timeoutMs: bootTimeoutMs) { source.isAlive }
-      let client = options.guest.memcachedMiB == nil ? nil : startClient(hosts)
-      try await client?.waitUntilConnected(timeoutMs: 20_000)
+      let client = options.guest.memcachedMiB == nil ? nil : startClient(options.clients, hosts)
+      try await client?.waitUntilConnected(timeoutMs: options.clients.fillsFirst ? 180_000 : 20_000)
       return GuestSession(
         options: options, hosts: hosts, folder: folder, commandLine: commandLine, label: label,
         serial: serial, source: source, client: client, disk: disk)
@@ -71,8 +71,10 @@ struct GuestSession: Sendable {
     serial.write(to: file("console.log"))
   }
 
-  private static func startClient(_ hosts: HostPair) -> MemcachedClient {
-    var client = MemcachedClient.Options()
+  private static func startClient(
+    _ clients: MemcachedClient.Options, _ hosts: HostPair
+  ) -> MemcachedClient {
+    var client = clients
     if hosts.kind == .namespaces {
       client.address = HostPair.guestAddress
     } else {

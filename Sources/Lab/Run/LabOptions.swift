@@ -5,6 +5,8 @@ public import Base
 public struct LabOptions: Sendable {
   public var scenario = "quickstart"
   public var guest = GuestSpecification()
+  /// What the clients of the guest's memcached do; their addresses are the lab's affair.
+  public var clients = MemcachedClient.Options()
   /// Paths of the QEMUs; nil: QEMU 10 from the cache, else the installed one.
   public var sourceQEMU: String?
   public var destinationQEMU: String?
@@ -52,23 +54,4 @@ public struct LabOptions: Sendable {
 public protocol LabObserver: Sendable {
   func note(_ text: String) async
   func progress(_ progress: MigrationProgress) async
-}
-
-/// One migration of an experiment, and what was found about the guest afterwards.
-public struct Trial: Sendable, Equatable {
-  public var record: MigrationRecord
-  /// Why the guest is not intact; empty when it is.
-  public var damage: [String] = []
-  /// Silence between the last heartbeat at the source and the first at the destination.
-  public var heartbeatGapMs: UInt64?
-  public var brokenConnections: UInt64?
-  public var operationsPerSecond: UInt64?
-  /// Full scans of its memory that the guest did after the move, without an error.
-  public var scansAfter: UInt64?
-
-  public init(record: MigrationRecord) { self.record = record }
-
-  public var isGood: Bool {
-    damage.isEmpty && (record.method == "qemu" || record.outcome == .completed)
-  }
 }

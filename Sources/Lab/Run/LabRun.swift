@@ -69,7 +69,7 @@ public struct LabRun: Sendable {
     await cleanUp(hosts, folder, afterFailure: false)
   }
 
-  private func prepare(_ cache: CacheFolder) async throws -> GuestCommandLine {
+  func prepare(_ cache: CacheFolder) async throws -> GuestCommandLine {
     try options.guest.validate()
     let freeHugePages = try? SmallFile.read(
       "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")

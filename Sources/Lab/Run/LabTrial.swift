@@ -12,8 +12,10 @@ extension LabRun {
     let session = try await GuestSession.start(
       options: options, commandLine: commandLine, hosts: hosts, folder: folder, label: label)
     do {
+      let calmFromUs = MonotonicClock.nowUs
       try await Task.sleep(for: .milliseconds(options.warmUpMs))
-      let result = try await measure(method, session: session, observer: observer)
+      let result = try await measure(
+        method, session: session, calmFromUs: calmFromUs, observer: observer)
       await session.end()
       return result
     } catch {
@@ -24,11 +26,11 @@ extension LabRun {
 
   /// Moves the guest and looks at it from outside meanwhile.
   private static func measure(
-    _ method: LabMethod, session: GuestSession, observer: any LabObserver
+    _ method: LabMethod, session: GuestSession, calmFromUs: UInt64, observer: any LabObserver
   ) async throws -> Trial {
     let hosts = session.hosts
+    let observer = SampleKeeper(observer)
     let wireBefore = try await hosts.wireBytes()
-    let startUs = MonotonicClock.nowUs
     let startSeconds = MonotonicClock.wallSeconds
     let mover: any Mover =
       switch method {
@@ -53,7 +55,11 @@ extension LabRun {
         source: session.commandLine.source.version,
         destination: session.commandLine.destination.version)
       if let wireBefore, let wireAfter { trial.record.wireBytes = wireAfter - wireBefore }
-      observe(&trial, session, fromUs: startUs, untilUs: untilUs, moved: moved)
+      trial.samples = await observer.samples
+      observe(&trial, session, fromUs: move.startUs, untilUs: untilUs, moved: moved)
+      let window = GuestThroughput.Window(
+        calmFromUs: calmFromUs, startUs: move.startUs, endUs: endUs, untilUs: MonotonicClock.nowUs)
+      trial.throughput = session.serial.look { GuestThroughput($0, window, moved: moved) }
       if move.isLeftBehind {
         trial.damage.append("a QEMU was left behind at the destination")
       }
@@ -94,7 +100,8 @@ extension LabRun {
       trial.brokenConnections = report.brokenConnections
       trial.record.clientGapMs = report.longestGapMs(fromUs: fromUs, toUs: untilUs)
       let count = report.timeline(fromUs: fromUs, toUs: untilUs).reduce(0, +)
-      trial.operationsPerSecond = count * 1_000_000 / max(untilUs - fromUs, 1)
+      trial.operationsPerSecond = Ratio.scale(
+        count * UInt64(session.options.clients.batch), 1_000_000, over: max(untilUs - fromUs, 1))
       // Without a bridge the guest's address changes, so that connections cannot survive.
       if session.hosts.kind == .namespaces, report.brokenConnections > 0 {
         trial.damage.append(
@@ -132,6 +139,9 @@ protocol Mover: Sendable {
 /// A migration that ended, and what stops the processes that it left running.
 struct Move: Sendable {
   let record: MigrationRecord
+  /// When it was asked for; agents and the destination's QEMU were there already where that is how
+  /// the method works.
+  let startUs: UInt64
   /// A migration that failed left a QEMU at the destination.
   var isLeftBehind = false
   let end: @Sendable () async -> Void
@@ -144,7 +154,7 @@ struct QEMUMover: Mover {
 
   func move() async throws -> Move {
     let migration = QEMUMigration(rival: rival, session: session, observer: observer)
-    let (record, destination) = try await migration.run()
-    return Move(record: record) { await destination.process.terminate() }
+    let (record, startUs, destination) = try await migration.run()
+    return Move(record: record, startUs: startUs) { await destination.process.terminate() }
   }
 }

@@ -1,0 +1,50 @@
+import Agent
+import ArgumentParser
+import Base
+import Lab
+
+/// Arguments that only the lab takes.
+enum LabArguments {
+  struct DirtyRate: Sendable {
+    /// nil: as fast as the guest can.
+    let mebibytesPerSecond: UInt64?
+  }
+
+  struct Methods: Sendable { let methods: [LabMethod] }
+
+  @Sendable static func methods(_ text: String) throws -> Methods {
+    Methods(
+      methods: try names(text).map { name in
+        guard let method = LabMethod(name: name) else {
+          throw ValidationError(
+            "there is no method \(TerminalText.plain(name)); there are \(LabMethod.names)")
+        }
+        return method
+      })
+  }
+
+  @Sendable static func strategies(_ text: String) throws -> Methods {
+    Methods(methods: try names(text).map { .strategy($0) })
+  }
+
+  @Sendable static func names(_ text: String) throws -> [String] {
+    let names = text.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    guard names.allSatisfy({ !$0.isEmpty }) else {
+      throw ValidationError("\(TerminalText.plain(text)) is no list of names: write a,b")
+    }
+    return names
+  }
+
+  @Sendable static func size(_ text: String) throws -> ByteCount {
+    guard let size = ByteCount(parsing: text) else {
+      throw ValidationError("\(TerminalText.plain(text)) is no size: write 512MiB or 2GiB")
+    }
+    return size
+  }
+
+  @Sendable static func dirtyRate(_ text: String) throws -> DirtyRate {
+    if text == "max" || text == "unlimited" { return DirtyRate(mebibytesPerSecond: nil) }
+    if text == "0" { return DirtyRate(mebibytesPerSecond: 0) }
+    return DirtyRate(mebibytesPerSecond: max(try UnitArguments.rate(text).bytesPerSecond >> 20, 1))
+  }
+}

@@ -1,0 +1,66 @@
+import Agent
+
+/// One guest with one QEMU: what each method came to, and how it stands against QEMU's best way. Pure.
+public struct MatrixComparison: Sendable {
+  public let guest, qemu: String
+  /// In the order of their names, rivals last.
+  public let methods: [String]
+  private let results: [String: [MatrixResult]]
+
+  /// One per guest and QEMU, in the order in which they first come.
+  public static func all(_ results: [MatrixResult]) -> [MatrixComparison] {
+    var order: [String] = []
+    var groups: [String: [MatrixResult]] = [:]
+    for result in results {
+      let key = "\(result.lab.guest)/\(result.lab.qemu)"
+      if groups[key] == nil { order.append(key) }
+      groups[key, default: []].append(result)
+    }
+    return order.sorted().compactMap { groups[$0].flatMap(MatrixComparison.init) }
+  }
+
+  init?(_ group: [MatrixResult]) {
+    guard let first = group.first else { return nil }
+    (guest, qemu) = (first.lab.guest, first.record.qemu.source ?? first.lab.qemu)
+    results = Dictionary(grouping: group, by: \.lab.method)
+    methods = results.keys.sorted()
+  }
+
+  public func doneCount(_ method: String) -> (done: Int, of: Int) {
+    let all = results[method] ?? []
+    return (all.count(where: \.isDone), all.count)
+  }
+
+  public func intactCount(_ method: String) -> Int {
+    (results[method] ?? []).count(where: \.isIntact)
+  }
+
+  public func estimate(_ figure: MatrixFigure, _ method: String) -> Estimate? {
+    Estimate((results[method] ?? []).compactMap(figure.value))
+  }
+
+  /// QEMU's way with the smallest median that was reached.
+  public func bestRival(_ figure: MatrixFigure) -> String? {
+    let rivals = methods.filter { Rival(name: $0) != nil }
+    let medians = rivals.compactMap { name in
+      estimate(figure, name).map { (name: name, median: $0.median) }
+    }
+    return medians.filter(\.median.isFinite).min { $0.median < $1.median }?.name
+  }
+
+  /// `method`'s figure over `rival`'s in the same block, over all blocks where both were measured and the
+  /// rival was done.
+  public func ratio(_ figure: MatrixFigure, _ method: String, to rival: String) -> Estimate? {
+    var theirs: [String: Double] = [:]
+    for result in results[rival] ?? [] {
+      if let value = figure.value(result), value.isFinite, value > 0 {
+        theirs[result.lab.block] = value
+      }
+    }
+    let ratios = (results[method] ?? []).compactMap { result -> Double? in
+      guard let own = figure.value(result), let other = theirs[result.lab.block] else { return nil }
+      return own / other
+    }
+    return Estimate(ratios)
+  }
+}

@@ -1,0 +1,62 @@
+import Agent
+import Base
+
+/// What is compared between methods; smaller is better in each.
+public enum MatrixFigure: String, Sendable, CaseIterable {
+  case total, downtime, gap, wire, slower, back, lost
+
+  var title: String {
+    switch self {
+    case .total: "TOTAL"
+    case .downtime: "DOWNTIME"
+    case .gap: "GAP"
+    case .wire: "WIRE"
+    case .slower: "SLOWER"
+    case .back: "BACK AFTER"
+    case .lost: "WORK LOST"
+    }
+  }
+
+  /// What the columns mean, for the foot of the table.
+  static let legend = [
+    "TOTAL, DOWNTIME: as QEMU or the agent says; GAP: longest silence that a client saw, without clients"
+      + " the guest's own",
+    "SLOWER: work that the guest did not do while it was moved, in percent; BACK AFTER: from its first"
+      + " sign of life to 90 % of its former work; WORK LOST: all of it, as time at full speed",
+    "median [95 % interval] over rounds; ratios are medians of ratios within a round",
+  ]
+
+  /// Nil: not measured. Infinite: the migration was not done, so the figure was never reached.
+  func value(_ result: MatrixResult) -> Double? {
+    let (record, lab) = (result.record, result.lab)
+    if self == .slower { return lab.throughput.map { Double($0.slowdownPercent) } }
+    guard result.isDone else { return .infinity }
+    func number(_ value: UInt64?) -> Double? { value.map { Double($0) } }
+    // A guest that was heard and did not come back in all that time never did.
+    func reached(_ field: KeyPath<GuestThroughput, UInt64?>) -> Double? {
+      lab.throughput.map { number($0[keyPath: field]) ?? .infinity }
+    }
+    return switch self {
+    case .total: number(record.totalMs)
+    case .downtime: number(record.downtimeMs)
+    case .gap: number(record.clientGapMs ?? lab.heartbeatGapMs)
+    case .wire: number(record.wireBytes)
+    case .back: reached(\.recoveryMs)
+    case .lost: reached(\.lostMs)
+    case .slower: nil
+    }
+  }
+
+  func text(_ value: Double) -> String {
+    guard value.isFinite else { return "never" }
+    let whole = UInt64(clamping: Int64(max(min(value.rounded(), 9e15), 0)))
+    switch self {
+    case .slower: return "\(Int(value.rounded())) %"
+    case .wire: return ByteCount(whole).description
+    default: return Milliseconds.format(whole)
+    }
+  }
+
+  /// A ratio of it says something: percents and times that may be 0 have none.
+  public var hasRatio: Bool { [.total, .downtime, .gap, .wire, .lost].contains(self) }
+}

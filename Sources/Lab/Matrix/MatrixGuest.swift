@@ -1,0 +1,109 @@
+import Agent
+import Base
+
+/// A guest of a scenario, with its work and its clients.
+public struct MatrixGuest: Sendable, Equatable {
+  public var name: String
+  public var specification = GuestSpecification()
+  /// What the clients of its memcached do.
+  public var clients = MemcachedClient.Options()
+  /// Rewritten memory per second as a multiple of the link's rate, where it was given so.
+  private var timesLink: Double?
+
+  /// Turns a multiple of the link's rate into a rate, once the link is known.
+  mutating func settle(linkBytesPerSecond: UInt64) {
+    guard let timesLink else { return }
+    let rate = timesLink * Double(linkBytesPerSecond) / 1_048_576
+    specification.workload.dirtyMiBPerSecond = UInt64(min(max(rate, 0), 1_048_576))
+  }
+}
+
+extension MatrixGuest: Decodable {
+  enum CodingKeys: String, CodingKey, CaseIterable {
+    case name, memory, cpus, numa, machine, backend, accelerator
+    case fill, compress, hot, dirty, pattern, threads, change, verify, memcached, clients
+  }
+  enum ClientKeys: String, CodingKey, CaseIterable {
+    case connections, valueBytes, keys, pattern, setPercent, batch, pause
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    func choice<Value: RawRepresentable<String> & CaseIterable>(
+      _ key: CodingKeys, _ target: inout Value
+    ) throws {
+      let all = Value.allCases.map(\.rawValue).joined(separator: ", ")
+      if let value = try values.parsed(key, "one of \(all)", Value.init(rawValue:)) {
+        target = value
+      }
+    }
+    func count<Value: FixedWidthInteger>(_ key: CodingKeys, _ target: inout Value) throws {
+      guard let value = try values.decodeIfPresent(Int.self, forKey: key) else { return }
+      guard let fitting = Value(exactly: value) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: key, in: values, debugDescription: "\(value) is out of range")
+      }
+      target = fitting
+    }
+    name = try values.decode(String.self, forKey: .name)
+    specification.name = "lab"
+    if let size = try values.size(.memory) { specification.memory = ByteCount(size) }
+    try count(.cpus, &specification.cpus)
+    try count(.numa, &specification.numaNodes)
+    try choice(.machine, &specification.machine)
+    try choice(.backend, &specification.backend)
+    try choice(.accelerator, &specification.accelerator)
+    specification.workload.memoryMiB = try values.size(.fill).map { $0 >> 20 }
+    try count(.compress, &specification.workload.compressPercent)
+    if let hot = try values.size(.hot) { specification.workload.hotMiB = hot >> 20 }
+    try choice(.pattern, &specification.workload.pattern)
+    try count(.threads, &specification.workload.threads)
+    specification.workload.changeBytes = try values.decodeIfPresent(Int.self, forKey: .change)
+      .map { UInt64(clamping: $0) }
+    if let rate = try values.rateOrMax(.verify) {
+      specification.workload.verifyMiBPerSecond = rate.mebibytesPerSecond
+    }
+    // Without memcached there are no clients.
+    specification.memcachedMiB = try values.size(.memcached).map { $0 >> 20 }
+    try decodeDirtyRate(values)
+    try decodeClients(values)
+  }
+
+  private mutating func decodeDirtyRate(_ values: KeyedDecodingContainer<CodingKeys>) throws {
+    if let whole = try? values.decodeIfPresent(Int.self, forKey: .dirty) {
+      timesLink = Double(whole)
+    } else if let times = try? values.decodeIfPresent(Double.self, forKey: .dirty) {
+      timesLink = times
+    } else if let rate = try values.rateOrMax(.dirty) {
+      specification.workload.dirtyMiBPerSecond = rate.mebibytesPerSecond
+    }
+    if let timesLink, !(timesLink >= 0 && timesLink <= 1000) {
+      throw DecodingError.dataCorruptedError(
+        forKey: .dirty, in: values, debugDescription: "\(timesLink) is not in 0...1000")
+    }
+  }
+
+  private mutating func decodeClients(_ values: KeyedDecodingContainer<CodingKeys>) throws {
+    guard values.contains(.clients) else { return }
+    let table = try values.nestedContainer(keyedBy: ClientKeys.self, forKey: .clients)
+    func number(_ key: ClientKeys, _ range: ClosedRange<Int>) throws -> Int? {
+      guard let value = try table.decodeIfPresent(Int.self, forKey: key) else { return nil }
+      guard range.contains(value) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: key, in: table, debugDescription: "\(value) is not in \(range)")
+      }
+      return value
+    }
+    clients.connections = try number(.connections, 1...64) ?? clients.connections
+    clients.valueBytes = try number(.valueBytes, 32...16_384) ?? clients.valueBytes
+    if let keys = try number(.keys, 1...100_000_000) {
+      clients.keysPerConnection = UInt64(max(keys / clients.connections, 1))
+    }
+    clients.setPercent = UInt64(try number(.setPercent, 0...100) ?? 50)
+    clients.batch = try number(.batch, 1...64) ?? clients.batch
+    if let pause = try table.duration(.pause) { clients.pauseMs = pause }
+    clients.pattern =
+      try table.parsed(.pattern, "uniform or zipf") { .init(rawValue: $0) } ?? clients.pattern
+    clients.fillsFirst = true
+  }
+}

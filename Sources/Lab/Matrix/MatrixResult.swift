@@ -1,0 +1,62 @@
+public import Agent
+
+/// A line of a results file: the migration's record as `migrate --json` prints it, and beside it, in
+/// `lab`, what only the lab knows.
+public struct MatrixResult: Codable, Sendable, Equatable {
+  public var record: MigrationRecord
+  public var lab: Facts
+
+  public struct Facts: Codable, Sendable, Equatable {
+    /// Format of this object.
+    public var format = 1
+    /// `qemu-xbzrle`, `godwit-timebound`.
+    public var method: String
+    public var cell, block, guest, qemu: String
+    public var round: Int
+    public var seed: UInt64
+    /// Of everything that the guest and the network were; cells with different ones are not compared.
+    public var fingerprint: String
+    public var godwit: String
+    public var host: HostFacts
+    public var linkBytesPerSecond: UInt64
+    /// Namespaces or loopback.
+    public var network: String
+    /// Pages written per second as asked for; nil: as fast as it goes.
+    @OrNull public var dirtyMiBPerSecond: UInt64?
+    public var workingSetBytes, timeoutMs: UInt64
+    public var damage: [String] = []
+    @OrNull public var heartbeatGapMs: UInt64?
+    @OrNull public var brokenConnections: UInt64?
+    @OrNull public var operationsPerSecond: UInt64?
+    @OrNull public var scansAfter: UInt64?
+    @OrNull public var throughput: GuestThroughput?
+    public var samples: [MigrationSample] = []
+  }
+
+  public init(record: MigrationRecord, lab: Facts) { (self.record, self.lab) = (record, lab) }
+
+  private enum CodingKeys: String, CodingKey { case lab }
+
+  public init(from decoder: any Decoder) throws {
+    record = try MigrationRecord(from: decoder)
+    lab = try decoder.container(keyedBy: CodingKeys.self).decode(Facts.self, forKey: .lab)
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    try record.encode(to: encoder)
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(lab, forKey: .lab)
+  }
+
+  public var isDone: Bool { record.outcome == .completed }
+  public var isIntact: Bool { lab.damage.isEmpty }
+}
+
+/// The machine that an experiment ran on.
+public struct HostFacts: Codable, Sendable, Equatable {
+  public var processors: Int
+  @OrNull public var processor: String?
+  @OrNull public var kernel: String?
+  /// Hundredths of the load average over a minute when the migration began: whether the machine was quiet.
+  @OrNull public var loadPercent: UInt64?
+}

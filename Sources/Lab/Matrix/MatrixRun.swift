@@ -1,0 +1,181 @@
+import Agent
+import Base
+import Glibc
+import HostIO
+
+/// Runs a scenario out of a file: every cell a fresh guest, a migration, a result.
+public struct MatrixRun: Sendable {
+  /// Trials that can't be done one after the other, until the machine itself is at fault.
+  static let failuresInARowMax = 3
+
+  public let scenario: MatrixScenario
+  public let selection: MatrixSelection
+  /// What every trial has in common: the network, TLS, the program. Guest and method are the scenario's.
+  let common: LabOptions
+  let results: ResultsFile?
+  let observer: any LabObserver
+
+  public init(
+    _ scenario: MatrixScenario, _ selection: MatrixSelection, common: LabOptions,
+    results: ResultsFile?, observer: any LabObserver
+  ) {
+    (self.scenario, self.selection) = (scenario, selection)
+    (self.common, self.results, self.observer) = (common, results, observer)
+  }
+
+  /// What a run came to.
+  public struct Summary: Sendable {
+    /// Of this run and those before it that the results file holds.
+    public var results: [MatrixResult] = []
+    /// Cells without a result, and why.
+    public var undone: [(cell: String, reason: String)] = []
+  }
+
+  /// Does what the results file does not have yet, and hands over each result once it is written there.
+  public func run(each: (MatrixResult) async -> Void) async throws -> Summary {
+    var summary = Summary()
+    let cells = MatrixPlan.cells(scenario, selection)
+    summary.results = try earlier(cells)
+    let have = Set(summary.results.map(\.lab.cell))
+    let todo = cells.filter { !have.contains($0.key) }
+    await observer.note(
+      "\(scenario.name): \(cells.count) migrations, \(cells.count - todo.count) of them already done"
+    )
+    guard let first = todo.first else { return summary }
+    try await LabRun(options: try options(for: first), observer: observer).withHosts {
+      _, hosts, folder in
+      var failures = 0
+      for (index, cell) in todo.enumerated() {
+        try Task.checkCancellation()
+        await observer.note("[\(index + 1)/\(todo.count)] \(cell.key)")
+        do {
+          let result = try await trial(cell, number: index, hosts: hosts, folder: folder)
+          failures = 0
+          try results?.append(result)
+          summary.results.append(result)
+          await each(result)
+        } catch {
+          if Task.isCancelled || error is CancellationError { throw CancellationError() }
+          failures += 1
+          await observer.note("\(cell.key) could not be done: \(error)")
+          summary.undone.append((cell.key, "\(error)"))
+          guard failures < Self.failuresInARowMax else { throw error }
+          Leftovers.endProcesses(naming: folder.path + "/")
+        }
+      }
+    }
+    return summary
+  }
+
+  /// Results of these cells from before; throws when the file is about something else.
+  private func earlier(_ cells: [MatrixCell]) throws -> [MatrixResult] {
+    guard let results else { return [] }
+    let keys = Dictionary(cells.map { ($0.key, $0) }, uniquingKeysWith: { first, _ in first })
+    var found: [MatrixResult] = []
+    for result in try results.read() {
+      guard result.record.scenario == scenario.name, result.lab.seed == scenario.seed else {
+        throw LabError("\(results.path) holds results of another experiment; name another file")
+      }
+      guard let cell = keys[result.lab.cell] else { continue }
+      guard result.lab.fingerprint == (try fingerprint(cell)) else {
+        throw LabError(
+          "\(results.path) holds results of \(scenario.name) with another guest or network"
+            + " (\(result.lab.cell)); name another file")
+      }
+      found.append(result)
+    }
+    return found
+  }
+
+  private func trial(
+    _ cell: MatrixCell, number: Int, hosts: HostPair, folder: RunFolder
+  ) async throws -> MatrixResult {
+    let options = try options(for: cell)
+    let run = LabRun(options: options, observer: observer)
+    let commandLine = try await run.prepare(CacheFolder())
+    var facts = try facts(cell, options, hosts)
+    facts.host.loadPercent = HostFacts.loadPercent()
+    let trial = try await LabRun.trial(
+      cell.method, label: "m\(number)", options: options, commandLine: commandLine, hosts: hosts,
+      folder: folder, observer: observer)
+    facts.damage = trial.damage
+    (facts.heartbeatGapMs, facts.scansAfter) = (trial.heartbeatGapMs, trial.scansAfter)
+    facts.brokenConnections = trial.brokenConnections
+    facts.operationsPerSecond = trial.operationsPerSecond
+    (facts.throughput, facts.samples) = (trial.throughput, trial.samples)
+    return MatrixResult(record: trial.record, lab: facts)
+  }
+
+  private func guest(_ cell: MatrixCell) throws -> MatrixGuest {
+    guard let guest = scenario.guests.first(where: { $0.name == cell.guest }) else {
+      throw LabError("\(scenario.name) has no guest \(cell.guest)")
+    }
+    return guest
+  }
+
+  private func options(for cell: MatrixCell) throws -> LabOptions {
+    let guest = try guest(cell)
+    var options = common
+    options.scenario = scenario.name
+    (options.guest, options.clients) = (guest.specification, guest.clients)
+    options.linkRate = scenario.link
+    options.methods = [cell.method]
+    options.audit = false
+    (options.timeoutMs, options.downtimeLimitMs) = (scenario.timeoutMs, scenario.downtimeLimitMs)
+    (options.warmUpMs, options.pageSource) = (scenario.warmUpMs, scenario.pageSource)
+    switch cell.qemu {
+    case "newest": (options.sourceQEMU, options.destinationQEMU) = (nil, nil)
+    case "installed":
+      let path = QEMUProgram.installedPath
+      (options.sourceQEMU, options.destinationQEMU) = (path, path)
+    default: (options.sourceQEMU, options.destinationQEMU) = (cell.qemu, cell.qemu)
+    }
+    return options
+  }
+
+  private func fingerprint(_ cell: MatrixCell) throws -> String {
+    let guest = try guest(cell)
+    let rest = [
+      scenario.timeoutMs, scenario.downtimeLimitMs, scenario.warmUpMs,
+      scenario.link?.bytesPerSecond ?? HostPair.defaultLinkBytesPerSecond,
+    ]
+    return CacheFolder.key([
+      "\(guest.specification)", "\(guest.clients)", "\(rest)", "\(scenario.pageSource)",
+      "\(common.insecure) \(common.forceLoopback)",
+    ])
+  }
+
+  private func facts(
+    _ cell: MatrixCell, _ options: LabOptions, _ hosts: HostPair
+  ) throws -> MatrixResult.Facts {
+    MatrixResult.Facts(
+      method: cell.method.name, cell: cell.key, block: cell.block, guest: cell.guest,
+      qemu: cell.qemu, round: cell.round, seed: scenario.seed, fingerprint: try fingerprint(cell),
+      godwit: GodwitVersion.current.godwit, host: HostFacts.read(),
+      linkBytesPerSecond: hosts.linkBytesPerSecond,
+      network: hosts.kind == .namespaces ? "namespaces" : "loopback",
+      dirtyMiBPerSecond: options.guest.workload.dirtyMiBPerSecond,
+      workingSetBytes: options.guest.workingSetBytes, timeoutMs: options.timeoutMs)
+  }
+}
+
+extension HostFacts {
+  static func read() -> HostFacts {
+    let processor = (try? SmallFile.read("/proc/cpuinfo", bytesMax: 4 << 20))
+      .flatMap { $0.split(separator: "\n").first { $0.hasPrefix("model name") } }
+      .flatMap { $0.split(separator: ":").last }
+    let kernel = try? SmallFile.read("/proc/sys/kernel/osrelease")
+    return HostFacts(
+      processors: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
+      processor: processor.map { String($0.drop { $0 == " " }) },
+      kernel: kernel.map { String($0.prefix { !$0.isNewline }) })
+  }
+
+  /// `1.53` in `/proc/loadavg` is 153.
+  static func loadPercent() -> UInt64? {
+    guard let text = try? SmallFile.read("/proc/loadavg"),
+      let first = text.split(separator: " ").first, let load = Double(first), load < 1e6
+    else { return nil }
+    return UInt64(load * 100)
+  }
+}

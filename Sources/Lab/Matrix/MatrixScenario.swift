@@ -1,0 +1,137 @@
+public import Agent
+public import Base
+import FoundationEssentials
+import HostIO
+
+/// An experiment out of a file: every guest, with every QEMU, moved by every method, some times over.
+///
+/// ```toml
+/// name = "matrix-memory"
+/// about = "one line for people"
+/// link = "1Gbit"                            # of the migration network
+/// qemu = ["newest", "installed"]            # or paths; each is used for both sides
+/// methods = ["qemu-precopy", "godwit-precopy"]
+///
+/// [[guest]]
+/// name = "dirty-1.5x"
+/// memory = "768MiB"
+/// dirty = 1.5                               # times the link's rate; or "100MiB/s", "max"
+/// ```
+public struct MatrixScenario: Sendable, Equatable {
+  /// A scenario larger than this is refused, in guests, methods and QEMUs each.
+  static let listCountMax = 64
+  public static let folder = "share/scenarios"
+
+  public var name: String
+  public var about = ""
+  /// nil: 1 Gbit/s.
+  public var link: ByteRate?
+  /// `newest`: the lab's own; `installed`: the distribution's; or a path.
+  public var qemus = ["newest"]
+  public var methods: [LabMethod] = []
+  public var guests: [MatrixGuest] = []
+  /// Rounds: each is a fresh random order of everything.
+  public var rounds = 3
+  public var seed: UInt64 = 1
+  public var timeoutMs: UInt64 = 60_000
+  public var downtimeLimitMs: UInt64 = 300
+  public var warmUpMs: UInt64 = 3000
+  public var pageSource = MigrationRequest.PageSourceChoice.auto
+
+  init(name: String) { self.name = name }
+
+  /// Reads a scenario: a path that ends in `.toml`, or the name of one that comes with the program.
+  public static func load(_ name: String) throws -> MatrixScenario {
+    let path = name.hasSuffix(".toml") ? name : "\(try folderPath())/\(name).toml"
+    guard let text = try ConfigurationFile.text(path) else {
+      throw ConfigurationError(path: path, "the file does not exist or cannot be read")
+    }
+    return try parse(text, path: path)
+  }
+
+  /// All that come with the program, by name.
+  public static func shipped() -> [MatrixScenario] {
+    guard let folder = try? folderPath() else { return [] }
+    return ProcFile.names(in: folder).filter { $0.hasSuffix(".toml") }.sorted().compactMap {
+      try? load("\(folder)/\($0)")
+    }
+  }
+
+  static func parse(_ text: String, path: String) throws -> MatrixScenario {
+    let scenario = try ConfigurationFile.decode(
+      MatrixScenario.self, text, path: path, known: keyNames)
+    if let problem = scenario.problem { throw ConfigurationError(path: path, problem) }
+    return scenario
+  }
+
+  private var problem: String? {
+    if methods.isEmpty { return "methods: there is none" }
+    if guests.isEmpty { return "there is no [[guest]]" }
+    if qemus.isEmpty { return "qemu: there is none" }
+    for (key, names) in [
+      ("guest", guests.map(\.name)), ("methods", methods.map(\.name)), ("qemu", qemus),
+    ] {
+      if names.count > Self.listCountMax { return "\(key): more than \(Self.listCountMax)" }
+      if Set(names).count < names.count { return "\(key): a name is there twice" }
+    }
+    for guest in guests where guest.name.isEmpty || guest.name.contains("/") {
+      return "guest: \"\(guest.name)\" is no name"
+    }
+    if !(1...10_000).contains(rounds) { return "rounds: must be in 1...10000" }
+    return nil
+  }
+
+  /// Scenarios lie beside an installed program (`../share/godwit/scenarios`) or in the source tree.
+  private static func folderPath() throws -> String {
+    let program = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    var above = Substring(program)
+    while let slash = above.lastIndex(of: "/") {
+      above = above[..<slash]
+      for candidate in ["\(above)/../share/godwit/scenarios", "\(above)/\(folder)"]
+      where SmallFile.isReadable(candidate) { return candidate }
+    }
+    let here = "\(FileManager.default.currentDirectoryPath)/\(folder)"
+    if SmallFile.isReadable(here) { return here }
+    throw LabError("missing: the folder \(folder); run from Godwit's source tree, or give a path")
+  }
+}
+
+extension MatrixScenario: Decodable {
+  enum CodingKeys: String, CodingKey, CaseIterable {
+    case name, about, link, qemu, methods, guest, rounds, seed, timeout, downtime, warmUp,
+      pageSource
+  }
+
+  static var keyNames: [String] {
+    CodingKeys.allCases.map(\.rawValue) + MatrixGuest.CodingKeys.allCases.map(\.rawValue)
+      + MatrixGuest.ClientKeys.allCases.map(\.rawValue)
+  }
+
+  public init(from decoder: any Decoder) throws {
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    name = try values.decode(String.self, forKey: .name)
+    about = try values.decodeIfPresent(String.self, forKey: .about) ?? about
+    link = try values.parsed(.link, "a rate like 1Gbit") { ByteRate(parsing: $0) }
+    qemus = try values.decodeIfPresent([String].self, forKey: .qemu) ?? qemus
+    methods = try values.decode([String].self, forKey: .methods).map { name in
+      guard let method = LabMethod(name: name) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .methods, in: values,
+          debugDescription: "there is no \"\(name)\"; there are \(LabMethod.names)")
+      }
+      return method
+    }
+    rounds = try values.decodeIfPresent(Int.self, forKey: .rounds) ?? rounds
+    seed = UInt64(clamping: try values.decodeIfPresent(Int.self, forKey: .seed) ?? 1)
+    timeoutMs = try values.duration(.timeout) ?? timeoutMs
+    downtimeLimitMs = try values.duration(.downtime) ?? downtimeLimitMs
+    warmUpMs = try values.duration(.warmUp) ?? warmUpMs
+    pageSource =
+      try values.parsed(.pageSource, "auto, inline or shared") {
+        MigrationRequest.PageSourceChoice(rawValue: $0)
+      } ?? pageSource
+    guests = try values.decodeIfPresent([MatrixGuest].self, forKey: .guest) ?? []
+    let rate = link?.bytesPerSecond ?? HostPair.defaultLinkBytesPerSecond
+    for index in guests.indices { guests[index].settle(linkBytesPerSecond: rate) }
+  }
+}

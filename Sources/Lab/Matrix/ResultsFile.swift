@@ -1,0 +1,70 @@
+import Agent
+import Glibc
+import HostIO
+
+/// Results as JSON lines: each is written when its migration is over, so that an experiment that was
+/// interrupted goes on where it was.
+public struct ResultsFile: Sendable {
+  /// A file larger than this is refused.
+  static let bytesMax = 1 << 30
+
+  public let path: String
+  public init(path: String) { self.path = path }
+
+  /// What is there; nothing when the file does not exist. A last line without an end was being written
+  /// when the power went: it is left out, and `append` overwrites it.
+  public func read() throws -> [MatrixResult] {
+    guard SmallFile.exists(path) else { return [] }
+    return try Self.parse(try SmallFile.readBytes(path, bytesMax: Self.bytesMax), path: path)
+  }
+
+  /// As `read`; nil when the file does not exist.
+  public func existing() throws -> [MatrixResult]? {
+    SmallFile.exists(path) ? try read() : nil
+  }
+
+  static func parse(_ bytes: [UInt8], path: String) throws -> [MatrixResult] {
+    guard let end = bytes.lastIndex(of: 10) else { return [] }
+    var results: [MatrixResult] = []
+    for (index, line) in bytes[..<end].split(separator: 10).enumerated() {
+      do {
+        results.append(try JSONLine.decode(MatrixResult.self, from: line))
+      } catch {
+        throw LabError("\(path), line \(index + 1): not a result of godwit lab run (\(error))")
+      }
+    }
+    return results
+  }
+
+  /// Adds a line, on the disk when this returns.
+  public func append(_ result: MatrixResult) throws {
+    let line = Array((try JSONLine.encode(result) + "\n").utf8)
+    let file = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    guard file >= 0 else { throw LabError("cannot write \(path): errno \(errno)") }
+    defer { close(file) }
+    var offset = try wholeLinesEnd(file)
+    var rest = line[...]
+    while !rest.isEmpty {
+      // SAFETY: the buffer lives for the call, and its own count bounds it.
+      let count = unsafe rest.withUnsafeBytes {
+        unsafe pwrite(file, $0.baseAddress, $0.count, offset)
+      }
+      guard count > 0 || errno == EINTR else {
+        throw LabError("cannot write \(path): errno \(errno)")
+      }
+      rest = rest.dropFirst(max(count, 0))
+      offset += max(count, 0)
+    }
+    guard ftruncate(file, offset) == 0, fsync(file) == 0 else {
+      throw LabError("cannot write \(path): errno \(errno)")
+    }
+  }
+
+  /// Where the last whole line ends.
+  private func wholeLinesEnd(_ file: Int32) throws -> Int {
+    let size = Int(lseek(file, 0, SEEK_END))
+    guard size > 0 else { return 0 }
+    let bytes = try SmallFile.readBytes(path, bytesMax: Self.bytesMax)
+    return bytes.lastIndex(of: 10).map { $0 + 1 } ?? 0
+  }
+}

@@ -1,0 +1,58 @@
+public import Agent
+
+/// One migration of an experiment, and what was found about the guest afterwards.
+public struct Trial: Sendable, Equatable {
+  public var record: MigrationRecord
+  /// Why the guest is not intact; empty when it is.
+  public var damage: [String] = []
+  /// Silence between the last heartbeat at the source and the first at the destination.
+  public var heartbeatGapMs: UInt64?
+  public var brokenConnections: UInt64?
+  public var operationsPerSecond: UInt64?
+  /// Full scans of its memory that the guest did after the move, without an error.
+  public var scansAfter: UInt64?
+  /// Nil where the guest has no work, or was hardly heard.
+  public var throughput: GuestThroughput?
+  /// What the migration said of itself while it ran.
+  public var samples: [MigrationSample] = []
+
+  public init(record: MigrationRecord) { self.record = record }
+
+  public var isGood: Bool {
+    damage.isEmpty && (record.method == "qemu" || record.outcome == .completed)
+  }
+}
+
+/// One look at a running migration, as results keep it.
+public struct MigrationSample: Codable, Sendable, Equatable {
+  public var phase: MigrationPhase
+  public var elapsedMs, remainingBytes, wireBytes: UInt64
+  @OrNull public var dirtyBytesPerSecond: UInt64?
+
+  init(_ progress: MigrationProgress) {
+    (phase, elapsedMs) = (progress.phase, progress.elapsedMs)
+    (remainingBytes, wireBytes) = (progress.remainingBytes, progress.wireBytes)
+    dirtyBytesPerSecond = progress.dirtyBytesPerSecond
+  }
+}
+
+/// Passes everything on to an observer, and keeps the samples.
+actor SampleKeeper: LabObserver {
+  /// Kept; of more, every second one is dropped, again and again.
+  static let sampleCountMax = 4000
+
+  private let observer: any LabObserver
+  private(set) var samples: [MigrationSample] = []
+
+  init(_ observer: any LabObserver) { self.observer = observer }
+
+  func note(_ text: String) async { await observer.note(text) }
+
+  func progress(_ progress: MigrationProgress) async {
+    if samples.count == Self.sampleCountMax {
+      samples = stride(from: 0, to: samples.count, by: 2).map { samples[$0] }
+    }
+    samples.append(MigrationSample(progress))
+    await observer.progress(progress)
+  }
+}

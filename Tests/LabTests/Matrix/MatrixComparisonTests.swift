@@ -1,0 +1,78 @@
+import Testing
+
+@testable import Lab
+
+@Suite struct MatrixComparisonTests {
+  private typealias Results = MatrixResultTests
+
+  /// Three rounds on a machine that gets slower; Godwit needs 0.8 of post-copy's time in each.
+  private var results: [MatrixResult] {
+    [4000, 6000, 9000].enumerated().flatMap { round, ms -> [MatrixResult] in
+      [
+        Results.result("qemu-precopy", round: round, totalMs: nil),
+        Results.result("qemu-postcopy", round: round, totalMs: UInt64(ms)),
+        Results.result("qemu-xbzrle", round: round, totalMs: UInt64(ms) + 500),
+        Results.result("godwit-timebound", round: round, totalMs: UInt64(ms) * 8 / 10),
+      ]
+    }
+  }
+
+  @Test func theBestRivalIsOneThatWasDone() throws {
+    let comparison = try #require(MatrixComparison.all(results).first)
+    #expect(comparison.bestRival(.total) == "qemu-postcopy")
+    #expect(comparison.doneCount("qemu-precopy") == (0, 3))
+    #expect(comparison.estimate(.total, "qemu-precopy")?.median == .infinity)
+    #expect(comparison.estimate(.total, "qemu-postcopy")?.median == 6000)
+  }
+
+  /// The times differ by more than two between rounds, the ratios do not.
+  @Test func ratiosAreTakenWithinARound() throws {
+    let comparison = try #require(MatrixComparison.all(results).first)
+    let ratio = try #require(comparison.ratio(.total, "godwit-timebound", to: "qemu-postcopy"))
+    #expect(ratio.median == 0.8 && ratio.low == 0.8 && ratio.high == 0.8)
+    // A rival that was not done is nothing to compare with; a method that was not done is worse.
+    #expect(comparison.ratio(.total, "godwit-timebound", to: "qemu-precopy") == nil)
+    #expect(comparison.ratio(.total, "qemu-precopy", to: "qemu-postcopy")?.median == .infinity)
+  }
+
+  @Test func whatIsMissingInARoundIsLeftOut() throws {
+    let part = results.filter { $0.lab.round != 1 || $0.lab.method != "qemu-postcopy" }
+    let comparison = try #require(MatrixComparison.all(part).first)
+    #expect(comparison.ratio(.total, "godwit-timebound", to: "qemu-postcopy")?.count == 2)
+  }
+
+  @Test func figures() {
+    let throughput = { (back: UInt64?) -> GuestThroughput in
+      var log = HeartbeatLog()
+      log.receive(Array("HB 0 0 0 0 0 0\nHB 1 0 0 0 0 50\n".utf8), from: .source, atUs: 0)
+      log.receive(Array("HB 2 0 0 0 0 100\n".utf8), from: .source, atUs: 1_000_000)
+      var found = GuestThroughput(
+        log, .init(calmFromUs: 0, startUs: 500_000, endUs: 900_000, untilUs: 1_000_000),
+        moved: false)
+      found?.recoveryMs = back
+      return found!
+    }
+    let back = Results.result("qemu-xbzrle") { $0.lab.throughput = throughput(40) }
+    let never = Results.result("qemu-xbzrle") { $0.lab.throughput = throughput(nil) }
+    #expect(MatrixFigure.back.value(back) == 40)
+    #expect(MatrixFigure.back.value(never) == .infinity)
+    #expect(MatrixFigure.back.value(Results.result("qemu-xbzrle")) == nil)
+    let gap = Results.result("qemu-xbzrle") { $0.lab.heartbeatGapMs = 70 }
+    #expect(MatrixFigure.gap.value(gap) == 70)
+    #expect(MatrixFigure.wire.value(Results.result("godwit-x", totalMs: nil)) == .infinity)
+  }
+
+  @Test func theTable() {
+    let lines = MatrixTable.lines(results)
+    #expect(lines.first == "g, QEMU 10.0.2")
+    #expect(
+      lines.contains { $0.contains("qemu-precopy") && $0.contains("0/3") && $0.contains("never") })
+    #expect(lines.contains { $0.contains("qemu-postcopy") && $0.contains("6 s [4 s, 9 s]") })
+    #expect(lines.contains { $0.contains("TOTAL (postcopy)") })
+    #expect(lines.contains { $0.contains("godwit-timebound") && $0.contains("0.80 [0.80, 0.80]") })
+    #expect(MatrixTable.lines([]) == [])
+    let hurt = MatrixTable.lines([Results.result("godwit-x") { $0.lab.damage = ["3 errors"] }])
+    #expect(hurt.last == "0/g/newest/godwit-x: NOT INTACT: 3 errors")
+    #expect(MatrixTable.hundredths(0.8) == "0.80" && MatrixTable.hundredths(12.046) == "12.05")
+  }
+}

@@ -1,0 +1,97 @@
+import Agent
+import Base
+import Foundation
+import Testing
+
+@testable import Lab
+
+@Suite struct MatrixScenarioTests {
+  static let small = """
+    name = "small"
+    link = "200Mbit"
+    qemu = ["newest", "/opt/qemu"]
+    methods = ["qemu-xbzrle", "godwit-precopy"]
+    rounds = 2
+    timeout = "30s"
+    [[guest]]
+    name = "a"
+    memory = "512MiB"
+    cpus = 2
+    hot = "64MiB"
+    dirty = 1.5
+    pattern = "hotspot"
+    change = 64
+    [[guest]]
+    name = "b"
+    dirty = "20MiB/s"
+    hot = "0"
+    memcached = "128MiB"
+    [guest.clients]
+    connections = 4
+    keys = 4000
+    pattern = "zipf"
+    batch = 8
+    pause = "5ms"
+    """
+
+  @Test func aFile() throws {
+    let scenario = try MatrixScenario.parse(Self.small, path: "x.toml")
+    #expect(scenario.name == "small" && scenario.rounds == 2 && scenario.timeoutMs == 30_000)
+    #expect(scenario.link?.bytesPerSecond == 25_000_000)
+    #expect(scenario.qemus == ["newest", "/opt/qemu"])
+    #expect(scenario.methods == [.rival(.xbzrle), .strategy("precopy")])
+    let (first, second) = (scenario.guests[0], scenario.guests[1])
+    // 1.5 times 25 MB/s, in whole MiB/s.
+    #expect(first.specification.workload.dirtyMiBPerSecond == 35)
+    #expect(first.specification.workload.pattern == .hotspot)
+    #expect(first.specification.workload.changeBytes == 64)
+    #expect(first.specification.memcachedMiB == nil)
+    #expect(first.specification.cpus == 2)
+    #expect(second.specification.workload.dirtyMiBPerSecond == 20)
+    #expect(second.specification.workload.hotMiB == 0)
+    #expect(second.specification.memcachedMiB == 128)
+    #expect(second.clients.keysPerConnection == 1000 && second.clients.batch == 8)
+    #expect(second.clients.pattern == .zipf && second.clients.fillsFirst)
+    #expect(second.clients.pauseMs == 5)
+  }
+
+  @Test(arguments: [
+    ("link = \"200Mbit\"", "link = \"fast\"", "fast"),
+    ("rounds = 2", "rounds = 0", "rounds"),
+    ("rounds = 2", "roundz = 2", "did you mean rounds"),
+    ("\"qemu-xbzrle\"", "\"qemu-magic\"", "qemu-magic"),
+    ("pattern = \"hotspot\"", "pattern = \"holes\"", "holes"),
+    ("name = \"b\"", "name = \"a\"", "twice"),
+    ("name = \"b\"", "name = \"b/c\"", "no name"),
+    ("dirty = 1.5", "dirty = -1.0", "-1"),
+    ("batch = 8", "batch = 0", "1...64"),
+    ("memory = \"512MiB\"", "memory = \"much\"", "much"),
+    ("methods = [\"qemu-xbzrle\", \"godwit-precopy\"]", "methods = []", "methods"),
+  ])
+  func aMistakeIsNamed(right: String, wrong: String, word: String) throws {
+    let text = Self.small.replacingOccurrences(of: right, with: wrong)
+    #expect(text != Self.small)
+    let error = try #require(throws: ConfigurationError.self) {
+      try MatrixScenario.parse(text, path: "x.toml")
+    }
+    #expect(error.description.contains(word), "\(error)")
+    #expect(error.description.hasPrefix("x.toml"))
+  }
+
+  @Test func whatShipsCanBeRead() throws {
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../../\(MatrixScenario.folder)").standardizedFileURL.path
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+    #expect(names.contains("matrix-memory.toml"))
+    for name in names {
+      let scenario = try MatrixScenario.load("\(folder)/\(name)")
+      #expect("\(scenario.name).toml" == name)
+      #expect(!scenario.about.isEmpty)
+      for guest in scenario.guests {
+        #expect(throws: Never.self, "\(guest.name)") { try guest.specification.validate() }
+        let room = guest.specification.workloadRoomMiB
+        #expect((guest.specification.workload.memoryMiB ?? 0) <= room, "\(guest.name)")
+      }
+    }
+  }
+}

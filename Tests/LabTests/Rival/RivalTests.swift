@@ -1,0 +1,69 @@
+import Agent
+import Base
+import Synchronization
+import Testing
+
+@testable import Lab
+
+/// Each rival moves a small guest: settings that QEMU refuses would make Godwit look good.
+@Suite(
+  .serialized,
+  .enabled(
+    if: LabEquipment.isThere,
+    "skipped: no guest kernel, QEMU or memcached; run scripts/install-dependencies.sh"))
+struct RivalTests {
+  private func trials(_ adjust: (inout LabOptions) -> Void) async throws -> [Trial] {
+    var options = LabOptions()
+    options.guest.memory = .mebibytes(256)
+    options.guest.memcachedMiB = nil
+    options.guest.hasDisk = false
+    options.guest.workload.memoryMiB = 64
+    options.guest.workload.hotMiB = 16
+    options.guest.workload.verifyMiBPerSecond = nil
+    options.warmUpMs = 500
+    adjust(&options)
+    let trials = Mutex<[Trial]>([])
+    try await LabRun(options: options, observer: Notes()).run { trial in
+      trials.withLock { $0.append(trial) }
+    }
+    return trials.withLock { $0 }
+  }
+
+  @Test func everyRivalMovesAGuest() async throws {
+    let trials = try await trials { $0.methods = Rival.allCases.map(LabMethod.rival) }
+    #expect(trials.map(\.record.strategy) == Rival.allCases.map(\.rawValue))
+    for trial in trials {
+      #expect(trial.damage.isEmpty, "\(trial.damage)")
+      #expect(trial.record.outcome == .completed, "\(trial.record.reason ?? "")")
+      #expect(trial.record.method == "qemu")
+      #expect(try #require(trial.record.wireBytes) > 1 << 20)
+      #expect(try #require(trial.throughput).baselinePerSecond > 1000)
+      #expect(try #require(trial.throughput).timeline.reduce(0, +) > 1000)
+    }
+    // What compresses by half does not cross the link whole.
+    let plain = try #require(trials.first?.record.wireBytes)
+    let compressed = try #require(trials.first { $0.record.strategy == "multifd-zstd" })
+    #expect(try #require(compressed.record.wireBytes) < plain * 8 / 10)
+    #expect(compressed.record.pages.compressed != nil && compressed.record.pages.raw == nil)
+  }
+
+  /// The guest writes faster than the link carries: that is a result, and the guest lives on.
+  @Test func notDoneInTimeHasFailedAndTheGuestStays() async throws {
+    let trials = try await trials {
+      $0.methods = [.qemu]
+      $0.linkRate = ByteRate(bytesPerSecond: 40_000_000)
+      $0.guest.workload.hotMiB = 48
+      $0.guest.workload.dirtyMiBPerSecond = 160
+      $0.guest.workload.compressPercent = 0
+      $0.timeoutMs = 6000
+    }
+    let trial = try #require(trials.first)
+    #expect(trial.record.outcome == .failed)
+    #expect(trial.record.reason == "not finished after 6 s")
+    #expect(trial.record.isGuestSafe == true)
+    #expect(trial.damage.isEmpty, "\(trial.damage)")
+    #expect(trial.isGood)
+    #expect(trial.throughput?.recoveryMs == nil)
+    #expect(trial.samples.contains { $0.phase == .iterate })
+  }
+}
