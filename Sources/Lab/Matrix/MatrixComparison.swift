@@ -35,6 +35,17 @@ public struct MatrixComparison: Sendable {
     (results[method] ?? []).count(where: \.isIntact)
   }
 
+  /// What the guest really wrote per second before its moves, in bytes, at the median; what it was asked
+  /// to, where that was a rate; and the link's rate.
+  public var dirtyRate: (written: Double, asked: Double?, link: Double)? {
+    let all = results.values.flatMap(\.self)
+    guard let first = all.first,
+      let written = Estimate.median(all.compactMap(\.lab.dirtyBytesPerSecond).map { Double($0) })
+    else { return nil }
+    let asked = first.lab.dirtyMiBPerSecond.map { Double($0) * 1_048_576 }
+    return (written, asked, Double(first.lab.linkBytesPerSecond))
+  }
+
   public func estimate(_ figure: MatrixFigure, _ method: String) -> Estimate? {
     Estimate((results[method] ?? []).compactMap(figure.value))
   }

@@ -23,6 +23,8 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     public var network: String
     /// Pages written per second as asked for; nil: as fast as it goes.
     @OrNull public var dirtyMiBPerSecond: UInt64?
+    /// Bytes of memory written per second before the move, as the guest counted them.
+    @OrNull public var dirtyBytesPerSecond: UInt64?
     public var workingSetBytes, timeoutMs: UInt64
     public var damage: [String] = []
     @OrNull public var heartbeatGapMs: UInt64?

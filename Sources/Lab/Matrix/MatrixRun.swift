@@ -101,6 +101,7 @@ public struct MatrixRun: Sendable {
     facts.damage = trial.damage
     (facts.heartbeatGapMs, facts.scansAfter) = (trial.heartbeatGapMs, trial.scansAfter)
     facts.brokenConnections = trial.brokenConnections
+    facts.dirtyBytesPerSecond = trial.dirtyBytesPerSecond
     facts.operationsPerSecond = trial.operationsPerSecond
     (facts.throughput, facts.samples) = (trial.throughput, trial.samples)
     return MatrixResult(record: trial.record, lab: facts)

@@ -1,3 +1,5 @@
+import Base
+
 /// A scenario's results for people: one table per guest and QEMU, and the ratios to QEMU's best.
 public enum MatrixTable {
   public static func lines(_ results: [MatrixResult]) -> [String] {
@@ -5,7 +7,7 @@ public enum MatrixTable {
     guard !comparisons.isEmpty else { return [] }
     var lines: [String] = []
     for comparison in comparisons {
-      lines.append("\(comparison.guest), QEMU \(comparison.qemu)")
+      lines.append("\(comparison.guest), QEMU \(comparison.qemu)\(dirtyRate(comparison))")
       lines += figures(comparison)
       let ratios = ratios(comparison)
       if !ratios.isEmpty { lines += ["  ratio to QEMU's best"] + ratios }
@@ -16,6 +18,15 @@ public enum MatrixTable {
       lines += result.lab.damage.map { "\(result.lab.cell): NOT INTACT: \($0)" }
     }
     return lines
+  }
+
+  /// A busy machine's guests write less than they were asked to: then the name of the guest lies.
+  private static func dirtyRate(_ comparison: MatrixComparison) -> String {
+    guard let rate = comparison.dirtyRate else { return "" }
+    let text =
+      ": wrote \(ByteCount(UInt64(min(rate.written, 1e15))))/s, \(hundredths(rate.written / rate.link)) x the link"
+    guard let asked = rate.asked, rate.written < asked * 0.9 else { return text }
+    return text + ", LESS THAN ASKED (\(ByteCount(UInt64(min(asked, 1e15))))/s)"
   }
 
   private static func figures(_ comparison: MatrixComparison) -> [String] {

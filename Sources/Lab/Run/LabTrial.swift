@@ -59,6 +59,11 @@ extension LabRun {
       observe(&trial, session, fromUs: move.startUs, untilUs: untilUs, moved: moved)
       let window = GuestThroughput.Window(
         calmFromUs: calmFromUs, startUs: move.startUs, endUs: endUs, untilUs: MonotonicClock.nowUs)
+      trial.dirtyBytesPerSecond = session.serial.look {
+        WorkCurve($0.entries.map { ($0.atUs, $0.beat.dirtiedPages) })
+          .rate(fromUs: window.calmFromUs, toUs: window.startUs)
+          .map { Ratio.scale($0, 4096, over: 1) }
+      }
       trial.throughput = session.serial.look { GuestThroughput($0, window, moved: moved) }
       if move.isLeftBehind {
         trial.damage.append("a QEMU was left behind at the destination")

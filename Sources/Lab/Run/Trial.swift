@@ -11,6 +11,8 @@ public struct Trial: Sendable, Equatable {
   public var operationsPerSecond: UInt64?
   /// Full scans of its memory that the guest did after the move, without an error.
   public var scansAfter: UInt64?
+  /// How fast the guest wrote memory before it was moved, in bytes per second; nil: too few beats.
+  public var dirtyBytesPerSecond: UInt64?
   /// Nil where the guest has no work, or was hardly heard.
   public var throughput: GuestThroughput?
   /// What the migration said of itself while it ran.

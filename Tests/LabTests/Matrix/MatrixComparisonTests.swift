@@ -62,6 +62,18 @@ import Testing
     #expect(MatrixFigure.wire.value(Results.result("godwit-x", totalMs: nil)) == .infinity)
   }
 
+  @Test func whatTheGuestReallyWroteIsSaid() {
+    func title(_ written: UInt64) -> String? {
+      let result = Results.result("qemu-xbzrle") {
+        $0.lab.dirtyMiBPerSecond = 100
+        $0.lab.dirtyBytesPerSecond = written
+      }
+      return MatrixTable.lines([result]).first
+    }
+    #expect(title(104_857_600) == "g, QEMU 10.0.2: wrote 100 MiB/s, 0.84 x the link")
+    #expect(title(52_428_800)?.hasSuffix("0.42 x the link, LESS THAN ASKED (100 MiB/s)") == true)
+  }
+
   @Test func theTable() {
     let lines = MatrixTable.lines(results)
     #expect(lines.first == "g, QEMU 10.0.2")

@@ -1,0 +1,97 @@
+import Agent
+import Foundation
+import Synchronization
+import Testing
+
+@testable import Lab
+
+/// Results as they come.
+private final class Counted: Sendable {
+  private let results = Mutex<[MatrixResult]>([])
+
+  /// Returns how many there are then.
+  func add(_ result: MatrixResult) -> Int {
+    results.withLock {
+      $0.append(result)
+      return $0.count
+    }
+  }
+  var all: [MatrixResult] { results.withLock { $0 } }
+}
+
+/// An experiment out of a file, with real guests, interrupted and gone on with.
+@Suite(
+  .serialized,
+  .enabled(
+    if: LabEquipment.isThere,
+    "skipped: no guest kernel, QEMU or memcached; run scripts/install-dependencies.sh"))
+struct MatrixRunTests {
+  private static let file = """
+    name = "tiny"
+    methods = ["qemu-precopy", "qemu-postcopy"]
+    rounds = 1
+    warmUp = "500ms"
+    [[guest]]
+    name = "clients"
+    memory = "320MiB"
+    fill = "32MiB"
+    hot = "8MiB"
+    verify = "max"
+    memcached = "48MiB"
+    [guest.clients]
+    connections = 2
+    keys = 4000
+    valueBytes = 1000
+    pattern = "zipf"
+    batch = 4
+    """
+
+  /// Runs it, and interrupts it after `most` results.
+  private func run(
+    _ file: ResultsFile, most: Int = .max
+  ) async throws -> (results: [MatrixResult], notes: Notes) {
+    let scenario = try MatrixScenario.parse(Self.file, path: "tiny.toml")
+    let notes = Notes()
+    let done = Counted()
+    let work = Task {
+      let run = MatrixRun(
+        scenario, MatrixSelection(), common: LabOptions(), results: file, observer: notes)
+      return try await run.run { result in
+        if done.add(result) == most { withUnsafeCurrentTask { $0?.cancel() } }
+      }
+    }
+    do {
+      let summary = try await work.value
+      #expect(summary.undone.isEmpty)
+    } catch is CancellationError {
+      #expect(most < .max)
+    }
+    return (done.all, notes)
+  }
+
+  @Test func whatWasInterruptedGoesOn() async throws {
+    let path = NSTemporaryDirectory() + "godwit-matrix-\(UUID().uuidString).jsonl"
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let file = ResultsFile(path: path)
+    let first = try await run(file, most: 1)
+    #expect(first.results.count == 1)
+    let second = try await run(file)
+    #expect(second.results.count == 1)
+    #expect(second.notes.all.contains("tiny: 2 migrations, 1 of them already done"))
+    let third = try await run(file)
+    #expect(third.results.isEmpty)
+
+    let results = try file.read()
+    #expect(results == first.results + second.results)
+    #expect(Set(results.map(\.lab.method)) == ["qemu-precopy", "qemu-postcopy"])
+    for result in results {
+      #expect(
+        result.isDone && result.isIntact, "\(result.record.reason ?? "") \(result.lab.damage)")
+      #expect(result.record.scenario == "tiny" && result.record.clientGapMs != nil)
+      #expect(try #require(result.lab.operationsPerSecond) > 0)
+      #expect(try #require(result.lab.throughput).baselinePerSecond > 0)
+      #expect(try #require(result.lab.dirtyBytesPerSecond) > 1 << 20)
+    }
+    #expect(MatrixTable.lines(results).contains { $0.contains("qemu-postcopy") })
+  }
+}
