@@ -48,6 +48,16 @@ import Testing
   }
 }
 
+extension PageLedger {
+  fileprivate mutating func takeFresh() -> Int? {
+    nextFresh().flatMap { take($0) ? $0 : nil }
+  }
+
+  fileprivate mutating func takeDirty(colderThan heat: UInt8) -> Int? {
+    nextDirty(colderThan: heat).flatMap { take($0) ? $0 : nil }
+  }
+}
+
 @Suite struct PageLedgerTests {
   @Test func aPageIsTakenOncePerVersion() {
     var ledger = PageLedger(blockPages: [10, 10])
@@ -83,7 +93,7 @@ import Testing
     #expect(ledger.dirtyByHeat()[3] == 64)
     #expect(ledger.dirtyByHeat()[1] == 1)
     #expect(ledger.takeDirty(colderThan: 2) == 7)
-    #expect(!ledger.hasDirty(colderThan: 3))
+    #expect(ledger.nextDirty(colderThan: 3) == nil)
     #expect(ledger.takeDirty(colderThan: 4) == 8)
     #expect(ledger.takeDirty(colderThan: 4) == 12)
     for _ in 0..<6 { _ = ledger.endEpoch() }

@@ -28,6 +28,8 @@ public struct PageLedger: Sendable {
   /// Distinct pages dirtied in the epoch that runs; of these, first dirtied ever.
   public private(set) var epochDirtied = 0
   public private(set) var epochFirstDirtied = 0
+  /// Of the epoch's pages, those that nothing was owed of when they were found dirtied.
+  public private(set) var epochNewlyOwed = 0
   /// Pages taken, repeats included; versions replaced before they were taken.
   public private(set) var takenCount: UInt64 = 0
   public private(set) var supersededCount: UInt64 = 0
@@ -57,17 +59,19 @@ public struct PageLedger: Sendable {
       supersededCount += 1
       epochFirstDirtied += 1
       _ = dirty.insert(page)
-    } else if !dirty.insert(page) {
+    } else if dirty.insert(page) {
+      epochNewlyOwed += 1
+    } else {
       supersededCount += 1
     }
     if history.note(page) { epochDirtied += 1 }
   }
 
   /// An epoch's dirty log is complete: says what it held, and begins the next.
-  public mutating func endEpoch() -> (dirtied: Int, first: Int) {
-    defer { (epochDirtied, epochFirstDirtied) = (0, 0) }
+  public mutating func endEpoch() -> (dirtied: Int, first: Int, newlyOwed: Int) {
+    defer { (epochDirtied, epochFirstDirtied, epochNewlyOwed) = (0, 0, 0) }
     history.turnOver()
-    return (epochDirtied, epochFirstDirtied)
+    return (epochDirtied, epochFirstDirtied, epochNewlyOwed)
   }
 
   public var mentionedCount: Int { mentioned.population }
@@ -97,40 +101,30 @@ public struct PageLedger: Sendable {
     return counts
   }
 
-  /// Takes the next fresh page of the scan, which goes from the lowest number to the highest once, and
-  /// again over what was mentioned behind it.
-  public mutating func takeFresh() -> Int? {
-    guard let page = fresh.first(atOrAfter: scanNext) ?? fresh.first(atOrAfter: 0) else {
-      return nil
-    }
-    _ = fresh.remove(page)
-    scanNext = page + 1
-    takenCount += 1
-    return page
+  /// The next fresh page of the scan, which goes from the lowest number to the highest once, and again
+  /// over what was mentioned behind it.
+  public func nextFresh() -> Int? {
+    guard fresh.population > 0 else { return nil }
+    return fresh.first(atOrAfter: scanNext) ?? fresh.first(atOrAfter: 0)
   }
 
-  /// Takes the next dirty page colder than `heat` in the cycle over all of RAM; 9 takes any.
-  public mutating func takeDirty(colderThan heat: UInt8) -> Int? {
+  /// The next dirty page colder than `heat` in the cycle over all of RAM; 9 allows any.
+  public func nextDirty(colderThan heat: UInt8) -> Int? {
     guard dirty.population > 0 else { return nil }
     let start = cycleNext < numbering.limit ? cycleNext : 0
-    guard
-      let page = firstDirty(atOrAfter: start, before: numbering.limit, colderThan: heat)
-        ?? firstDirty(atOrAfter: 0, before: start, colderThan: heat)
-    else { return nil }
-    _ = dirty.remove(page)
-    cycleNext = page + 1
-    takenCount += 1
-    return page
+    return firstDirty(atOrAfter: start, before: numbering.limit, colderThan: heat)
+      ?? firstDirty(atOrAfter: 0, before: start, colderThan: heat)
   }
 
-  /// Whether any dirty page is colder than `heat`.
-  public func hasDirty(colderThan heat: UInt8) -> Bool {
-    firstDirty(atOrAfter: 0, before: numbering.limit, colderThan: heat) != nil
-  }
-
-  /// Takes a page that is owed, whichever way; says whether it was.
+  /// Takes a page that is owed; says whether it was.
   public mutating func take(_ page: Int) -> Bool {
-    guard fresh.remove(page) || dirty.remove(page) else { return false }
+    if fresh.remove(page) {
+      scanNext = page + 1
+    } else if dirty.remove(page) {
+      cycleNext = page + 1
+    } else {
+      return false
+    }
     takenCount += 1
     return true
   }

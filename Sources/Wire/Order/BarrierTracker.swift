@@ -19,6 +19,9 @@ public struct BarrierTracker: Sendable {
     seen = pages.map { PageBitmap(count: $0) }
   }
 
+  /// Whether a frame since the last barrier carries the page.
+  public func holds(block: Int, page: Int) -> Bool { seen[block][page] }
+
   /// Notes that the frame under construction carries a page.
   ///
   /// False: the page is already in this generation. Close the frame under construction, call

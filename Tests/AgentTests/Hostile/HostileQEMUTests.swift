@@ -90,7 +90,7 @@ import Wire
 
   /// A destination that acknowledges what was never sent.
   @Test func acknowledgementOfTheFuture() throws {
-    let queue = SendQueue(windowMax: .max, bandwidth: nil, memoryLimit: 256 << 20)
+    let queue = SendQueue(windowMax: .max, bandwidth: nil)
     #expect(throws: RelayFailure.self) { try queue.acknowledged(through: 1) }
     #expect(throws: RelayFailure.self) { try queue.acknowledged(through: .max) }
     queue.announce(5)

@@ -37,12 +37,12 @@ import Wire
     let (near, far) = try Sockets.tcpPair()  // nobody reads `far`
     let (control, controlFar) = try Sockets.tcpPair()
     let (qemu, qemuFar) = try Sockets.unixPair()
-    let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil, memoryLimit: 256 << 20)
+    let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil)
     let lane = ControlLane(control, silenceLimitMs: 60_000)
     lane.start(onFrame: { (_, _) throws(RelayFailure) in }, onEnd: { _ in })
     let events = Events<SourceRelay.Event>()
     let relay = SourceRelay(
-      qemu: qemuFar, control: lane, lanes: [near], queue: queue, shared: [:]
+      qemu: qemuFar, control: lane, lanes: [near], queue: queue, memoryLimit: 256 << 20, shared: [:]
     ) { events.add($0) }
     relay.start()
     let length: UInt64 = 1 << 30

@@ -149,7 +149,7 @@ final class RelayRig: Sendable {
     let (near, far) = try Sockets.unixPair()
     qemu = near
     link = PeerLink(destination.control)
-    let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil, memoryLimit: memoryLimit)
+    let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil)
     link.setRelay { (_, payload) throws(RelayFailure) in
       do {
         var cursor = ByteCursor(payload.span.bytes)
@@ -160,7 +160,7 @@ final class RelayRig: Sendable {
     let events = self.events
     source = SourceRelay(
       qemu: far, control: link.lane, lanes: destination.lanes,
-      queue: queue, shared: sourceShared, recovery: recovery
+      queue: queue, memoryLimit: memoryLimit, shared: sourceShared, recovery: recovery
     ) { events.add($0) }
     let (linkEnds, source) = (self.linkEnds, self.source)
     if let recovery {

@@ -2,14 +2,13 @@ import Base
 import HostIO
 import Wire
 
-/// Between the thread that reads QEMU and the threads that feed the lanes: batches in order, the
+/// Between the thread that picks pages and the threads that feed the lanes: batches in order, the
 /// window over all lanes, the bandwidth cap, and the pool of page buffers.
 ///
-/// Bounded (I5): at most `depthMax` batches wait, so a full queue stops the reader and, through its
-/// socket, QEMU. After the guest has stopped the bound rises to `stoppedDepthMax`: back-pressure on
-/// a stopped QEMU would freeze its monitor.
+/// Bounded (I5): at most `depthMax` batches wait. What waits here has left the ledger, so a newer version
+/// of such a page is sent besides; that is why it is little.
 final class SendQueue: Sendable {
-  /// Batches that may wait while the guest runs: little, because they are downtime at the stop.
+  /// Batches that may wait.
   static let depthMax = 8
 
   struct Counters: Sendable {
@@ -20,7 +19,6 @@ final class SendQueue: Sendable {
   private struct State {
     var waiting: [PageBatch] = []
     var head = 0
-    var depthMax = SendQueue.depthMax
     var window: SendWindow
     var bucket: TokenBucket?
     var pool: [PageBuffer] = []
@@ -47,32 +45,23 @@ final class SendQueue: Sendable {
   private let state: Guarded<State>
   /// This migration's part of the link; nil: no limit but its own.
   private let link: LinkShare?
-  private let stoppedDepthMax: Int
-  /// As given to `init`, in bytes.
-  let memoryLimit: UInt64
 
   /// - Parameters:
   ///   - windowMax: most bytes on their way, as the destination allows.
-  ///   - memoryLimit: most bytes of page buffers held after the guest has stopped.
   ///   - link: this migration's part of the link; nil: the link has no limit.
-  init(
-    windowMax: UInt64, bandwidth: ByteRate?, memoryLimit: UInt64, link: LinkShare? = nil
-  ) {
+  init(windowMax: UInt64, bandwidth: ByteRate?, link: LinkShare? = nil) {
     self.link = link
     state = Guarded(
       State(
         window: SendWindow(limitMax: windowMax),
         bucket: bandwidth.map { TokenBucket(rate: $0, nowUs: MonotonicClock.nowUs) }))
-    self.memoryLimit = memoryLimit
-    let perBatch = UInt64(BatchLimits.rawPagesMax * Page.size)
-    stoppedDepthMax = max(Int(clamping: memoryLimit / perBatch), Self.depthMax)
   }
 
   /// Appends a batch. Blocks while the queue is full.
   func append(_ batch: PageBatch) throws(RelayFailure) {
     let failure = state.wait { state -> RelayFailure?? in
       if let failure = state.failure { return .some(failure) }
-      guard state.depth < state.depthMax else { return nil }
+      guard state.depth < Self.depthMax else { return nil }
       state.waiting.append(batch)
       return .some(nil)
     }
@@ -181,13 +170,7 @@ final class SendQueue: Sendable {
     guard known else { throw .protocolViolation("acknowledged frame \(sequence), never sent") }
   }
 
-  /// The guest has stopped: drain QEMU as fast as it writes, up to the memory limit.
-  func guestStopped() { state.update { $0.depthMax = stoppedDepthMax } }
-
   func fail(_ failure: RelayFailure) { state.update { $0.failure = $0.failure ?? failure } }
-
-  /// Whether no batch waits: then a part of one is better than none.
-  var isStarving: Bool { state.read { $0.depth == 0 } }
 
   /// Rate, window and counts, for progress and for the strategy.
   var snapshot: (rate: ByteRate?, inFlight: UInt64, queued: Int, counters: Counters) {

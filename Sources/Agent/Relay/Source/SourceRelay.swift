@@ -5,11 +5,11 @@ import Wire
 
 /// The source's data path: QEMU's socket in, lanes out.
 ///
-/// Owns one reader thread and one thread a lane. What the session must know arrives by `onEvent`,
+/// Owns the thread that reads, the one that picks pages, and one thread a lane. What the session must know arrives by `onEvent`,
 /// from those threads.
 final class SourceRelay: Sendable {
   enum Event: Sendable {
-    case stream(StreamToBatches.Event)
+    case stream(StreamEvent)
     /// The data path broke, or QEMU closed its socket.
     case failed(RelayFailure)
   }
@@ -18,24 +18,28 @@ final class SourceRelay: Sendable {
   static let readBufferBytes = 4 << 20
 
   let queue: SendQueue
+  let ledger: SourceLedger
+  private let picker: PagePicker
   private let qemu: StreamSocket
   private let control: ControlLane
   private let lanes: [LaneSender]
   private let shared: [String: SharedFile]
   private let layout = Guarded<[RAMBlock]>([])
-  /// While closed, nothing is read and QEMU's socket fills up: the hold of the switchover.
-  private let gateIsOpen = Guarded(true)
   private let reader = Guarded<WorkerThread?>(nil)
   private let onEvent: @Sendable (Event) -> Void
 
-  /// - Parameter recovery: how a lane comes back whose connection broke; nil: it does not.
+  /// - Parameters:
+  ///   - memoryLimit: memory for pages that arrived and wait, in bytes.
+  ///   - recovery: how a lane comes back whose connection broke; nil: it does not.
   init(
     qemu: StreamSocket, control: ControlLane, lanes: [any ByteConnection], queue: SendQueue,
-    shared: [String: SharedFile], recovery: LaneRecovery? = nil,
+    memoryLimit: UInt64, shared: [String: SharedFile], recovery: LaneRecovery? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.queue) = (qemu, control, queue)
     (self.shared, self.onEvent) = (shared, onEvent)
+    ledger = SourceLedger(memoryLimit: memoryLimit)
+    picker = PagePicker(ledger: ledger, queue: queue, control: control)
     let layout = self.layout
     self.lanes = lanes.enumerated().map { index, socket in
       LaneSender(
@@ -49,24 +53,23 @@ final class SourceRelay: Sendable {
 
   func start() {
     for lane in lanes { lane.start() }
+    picker.start { [onEvent] in onEvent(.failed($0)) }
     let worker = WorkerThread("gw-qemu-rx") { [self] in
       do throws(RelayFailure) { try readLoop() } catch { onEvent(.failed(error)) }
     }
     reader.update { $0 = worker }
   }
 
-  /// Opens or closes the gate between QEMU and the lanes.
-  func setGate(open: Bool) { gateIsOpen.update { $0 = open } }
-
   /// Stops all threads and waits for them, QEMU's migration socket closed first: before SHUT 0 that
   /// gives the guest back to the source's QEMU, which must not wait for a network.
   func stop() {
     queue.fail(.stopped)
+    ledger.fail(.stopped)
     control.stopStream()
-    gateIsOpen.update { $0 = true }
     qemu.shutdown()
     for lane in lanes { lane.shutdown() }
     reader.update { $0 }?.join()
+    picker.join()
     for lane in lanes { lane.join() }
   }
 
@@ -93,13 +96,13 @@ final class SourceRelay: Sendable {
   private func readLoop() throws(RelayFailure) {
     let buffer = PageBuffer(byteCount: Self.readBufferBytes + StreamReader.carryMax)
     var stream = StreamReader()
-    var visitor = StreamToBatches(queue: queue, control: control, shared: shared) { [self] event in
+    var visitor = StreamToLedger(ledger: ledger, control: control, shared: shared) { [self] event in
       if case .layout(let blocks, _) = event { layout.update { $0 = blocks } }
       onEvent(.stream(event))
     }
     var filled = 0
     while true {
-      _ = gateIsOpen.wait { $0 ? true : nil }
+      ledger.waitForGate()
       let room = buffer.byteCount - filled
       let count: Int
       do { count = try unsafe qemu.read(into: buffer.part(filled, room)) } catch {

@@ -65,10 +65,10 @@ extension SourceMigration {
     let queue = SendQueue(
       windowMax: setup.offer.windowBytes,
       bandwidth: request.bandwidthBytesPerSecond.flatMap { ByteRate(bytesPerSecond: $0) },
-      memoryLimit: configuration.memoryLimitBytes, link: share)
+      link: share)
     let relay = SourceRelay(
-      qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue, shared: setup.shared,
-      recovery: recovery
+      qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue,
+      memoryLimit: configuration.memoryLimitBytes, shared: setup.shared, recovery: recovery
     ) { [mailbox] in mailbox.put(.relay($0)) }
     setup.link.setRelay { (type, payload) throws(RelayFailure) in
       guard type == .acknowledge else {
@@ -174,7 +174,7 @@ extension SourceMigration {
     }
   }
 
-  private func handle(_ event: StreamToBatches.Event, _ setup: Setup) async throws {
+  private func handle(_ event: StreamEvent, _ setup: Setup) async throws {
     switch event {
     case .layout(let blocks, _):
       note { $0.progress.ramBytes = blocks.reduce(0) { $0 + $1.length } }
@@ -242,7 +242,9 @@ extension SourceMigration {
     }
     guard let ram = info.ram else { return }
     let flow = copy.relay.queue.snapshot
-    let queued = UInt64(flow.queued) * UInt64(BatchLimits.rawPagesMax * Page.size)
+    let waiting = UInt64(flow.queued) * UInt64(BatchLimits.rawPagesMax * Page.size)
+    let owed = UInt64(copy.relay.ledger.state.read { $0.owedCount }) * UInt64(Page.size)
+    let queued = waiting + owed
     let sample = MigrationSample(
       nowMs: MonotonicClock.nowMs, ram: ByteCount(ram.total), remaining: ByteCount(ram.remaining),
       dirtyRate: ByteRate(

@@ -1,0 +1,151 @@
+import Base
+import HostIO
+import Strategy
+import Wire
+
+/// Decides which pages go next, and numbers everything that leaves: the source's one sender of frames
+/// in order, on a thread of its own.
+///
+/// A page leaves the ledger here, before its bytes are read (shared memory: by the lane's thread), so
+/// that a later write of the guest's comes back as a new version.
+final class PagePicker: Sendable {
+  private let ledger: SourceLedger
+  private let queue: SendQueue
+  private let control: ControlLane
+  private let pen: PageBuffer
+  private let thread = Guarded<WorkerThread?>(nil)
+
+  init(ledger: SourceLedger, queue: SendQueue, control: ControlLane) {
+    (self.ledger, self.queue, self.control) = (ledger, queue, control)
+    pen = ledger.state.read { $0.pen.buffer }
+  }
+
+  /// Starts the thread. `onFailure` is called at most once.
+  func start(onFailure: @escaping @Sendable (RelayFailure) -> Void) {
+    let worker = WorkerThread("gw-picker") { [self] in
+      do throws(RelayFailure) { try pickAll() } catch { onFailure(error) }
+    }
+    thread.update { $0 = worker }
+  }
+
+  func join() { thread.update { $0 }?.join() }
+
+  private enum Work {
+    case ordered(SourceLedger.Ordered)
+    case pages(PickedPages)
+    case blocks([Int])
+  }
+
+  private func pickAll() throws(RelayFailure) {
+    var tracker = BarrierTracker(blockPages: [])
+    var knowsBlocks = false
+    while true {
+      let work = ledger.state.wait { state -> Result<Work, RelayFailure>? in
+        if let failure = state.failure { return .failure(failure) }
+        if !knowsBlocks, let counts = state.ledger?.numbering.counts {
+          return .success(.blocks(counts))
+        }
+        if let item = state.ordered.first, item.mayGo(state) {
+          state.ordered.removeFirst()
+          state.orderedBytes -= item.byteCount
+          if case .ramEnd = item { state.noteStopSet() }
+          return .success(.ordered(item))
+        }
+        return state.pick().map { .success(.pages($0)) }
+      }
+      guard let work = try work?.get() else { return }
+      switch work {
+      case .blocks(let counts):
+        tracker.setBlocks(pages: counts)
+        knowsBlocks = true
+      case .ordered(let item): try send(item, &tracker)
+      case .pages(let pages): try send(pages, &tracker)
+      }
+    }
+  }
+
+  private func send(_ pages: PickedPages, _ tracker: inout BarrierTracker) throws(RelayFailure) {
+    var buffer: PageBuffer?
+    if !pages.places.isEmpty {
+      let target = queue.takeBuffer()
+      for (index, place) in pages.places.enumerated() {
+        // SAFETY: `part` checks its bounds; the places are ours until they are released.
+        unsafe target.part(index * Page.size, Page.size).copyMemory(
+          from: UnsafeRawBufferPointer(pen.part(Int(place) * Page.size, Page.size)))
+      }
+      ledger.state.update { $0.pen.release(pages.places) }
+      buffer = target
+    }
+    // No page twice between barriers; the pages of one batch differ.
+    let isNew = pages.runs.allSatisfy { run in
+      (run.firstPage..<(run.firstPage + UInt64(run.count))).allSatisfy {
+        tracker.holds(block: Int(run.block), page: Int($0)) == false
+      }
+    }
+    if !isNew { tracker.placeBarrier() }
+    for run in pages.runs {
+      for page in run.firstPage..<(run.firstPage + UInt64(run.count)) {
+        _ = tracker.note(block: Int(run.block), page: Int(page))
+      }
+    }
+    let header = BatchHeader(place: tracker.nextPlace(), runs: pages.runs)
+    try queue.append(PageBatch(header: header, buffer: buffer))
+  }
+
+  private func send(
+    _ item: SourceLedger.Ordered, _ tracker: inout BarrierTracker
+  ) throws(RelayFailure) {
+    switch item {
+    case .verbatim(let bytes, let inWindow):
+      try sendInOrder(.verbatim, bytes, inWindow: inWindow, &tracker)
+    case .ramEnd: try sendInOrder(.ramEnd, [], inWindow: false, &tracker)
+    case .tail(let bytes): try sendInOrder(.tail, bytes, inWindow: false, &tracker)
+    case .handOver(let bytes):
+      if !bytes.isEmpty { try sendInOrder(.verbatim, bytes, inWindow: false, &tracker) }
+    }
+  }
+
+  /// Sends bytes that must be applied after everything before and before everything behind them.
+  ///
+  /// - Parameter inWindow: wait for room in the window, like a batch. What follows the guest's stop
+  ///   does not: it is small, and back-pressure would freeze a stopped QEMU's monitor.
+  private func sendInOrder(
+    _ type: FrameType, _ bytes: [UInt8], inWindow: Bool, _ tracker: inout BarrierTracker
+  ) throws(RelayFailure) {
+    var start = 0
+    repeat {
+      let count = min(bytes.count - start, SequencedHeader.chunkMax)
+      var payload: [UInt8] = []
+      payload.reserveCapacity(SequencedHeader.byteCount + count)
+      let place = tracker.nextExclusivePlace()
+      if inWindow {
+        let weight = UInt64(FrameHeader.byteCount + SequencedHeader.byteCount + count)
+        try queue.announce(place.sequence, bytes: weight)
+      } else {
+        queue.announce(place.sequence)
+      }
+      place.encode(into: &payload)
+      payload += bytes[start..<(start + count)]
+      start += count
+      try control.send(type, payload)
+    } while start < bytes.count
+  }
+}
+
+extension SourceLedger.State {
+  /// RAM is complete: what was sent since the guest stopped is the stop set.
+  fileprivate mutating func noteStopSet() {
+    guard let takenAtStop, let ledger else { return }
+    stopSetPages = ledger.takenCount - takenAtStop
+  }
+}
+
+extension SourceLedger.Ordered {
+  /// Whether nothing that must go before it is left.
+  func mayGo(_ state: SourceLedger.State) -> Bool {
+    switch self {
+    case .verbatim, .tail: true
+    case .ramEnd, .handOver: state.owedCount == 0
+    }
+  }
+}

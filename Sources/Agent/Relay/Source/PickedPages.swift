@@ -1,0 +1,73 @@
+import Base
+import Strategy
+import Wire
+
+/// Pages that leave together: the content of one batch.
+struct PickedPages: Sendable {
+  var runs: [PageRun] = []
+  /// Where the bytes of inline pages are in the pen, in the order of the raw runs; empty for shared
+  /// memory.
+  var places: [Int32] = []
+  var rawPages = 0
+  var zeroPages = 0
+
+  /// Whether one more page of the kind fits, from the pen or from shared memory.
+  func takes(isZero: Bool, isInline: Bool, continuing: Bool) -> Bool {
+    guard continuing || runs.count < BatchLimits.runsMax else { return false }
+    if isZero { return zeroPages < BatchLimits.zeroPagesMax }
+    return rawPages < BatchLimits.rawPagesMax && (rawPages == 0 || isInline == !places.isEmpty)
+  }
+
+  mutating func add(block: UInt16, page: UInt64, isZero: Bool) {
+    if isZero { zeroPages += 1 } else { rawPages += 1 }
+    let pageClass: PageClass = isZero ? .zero : .raw
+    if !runs.isEmpty, runs[runs.count - 1].extend(block: block, pageClass: pageClass, page: page) {
+      return
+    }
+    runs.append(PageRun(block: block, pageClass: pageClass, firstPage: page, count: 1))
+  }
+}
+
+extension SourceLedger.State {
+  /// Takes the next pages out of the ledger: of the scan or of the cycle over dirty pages, whichever
+  /// is behind its share. Nil when nothing may be sent.
+  mutating func pick() -> PickedPages? {
+    guard ledger != nil else { return nil }
+    let prefersScan = scanLead <= 0
+    if let pages = gather(fromScan: prefersScan) { return pages }
+    // The other one's turn for as long as this one has nothing.
+    scanLead = 0
+    return gather(fromScan: !prefersScan)
+  }
+
+  private mutating func gather(fromScan: Bool) -> PickedPages? {
+    guard var ledger else { return nil }
+    // Uniquely held while it is changed: a copy of the bitmaps would cost megabytes.
+    self.ledger = nil
+    defer { self.ledger = ledger }
+    var picked = PickedPages()
+    var block = 0
+    var expected = -1
+    while let number = fromScan
+      ? ledger.nextFresh() : ledger.nextDirty(colderThan: holdBackHeat)
+    {
+      if number != expected { block = ledger.numbering.block(of: number) }
+      let (isZero, isInline) = (ledger.isZero(number), !blockIsShared[block])
+      guard picked.takes(isZero: isZero, isInline: isInline, continuing: number == expected)
+      else { break }
+      guard ledger.take(number) else { break }
+      let place = isInline ? pen.take(number) : nil
+      if let place, !isZero { picked.places.append(place) }
+      // The reader's limit on blocks is below 2^16.
+      picked.add(
+        block: UInt16(truncatingIfNeeded: block),
+        page: UInt64(number - ledger.numbering.bases[block]), isZero: isZero)
+      expected = number + 1
+    }
+    let count = picked.rawPages + picked.zeroPages
+    guard count > 0 else { return nil }
+    lead = ledger.owedCount == 0 ? 0 : max(lead - count, 0)
+    scanLead += fromScan ? count * (1000 - scanPermille) : -count * scanPermille
+    return picked
+  }
+}

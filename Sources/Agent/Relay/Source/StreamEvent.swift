@@ -1,0 +1,12 @@
+import QEMUStream
+
+/// What the session learns as QEMU's stream goes by.
+enum StreamEvent: Sendable {
+  case layout([RAMBlock], sectionID: UInt32)
+  /// RAM's last section begins: the guest is stopped.
+  case guestStopped
+  /// RAM and device state are complete and queued.
+  case ended
+  /// The rest of the stream passes unread, because of the reason.
+  case handedOver(String)
+}
