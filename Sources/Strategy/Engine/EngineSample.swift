@@ -34,7 +34,8 @@ public struct EngineSample: Sendable, Hashable {
   public var freshPages: UInt64
   /// Owed pages that were dirtied since the start, by heat `0...8`; held ones are among them.
   public var dirtyOwedByHeat: [UInt64]
-  /// Pages sent so far, repeats included, and versions that were replaced before they were sent.
+  /// Pages sent so far, repeats included, and versions that were replaced before they were sent, those
+  /// of fresh pages among them.
   public var sentPages, supersededPages: UInt64
   /// Wire bytes that one owed page costs, as measured lately (zero pages and compression lower it).
   public var wireBytesPerPage: UInt64

@@ -30,6 +30,16 @@ public enum DeadlineAction: String, Sendable, Hashable, CaseIterable, Codable {
   case abort
 }
 
+/// How a guest is slowed down where `maxThrottlePercent` allows it.
+public enum ThrottleForm: String, Sendable, Hashable, CaseIterable, Codable {
+  /// All vCPUs are confined to as few cores as allowed once half of the scan is done.
+  case atOnce = "at-once"
+  /// From half of the scan on they lose one core after the other.
+  case stepwise
+  /// The vCPUs' running time follows what was sent and what they dirtied.
+  case freeze
+}
+
 /// What the user asks of a migration.
 public struct MigrationConstraints: Sendable, Hashable {
   /// Longest time from the start to the guest running at the destination, in milliseconds, at least 1;
@@ -42,11 +52,13 @@ public struct MigrationConstraints: Sendable, Hashable {
   public var atDeadline: DeadlineAction
   /// Most of its processor time that a guest may be denied, in percent, `0...99`; 0: none.
   public var maxThrottlePercent: UInt64
+  public var throttleForm: ThrottleForm
 
   /// The ceiling is ten times the limit unless it is given.
   public init(
     withinMs: UInt64? = nil, downtimeLimitMs: UInt64 = 300, downtimeCeilingMs: UInt64? = nil,
-    atDeadline: DeadlineAction = .stop, maxThrottlePercent: UInt64 = 0
+    atDeadline: DeadlineAction = .stop, maxThrottlePercent: UInt64 = 0,
+    throttleForm: ThrottleForm = .stepwise
   ) {
     self.withinMs = withinMs.map { max($0, 1) }
     self.downtimeLimitMs = max(downtimeLimitMs, 1)
@@ -54,6 +66,7 @@ public struct MigrationConstraints: Sendable, Hashable {
     self.downtimeCeilingMs = max(ceiling, self.downtimeLimitMs)
     self.atDeadline = atDeadline
     self.maxThrottlePercent = min(maxThrottlePercent, 99)
+    self.throttleForm = throttleForm
   }
 }
 

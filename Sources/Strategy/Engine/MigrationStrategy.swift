@@ -46,5 +46,11 @@ public enum StopReason: String, Sendable, Hashable, Codable {
 /// carries the effects out in order. After `stop`, `pull` or `abandon` it calls no more.
 public protocol MigrationStrategy: Sendable {
   var name: StrategyName { get }
+  /// The strategy that decides at present: another than `name` where one chose or fell back.
+  var acting: StrategyName { get }
   mutating func handle(_ sample: EngineSample) -> [EngineEffect]
+}
+
+extension MigrationStrategy {
+  public var acting: StrategyName { name }
 }

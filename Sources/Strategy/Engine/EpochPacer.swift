@@ -1,0 +1,66 @@
+import Base
+
+/// Decides when the dirty log may be read again. Pure.
+///
+/// Invariant: never while it is being read, never twice for one epoch, and no epoch is shorter than
+/// `leastMs` by the strategy's own wish.
+struct EpochPacer: Sendable, Equatable {
+  /// Shorter epochs cost the guest more faults on its dirty log than they tell.
+  static let leastMs: UInt64 = 100
+  /// A driver that took the wish must report within this time, in milliseconds; then it is asked again.
+  static let patienceMs: UInt64 = 5_000
+
+  private var asked: (epoch: UInt64, atMs: UInt64)?
+
+  static func == (a: Self, b: Self) -> Bool {
+    a.asked?.epoch == b.asked?.epoch && a.asked?.atMs == b.asked?.atMs
+  }
+
+  /// Whether an epoch that is at least `intervalMs` long may end now; notes it as asked for if so.
+  mutating func take(_ sample: EngineSample, after intervalMs: UInt64) -> Bool {
+    let epoch = sample.lastEpoch?.number ?? 0
+    if sample.isCollecting { return false }
+    if let asked, asked.epoch == epoch,
+      sample.nowMs < asked.atMs.addingSaturating(Self.patienceMs)
+    {
+      return false
+    }
+    let beganMs = sample.lastEpoch?.endedMs ?? sample.beganMs
+    guard sample.nowMs >= beganMs.addingSaturating(max(intervalMs, Self.leastMs)) else {
+      return false
+    }
+    asked = (epoch, sample.nowMs)
+    return true
+  }
+}
+
+/// Says once of each epoch that it has ended. Pure.
+struct EpochWatch: Sendable, Equatable {
+  private(set) var count: UInt64 = 0
+  private var seen: UInt64 = 0
+
+  /// The epoch that ended since the last call, or nil.
+  mutating func ended(_ sample: EngineSample) -> EpochReport? {
+    guard let epoch = sample.lastEpoch, epoch.number > seen else { return nil }
+    seen = epoch.number
+    count += 1
+    return epoch
+  }
+}
+
+/// How long the epochs of a scan are. Pure.
+enum ScanEpochs {
+  /// Epochs that a scan is to have, so that heat means something when it ends.
+  static let countMin: UInt64 = 16
+
+  /// A sixteenth of the scan as far as its length is known, at most `mostMs`.
+  static func lengthMs(
+    _ sample: EngineSample, _ facts: EngineFacts, mostMs: UInt64 = 1000
+  ) -> UInt64 {
+    let least = EpochPacer.leastMs
+    guard let scanMs = sample.milliseconds(forPages: facts.ramPages) else {
+      return min(max(250, least), mostMs)
+    }
+    return min(max(scanMs / countMin, least), max(mostMs, least))
+  }
+}

@@ -1,0 +1,112 @@
+import Base
+
+/// Holds a strategy to the user's time. Pure.
+///
+/// With `withinMs` it acts as `atDeadline` says, so early that the guest runs at the destination in time:
+/// the forecast pause and a margin before the end. Without, patience ends what would never end: ten times
+/// the time of a pass over RAM, at least ten minutes. A link that stands still is not waited for in a
+/// pause: then the migration is given up, and the guest goes on at the source.
+///
+/// Near the end it has the dirty log read each second, whatever the strategy does: what was dirtied since
+/// the last look is not in the forecast otherwise.
+public struct DeadlineGuard: MigrationStrategy {
+  /// Patience without a deadline, in milliseconds and in passes over RAM.
+  static let patienceMs: UInt64 = 600_000
+  static let patiencePasses: UInt64 = 10
+  /// Margin: what samples and the last look at the dirty log may be late, in milliseconds, and what a
+  /// forecast pause may be wrong by, in thousandths.
+  static let marginMs: UInt64 = 250
+  static let marginPermille: UInt64 = 125
+  /// Epochs near the end, in milliseconds.
+  static let lookMs: UInt64 = 1000
+
+  public private(set) var inner: any MigrationStrategy
+  let constraints: MigrationConstraints
+  let facts: EngineFacts
+  private var passMs: UInt64?
+  private var pacer = EpochPacer()
+
+  public init(
+    _ inner: any MigrationStrategy, _ constraints: MigrationConstraints, _ facts: EngineFacts
+  ) {
+    (self.inner, self.constraints, self.facts) = (inner, constraints, facts)
+  }
+
+  public var name: StrategyName { inner.name }
+  public var acting: StrategyName { inner.acting }
+
+  public mutating func handle(_ sample: EngineSample) -> [EngineEffect] {
+    if let ms = sample.milliseconds(forPages: facts.ramPages) { passMs = ms }
+    if let last = ending(sample) { return [last] }
+    var effects = inner.handle(sample)
+    if isNearEnd(sample), !effects.contains(where: { $0 == .collect || $0.isLast }),
+      pacer.take(sample, after: Self.lookMs)
+    {
+      effects.append(.collect)
+    }
+    guard constraints.atDeadline == .abort, let withinMs = constraints.withinMs,
+      effects.contains(where: \.isStop)
+    else { return effects }
+    // The user would rather stay than be late.
+    let endMs = sample.elapsedMs.addingSaturating(Self.pauseMs(sample, facts))
+    return endMs <= withinMs ? effects : [.abandon("the pause would end after --within")]
+  }
+
+  /// The effect that ends everything now, or nil while the strategy may go on.
+  private func ending(_ sample: EngineSample) -> EngineEffect? {
+    guard let withinMs = constraints.withinMs else {
+      let limitMs = max(Self.patienceMs, (passMs ?? 0).scaled(by: Self.patiencePasses, over: 1))
+      guard sample.elapsedMs >= limitMs else { return nil }
+      return .abandon(
+        "no end in sight after \(sample.elapsedMs / 1000) s, and --within was not given")
+    }
+    let leadMs = leadMs(sample)
+    guard sample.elapsedMs.addingSaturating(leadMs) >= withinMs else { return nil }
+    guard sample.wireRate != nil else {
+      return .abandon("the link stands still, and --within is about to run out")
+    }
+    switch constraints.atDeadline {
+    case .stop: return .stop(.deadline)
+    case .postcopy: return facts.canPull ? .pull(.deadline) : .stop(.deadline)
+    case .abort: return .abandon("--within is about to run out")
+    }
+  }
+
+  /// A few looks before it must act.
+  private func isNearEnd(_ sample: EngineSample) -> Bool {
+    guard let withinMs = constraints.withinMs else { return false }
+    let lead = leadMs(sample).scaled(by: 3, over: 2).addingSaturating(3 * Self.lookMs)
+    return sample.elapsedMs.addingSaturating(lead) >= withinMs
+  }
+
+  /// How long before the end it must act, in milliseconds.
+  private func leadMs(_ sample: EngineSample) -> UInt64 {
+    guard sample.wireRate != nil else { return facts.pauseOverheadMs + Self.marginMs }
+    switch constraints.atDeadline {
+    case .stop: return Self.pauseMs(sample, facts)
+    case .postcopy: return facts.canPull ? pullMs(sample) : Self.pauseMs(sample, facts)
+    case .abort: return constraints.downtimeLimitMs.addingSaturating(Self.marginMs)
+    }
+  }
+
+  /// The forecast pause with its margin.
+  static func pauseMs(_ sample: EngineSample, _ facts: EngineFacts) -> UInt64 {
+    let pause = StopForecast(sample, facts).downtimeMs ?? facts.pauseOverheadMs
+    return withMargin(pause)
+  }
+
+  static func withMargin(_ pauseMs: UInt64) -> UInt64 {
+    pauseMs.addingSaturating(pauseMs.scaled(by: marginPermille, over: 1000))
+      .addingSaturating(marginMs)
+  }
+
+  /// What is on its way, and the pause of a guest that moves before its memory.
+  private func pullMs(_ sample: EngineSample) -> UInt64 {
+    let inFlight = sample.wireRate?.milliseconds(for: ByteCount(sample.inFlightBytes)) ?? 0
+    return Self.withMargin(inFlight.addingSaturating(facts.pauseOverheadMs))
+  }
+}
+
+extension EngineEffect {
+  fileprivate var isStop: Bool { if case .stop = self { true } else { false } }
+}

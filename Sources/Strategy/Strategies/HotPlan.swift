@@ -1,0 +1,64 @@
+import Base
+
+/// What holding back pages from some heat on would lead to, one round ahead. Pure.
+///
+/// A page of heat k is taken to be dirtied in an epoch with probability k/8 (1/16 for heat 0), so a page
+/// that is sent in a round of n epochs is dirty again at its end with 1 − (1 − k/8)^(n/2): it is exposed
+/// for half of the round on average.
+struct HotPlan: Sendable, Equatable {
+  /// Pages from this heat on wait, `0...9`.
+  var heat: UInt8
+  /// Pages that the round sends, and the stop set that it is forecast to leave.
+  var sentPages, stopPages: UInt64
+  /// Milliseconds that the round takes.
+  var roundMs: UInt64
+
+  /// Thousandths of a page that are still clean after one epoch, by heat.
+  private static let survival: [UInt64] = [937, 875, 750, 625, 500, 375, 250, 125, 0]
+
+  /// - Parameters:
+  ///   - newPages: clean pages that the guest dirties per epoch.
+  ///   - epochMs: length of an epoch, at least 1.
+  init(heat: UInt8, _ sample: EngineSample, newPages: UInt64, epochMs: UInt64) {
+    self.heat = heat
+    let byHeat = sample.dirtyOwedByHeat
+    sentPages = sample.dirtyOwedPages(colderThan: heat)
+    roundMs = sample.milliseconds(forPages: sentPages) ?? .max
+    let halves = roundMs.scaled(by: 2, over: max(epochMs, 1))
+    let exposed = max(halves / 4, sentPages > 0 ? 1 : 0)
+    var stop = sample.dirtyOwedPages.minusFloored(sentPages)
+    for (index, pages) in byHeat.prefix(Int(heat)).enumerated() where index < Self.survival.count {
+      stop = stop.addingSaturating(
+        pages.scaled(by: 1000 - Self.power(Self.survival[index], exposed), over: 1000))
+    }
+    stopPages = stop.addingSaturating(newPages.scaled(by: halves, over: 2))
+  }
+
+  /// `permille`^n in thousandths.
+  private static func power(_ permille: UInt64, _ exponent: UInt64) -> UInt64 {
+    var result: UInt64 = 1000
+    for _ in 0..<min(exponent, 128) where result > 0 { result = result * permille / 1000 }
+    return result
+  }
+
+  /// The plans for every threshold, from holding everything back to nothing.
+  static func all(_ sample: EngineSample, newPages: UInt64, epochMs: UInt64) -> [HotPlan] {
+    (0...9 as ClosedRange<UInt8>).map {
+      HotPlan(heat: $0, sample, newPages: newPages, epochMs: epochMs)
+    }
+  }
+}
+
+/// How many clean pages the guest dirties in an epoch. Pure.
+struct NewlyDirtied: Sendable, Equatable {
+  private var supersededBefore: UInt64 = 0
+  /// Of the last epoch.
+  private(set) var pages: UInt64 = 0
+
+  /// A page that was owed already is superseded when it is dirtied again; the rest were clean.
+  mutating func note(_ epoch: EpochReport, _ sample: EngineSample) {
+    let superseded = sample.supersededPages.minusFloored(supersededBefore)
+    supersededBefore = sample.supersededPages
+    pages = epoch.dirtiedPages.minusFloored(superseded)
+  }
+}

@@ -1,0 +1,105 @@
+import Base
+import Strategy
+import Testing
+
+@Suite struct DeadlineTests {
+  private func first(
+    _ atDeadline: DeadlineAction, canPull: Bool = false,
+    rate: UInt64? = Samples.pagesPerMs * 4_096_000
+  ) -> (effect: EngineEffect?, atMs: UInt64) {
+    let constraints = MigrationConstraints(withinMs: 10_000, atDeadline: atDeadline)
+    var machine = StrategyName.precopy.makeMachine(constraints, .small(canPull: canPull))
+    var samples = Samples(rate: rate)
+    samples.sample.dirtyOwedByHeat[8] = 100_000  // 1,000 ms
+    samples.sample.lastEpoch = EpochReport(
+      number: 1, beganMs: 0, endedMs: 0, dirtiedPages: 100_000)
+    for _ in 0..<400 {
+      let sample = samples.later(50)
+      if let last = machine.handle(sample).first(where: \.isLast) { return (last, sample.nowMs) }
+    }
+    return (nil, 0)
+  }
+
+  @Test func actsEarlyEnoughForThePause() {
+    // 1,050 ms of pause, an eighth and 250 ms of margin.
+    #expect(first(.stop) == (.stop(.deadline), 8_600))
+    #expect(first(.postcopy, canPull: true) == (.pull(.deadline), 9_700))
+    #expect(first(.postcopy, canPull: false) == (.stop(.deadline), 8_600))
+    let (effect, atMs) = first(.abort)
+    #expect(effect == .abandon("--within is about to run out") && atMs == 9_450)
+  }
+
+  @Test func nobodyIsStoppedIntoALinkThatStandsStill() {
+    let (effect, atMs) = first(.stop, rate: nil)
+    guard case .abandon? = effect else {
+      Issue.record("\(String(describing: effect))")
+      return
+    }
+    #expect(atMs < 10_000)
+  }
+
+  @Test func withAbortNoStopIsLate() {
+    let constraints = MigrationConstraints(withinMs: 10_000, atDeadline: .abort)
+    var machine = StrategyName.timebound.makeMachine(constraints, .small())
+    var samples = Samples()
+    let sample = samples.epoch(9_000, dirtied: 200_000, owed: [8: 200_000])
+    #expect(machine.handle(sample).contains(.abandon("the pause would end after --within")))
+  }
+
+  @Test(arguments: StrategyName.allCases) func patienceEndsWhatNeverWould(name: StrategyName) {
+    for rate in [nil, 1, 400_000_000] as [UInt64?] {
+      var machine = name.makeMachine(MigrationConstraints(), .small())
+      var samples = Samples(fresh: 1000, rate: rate)
+      var isOver = false
+      for _ in 0..<200_000 where !isOver {
+        let sample = samples.later(rate == 1 ? 1 << 30 : 50) { $0.inFlightBytes = 1 << 40 }
+        isOver = machine.handle(sample).contains { $0.isLast }
+      }
+      #expect(isOver, "\(name) at \(String(describing: rate))")
+    }
+  }
+
+  @Test func aStartThatCannotBeInTimeIsRefusedWithTheForecast() throws {
+    let rate = try #require(ByteRate(bytesPerSecond: 125_000_000))
+    func forecast(_ withinMs: UInt64, _ atDeadline: DeadlineAction) -> StartForecast {
+      StartForecast(
+        MigrationConstraints(withinMs: withinMs, atDeadline: atDeadline), .small(canPull: true),
+        rate: rate, wireBytesPerPage: 4096)
+    }
+    // 8,590 ms for 1 GiB, 50 of overhead, an eighth, 250.
+    #expect(forecast(9_970, .stop).isPossible && forecast(9_970, .stop).refusal == nil)
+    #expect(!forecast(9_969, .stop).isPossible)
+    #expect(forecast(9_969, .abort).refusal?.contains("9.97 s") == true)
+    #expect(forecast(500, .postcopy).isPossible)
+  }
+
+  /// Whatever samples say, nothing traps, and a strategy asks for no epoch while one is being read.
+  @Test(arguments: UInt64(1)...100) func nonsenseIsTaken(seed: UInt64) {
+    var random = SplitMix64(seed: seed)
+    for name in StrategyName.allCases {
+      let constraints = MigrationConstraints(
+        withinMs: random.next() & 1 == 0 ? nil : random.next() >> 8,
+        maxThrottlePercent: random.next() % 120,
+        throttleForm: ThrottleForm.allCases[Int(random.next() % 3)])
+      let facts = EngineFacts(
+        ramPages: random.next() >> (random.next() % 64), vcpuCount: random.next() % 5,
+        hostCores: random.next() >> (random.next() % 64), canLimitCPU: true)
+      var machine = name.makeMachine(constraints, facts)
+      for _ in 0..<40 {
+        func wild() -> UInt64 { random.next() >> (random.next() % 64) }
+        var sample = EngineSample(
+          nowMs: wild(), beganMs: wild(), freshPages: random.next() & 1 == 0 ? 0 : wild())
+        sample.dirtyOwedByHeat = (0...8).map { _ in wild() }
+        (sample.sentPages, sample.supersededPages) = (wild(), wild())
+        (sample.wireBytesPerPage, sample.inFlightBytes) = (wild(), wild())
+        sample.wireRate = ByteRate(bytesPerSecond: wild())
+        sample.isCollecting = random.next() % 4 == 0
+        sample.lastEpoch = EpochReport(
+          number: wild(), beganMs: wild(), endedMs: wild(), dirtiedPages: wild(),
+          firstDirtiedPages: wild())
+        let effects = machine.handle(sample)
+        #expect(!sample.isCollecting || !effects.contains(.collect), "\(name), seed \(seed)")
+      }
+    }
+  }
+}

@@ -1,0 +1,109 @@
+import Base
+import Strategy
+import Testing
+
+/// `hotpages`, `dsm` and `auto`: dirtied pages wait while the scan runs.
+@Suite struct HeatStrategyTests {
+  private func scanned(_ machine: inout some MigrationStrategy) -> Samples {
+    let samples = Samples(fresh: 200_000)
+    #expect(machine.handle(samples.sample) == [.share(scanPermille: 1000), .holdBack(heat: 0)])
+    return samples
+  }
+
+  @Test func hotpagesHoldsTheHotAndSendsTheRest() {
+    var machine = HotPages(MigrationConstraints(), .small())
+    var samples = scanned(&machine)
+    // The scan of 2.6 s has an epoch every 163 ms.
+    #expect(machine.handle(samples.later(162)).isEmpty)
+    #expect(machine.handle(samples.later(1)) == [.collect])
+    #expect(machine.handle(samples.epoch(100, dirtied: 9, owed: [1: 9])).isEmpty)
+    #expect(machine.handle(samples.later(2000) { $0.freshPages = 0 }) == [.collect])
+    // 20,000 hot pages fit 300 ms together with little else; the 30,000 cold ones are to be sent.
+    let effects = machine.handle(
+      samples.epoch(50, dirtied: 20_000, owed: [8: 20_000, 1: 30_000]) {
+        $0.supersededPages = 20_000
+      })
+    guard case .holdBack(let heat)? = effects.first else {
+      Issue.record("nothing is held back: \(effects)")
+      return
+    }
+    #expect(effects.count == 1 && (2...8).contains(heat))
+    #expect(
+      machine.handle(samples.epoch(400, dirtied: 20_000, owed: [8: 20_000])) == [.stop(.fits)])
+  }
+
+  @Test func hotpagesStopsWhenNothingGetsShorter() {
+    var machine = HotPages(MigrationConstraints(), .small())
+    var samples = scanned(&machine)
+    _ = machine.handle(samples.later(2000) { $0.freshPages = 0 })
+    // All of it is dirtied in every epoch: sending any of it is for nothing.
+    let effects = machine.handle(samples.epoch(500, dirtied: 80_000, owed: [8: 80_000]))
+    #expect(effects == [.stop(.noGain)])
+  }
+
+  @Test func hotpagesEndsThoughEveryPlanPromisesMore() {
+    var machine = HotPages(MigrationConstraints(), .small())
+    var samples = scanned(&machine)
+    _ = machine.handle(samples.later(2000) { $0.freshPages = 0 })
+    var epochs = 0
+    // Cold by its heat, and yet as many again after every round.
+    while epochs < 100 {
+      let sample = samples.epoch(800, dirtied: 80_000, owed: [1: 80_000]) {
+        $0.supersededPages += 80_000
+      }
+      if machine.handle(sample) == [.stop(.noGain)] { break }
+      epochs += 1
+    }
+    #expect(epochs == 4)
+  }
+
+  @Test func dsmPullsAfterOnePassAndOnlyMarksBefore() {
+    var machine = DSM(MigrationConstraints(), .small(canPull: true))
+    var samples = scanned(&machine)
+    #expect(machine.handle(samples.later(1000)) == [.collect])
+    #expect(machine.handle(samples.epoch(10, dirtied: 90_000, owed: [1: 90_000])).isEmpty)
+    #expect(machine.handle(samples.later(9) { $0.freshPages = 0 }) == [.pull(.scanDone)])
+    #expect(machine.acting == .dsm)
+  }
+
+  @Test func dsmWithoutPullDoesWhatHotpagesDoes() {
+    var machine = DSM(MigrationConstraints(), .small(canPull: false))
+    var twin = HotPages(MigrationConstraints(), .small(canPull: false))
+    var samples = scanned(&machine)
+    _ = twin.handle(samples.sample)
+    #expect(machine.acting == .hotpages)
+    for owed in [90_000, 60_000, 20_000] as [UInt64] {
+      let sample = samples.epoch(900, dirtied: owed, owed: [2: owed]) { $0.freshPages = 0 }
+      #expect(machine.handle(sample) == twin.handle(sample))
+    }
+  }
+
+  @Test func autoStopsWhatFitsAndPullsWhatDoesNot() {
+    var easy = Auto(MigrationConstraints(), .small(canPull: true))
+    var samples = scanned(&easy)
+    _ = easy.handle(samples.later(2000) { $0.freshPages = 0 })
+    #expect(easy.handle(samples.epoch(50, dirtied: 10, owed: [1: 10])) == [.stop(.fits)])
+
+    var hard = Auto(MigrationConstraints(), .small(canPull: true))
+    var others = scanned(&hard)
+    _ = hard.handle(others.later(2000) { $0.freshPages = 0 })
+    let effects = hard.handle(others.epoch(500, dirtied: 80_000, owed: [8: 80_000]))
+    #expect(effects == [.pull(.noGain)])
+    #expect(hard.reason?.contains("850 ms") == true)
+  }
+
+  @Test func autoSlowsTheGuestDownWhereThePauseWouldBeAboveTheCeiling() {
+    let constraints = MigrationConstraints(
+      downtimeLimitMs: 300, downtimeCeilingMs: 500, maxThrottlePercent: 50)
+    var machine = Auto(constraints, .small(canPull: false))
+    var samples = scanned(&machine)
+    _ = machine.handle(samples.later(2000) { $0.freshPages = 0 })
+    var effects: [EngineEffect] = []
+    for _ in 0..<6 {
+      effects += machine.handle(samples.epoch(500, dirtied: 80_000, owed: [8: 80_000]))
+    }
+    #expect(machine.acting == .adaptive)
+    #expect(effects.contains { if case .limitCPU = $0 { true } else { false } })
+    #expect(!effects.contains { $0.isLast })
+  }
+}
