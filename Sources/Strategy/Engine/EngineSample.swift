@@ -10,11 +10,15 @@ public struct EpochReport: Sendable, Hashable {
   public var dirtiedPages: UInt64
   /// Of these, never dirtied before since the migration began.
   public var firstDirtiedPages: UInt64
+  /// Of these, not owed when they were found dirtied: by so many pages the epoch made the debt larger.
+  public var newlyOwedPages: UInt64
 
+  /// Without `newlyOwedPages` all of them are taken to be newly owed.
   public init(
     number: UInt64, beganMs: UInt64, endedMs: UInt64, dirtiedPages: UInt64,
-    firstDirtiedPages: UInt64 = 0
+    firstDirtiedPages: UInt64 = 0, newlyOwedPages: UInt64? = nil
   ) {
+    self.newlyOwedPages = newlyOwedPages ?? dirtiedPages
     (self.number, self.beganMs, self.endedMs) = (number, beganMs, endedMs)
     (self.dirtiedPages, self.firstDirtiedPages) = (dirtiedPages, firstDirtiedPages)
   }

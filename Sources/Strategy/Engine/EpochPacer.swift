@@ -53,14 +53,26 @@ enum ScanEpochs {
   /// Epochs that a scan is to have, so that heat means something when it ends.
   static let countMin: UInt64 = 16
 
-  /// A sixteenth of the scan as far as its length is known, at most `mostMs`.
+  /// A sixteenth of the scan as far as its length is known, at most `mostMs`; within 8 epochs of the
+  /// scan's end at most `thenMs`, the length of those that follow, so that heat means the same then.
   static func lengthMs(
-    _ sample: EngineSample, _ facts: EngineFacts, mostMs: UInt64 = 1000
+    _ sample: EngineSample, _ facts: EngineFacts, mostMs: UInt64 = 1000, thenMs: UInt64? = nil
   ) -> UInt64 {
     let least = EpochPacer.leastMs
     guard let scanMs = sample.milliseconds(forPages: facts.ramPages) else {
       return min(max(250, least), mostMs)
     }
-    return min(max(scanMs / countMin, least), max(mostMs, least))
+    let lengthMs = min(max(scanMs / countMin, least), max(mostMs, least))
+    guard let thenMs, let leftMs = sample.milliseconds(forPages: sample.freshPages),
+      leftMs <= thenMs.scaled(by: 8, over: 1)
+    else { return lengthMs }
+    return min(lengthMs, max(thenMs, least))
   }
+}
+
+/// How long the epochs of rounds are. Pure.
+enum RoundEpochs {
+  /// As long as the downtime limit, within 200 and 1000 ms: the shorter, the sooner a page that is dirty
+  /// again is sent again, and the more often the guest faults on its dirty log.
+  static func lengthMs(_ downtimeLimitMs: UInt64) -> UInt64 { min(max(downtimeLimitMs, 200), 1000) }
 }

@@ -3,7 +3,7 @@ import Base
 /// The pause if the guest were stopped now. Pure.
 ///
 /// The stop set is what the ledger owes, what is on its way, and what the guest has dirtied since the
-/// dirty log was last read; the last is foretold from the epochs' working sets, which bound it.
+/// dirty log was last read; the last is foretold from the last epoch.
 public struct StopForecast: Sendable, Hashable {
   /// Pages that are sent while the guest is stopped.
   public var pages: UInt64
@@ -22,16 +22,13 @@ public struct StopForecast: Sendable, Hashable {
     }
   }
 
-  /// Pages dirtied since the last epoch ended and not owed already: at the last epoch's pace, and at
-  /// most its working set, of which what is owed now is a part.
+  /// Pages dirtied since the last epoch ended that were not owed already: at the pace at which that epoch
+  /// made the debt larger, and at most as many as it dirtied. A page that is owed costs nothing more when
+  /// it is written again.
   static func unseenPages(_ sample: EngineSample) -> UInt64 {
     guard let epoch = sample.lastEpoch, sample.nowMs > epoch.endedMs else { return 0 }
-    let length = max(epoch.lengthMs, 1)
-    let pages = epoch.dirtiedPages.scaled(by: sample.nowMs - epoch.endedMs, over: length)
-    let cleanShare = min(pages, epoch.dirtiedPages)
-    let owed = min(sample.dirtyOwedPages, epoch.dirtiedPages)
-    // A page that is owed already costs nothing more when it is written again.
-    guard epoch.dirtiedPages > 0 else { return 0 }
-    return cleanShare.scaled(by: epoch.dirtiedPages - owed, over: epoch.dirtiedPages)
+    let pages = epoch.newlyOwedPages.scaled(
+      by: sample.nowMs - epoch.endedMs, over: max(epoch.lengthMs, 1))
+    return min(pages, epoch.dirtiedPages)
   }
 }

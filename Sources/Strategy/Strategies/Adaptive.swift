@@ -11,8 +11,6 @@ import Base
 /// budget is used up, `atDeadline` decides. The budget is the scan's own time: doubling it is the most that
 /// a shorter pause may cost.
 public struct Adaptive: MigrationStrategy, Equatable {
-  /// Epochs are as long as the limit, within these bounds, in milliseconds.
-  static let epochMs: ClosedRange<UInt64> = 200...1000
   /// A fall per epoch below this share of the stop set, in thousandths, is none.
   static let gainPermille: UInt64 = 20
   /// How much above the least of the window counts as a local minimum, and how many epochs one may take.
@@ -35,6 +33,9 @@ public struct Adaptive: MigrationStrategy, Equatable {
   private var scanEndMs: UInt64?
   private var waitedForMinimum: UInt64 = 0
   private var throttleStep: UInt64 = 0
+  private var epochsSinceScan: UInt64 = 0
+  /// Set once the limit is raised: the guest stops at the foot of this tooth.
+  private var tooth: SawTooth?
 
   public init(_ constraints: MigrationConstraints, _ facts: EngineFacts) {
     (self.constraints, self.facts) = (constraints, facts)
@@ -55,21 +56,31 @@ public struct Adaptive: MigrationStrategy, Equatable {
     let isFirstLook = scanEndMs == nil
     if isFirstLook { scanEndMs = sample.nowMs }
     guard !sample.isCollecting else { return effects }
+    let forecast = StopForecast(sample, facts)
     // What the scan left is collected before anything is concluded.
-    if let epoch, !isFirstLook { effects += judge(epoch, sample) }
-    if effects.contains(where: \.isLast) { return effects }
+    if epoch != nil, !isFirstLook { epochsSinceScan += 1 }
+    if epochsSinceScan > 0, SawTooth.isForeseeable(sample),
+      forecast.fitsSafely(constraints.downtimeLimitMs)
+    {
+      return effects + [.stop(.fits)]
+    }
+    if var tooth {
+      let isAtFoot = tooth.isAtFoot(forecast.pages, sample)
+      self.tooth = tooth
+      return effects + (isAtFoot ? [.stop(.raised)] : [])
+    }
+    if let epoch, !isFirstLook { effects += judge(epoch, sample, forecast) }
+    if tooth != nil || effects.contains(where: \.isLast) { return effects }
     let lengthMs = isFirstLook || sample.owedPages == 0 ? EpochPacer.leastMs : epochLengthMs
     if pacer.take(sample, after: lengthMs) { effects.append(.collect) }
     return effects
   }
 
-  private var epochLengthMs: UInt64 {
-    min(max(constraints.downtimeLimitMs, Self.epochMs.lowerBound), Self.epochMs.upperBound)
-  }
+  private var epochLengthMs: UInt64 { RoundEpochs.lengthMs(constraints.downtimeLimitMs) }
 
-  private mutating func judge(_ epoch: EpochReport, _ sample: EngineSample) -> [EngineEffect] {
-    let forecast = StopForecast(sample, facts)
-    if forecast.fits(constraints.downtimeLimitMs) { return [.stop(.fits)] }
+  private mutating func judge(
+    _ epoch: EpochReport, _ sample: EngineSample, _ forecast: StopForecast
+  ) -> [EngineEffect] {
     guard let downtimeMs = forecast.downtimeMs else { return [] }
     workingSet.note(epoch.dirtiedPages)
     stopSet.note(forecast.pages)
@@ -84,7 +95,11 @@ public struct Adaptive: MigrationStrategy, Equatable {
       let least = stopSet.values.min() ?? 0
       let isMinimum = !forecast.pages.reaches(Self.minimumPermille + 1, permilleOf: least)
       guard isMinimum || waitedForMinimum > Self.minimumEpochs else { return [] }
-      return downtimeMs <= constraints.downtimeCeilingMs ? [.stop(.raised)] : []
+      guard downtimeMs <= constraints.downtimeCeilingMs else { return [] }
+      var last = SawTooth()
+      _ = last.isAtFoot(forecast.pages, sample)
+      tooth = last
+      return []
     }
     if throttle.isAllowed, throttleStep < Self.throttleSteps {
       throttleStep += 1

@@ -12,8 +12,8 @@ public struct Auto: MigrationStrategy {
   private var hot: HotPages
   private var other: (any MigrationStrategy)?
   private var watch = EpochWatch()
-  private var newly = NewlyDirtied()
   private var hasChosen = false
+  private var hasMoved = false
   /// Why the strategy at work was taken; nil during the scan.
   public private(set) var reason: String?
 
@@ -22,23 +22,23 @@ public struct Auto: MigrationStrategy {
     hot = HotPages(constraints, facts)
   }
 
-  public var acting: StrategyName { other?.acting ?? hot.acting }
+  public var acting: StrategyName { hasMoved ? .dsm : other?.acting ?? hot.acting }
 
   public mutating func handle(_ sample: EngineSample) -> [EngineEffect] {
     if other != nil { return other?.handle(sample) ?? [] }
     let epoch = watch.ended(sample)
-    if let epoch { newly.note(epoch, sample) }
     let effects = hot.handle(sample)
     guard sample.freshPages == 0, let epoch, sample.wireRate != nil else { return effects }
     let isFitting = effects.contains(.stop(.fits))
     let isStopping = effects.contains(where: \.isLast)
     guard !isFitting, !hasChosen || isStopping else { return effects }
     hasChosen = true
-    let choice = AutoChoice(
-      sample, epoch, facts, constraints, newPages: newly.pages, roundsAreOver: isStopping)
+    let choice = AutoChoice(sample, epoch, facts, constraints, roundsAreOver: isStopping)
     reason = choice.reason
     switch choice.name {
-    case .dsm: return effects.filter { !$0.isLast } + [.pull(.noGain)]
+    case .dsm:
+      hasMoved = true
+      return effects.filter { !$0.isLast } + [.pull(.noGain)]
     case .adaptive:
       var adaptive = Adaptive(constraints, facts)
       let first = adaptive.handle(sample)
@@ -54,16 +54,14 @@ public struct AutoChoice: Sendable, Equatable {
   public let name: StrategyName
   public let reason: String
 
-  /// - Parameters:
-  ///   - newPages: clean pages dirtied per epoch.
-  ///   - roundsAreOver: rounds of `hotpages` have stopped making the pause shorter.
+  /// - Parameter roundsAreOver: rounds of `hotpages` have stopped making the pause shorter.
   init(
     _ sample: EngineSample, _ epoch: EpochReport, _ facts: EngineFacts,
-    _ constraints: MigrationConstraints, newPages: UInt64, roundsAreOver: Bool
+    _ constraints: MigrationConstraints, roundsAreOver: Bool
   ) {
     let limitMs = constraints.downtimeLimitMs
     let pauseMs = StopForecast(sample, facts).downtimeMs ?? .max
-    if !roundsAreOver, let roundMs = Self.fittingRoundMs(sample, epoch, facts, limitMs, newPages) {
+    if !roundsAreOver, let roundMs = Self.fittingRoundMs(sample, epoch, facts, limitMs) {
       let pullMs = sample.milliseconds(forPages: sample.owedPages) ?? .max
       let allowedMs = pullMs.addingSaturating(sample.elapsedMs / 10)
       if !facts.canPull || roundMs <= allowedMs {
@@ -88,11 +86,10 @@ public struct AutoChoice: Sendable, Equatable {
 
   /// Milliseconds of the shortest round that is forecast to end within the limit.
   private static func fittingRoundMs(
-    _ sample: EngineSample, _ epoch: EpochReport, _ facts: EngineFacts, _ limitMs: UInt64,
-    _ newPages: UInt64
+    _ sample: EngineSample, _ epoch: EpochReport, _ facts: EngineFacts, _ limitMs: UInt64
   ) -> UInt64? {
     let pages = sample.pages(inMs: limitMs.minusFloored(facts.pauseOverheadMs)) ?? 0
-    return HotPlan.all(sample, newPages: newPages, epochMs: max(epoch.lengthMs, 1))
+    return HotPlan.all(sample, epoch)
       .first { $0.stopPages <= pages && $0.sentPages > 0 }?.roundMs
   }
 }

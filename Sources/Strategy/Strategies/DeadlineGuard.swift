@@ -7,8 +7,8 @@ import Base
 /// the time of a pass over RAM, at least ten minutes. A link that stands still is not waited for in a
 /// pause: then the migration is given up, and the guest goes on at the source.
 ///
-/// Near the end it has the dirty log read each second, whatever the strategy does: what was dirtied since
-/// the last look is not in the forecast otherwise.
+/// It has the dirty log read at least each second, whatever the strategy does, because what was dirtied
+/// since the last look is not in the forecast otherwise.
 public struct DeadlineGuard: MigrationStrategy {
   /// Patience without a deadline, in milliseconds and in passes over RAM.
   static let patienceMs: UInt64 = 600_000
@@ -17,8 +17,9 @@ public struct DeadlineGuard: MigrationStrategy {
   /// forecast pause may be wrong by, in thousandths.
   static let marginMs: UInt64 = 250
   static let marginPermille: UInt64 = 125
-  /// Epochs near the end, in milliseconds.
-  static let lookMs: UInt64 = 1000
+  /// Longest epoch under a deadline, in milliseconds, and as a part of the time given.
+  static let lookMostMs: UInt64 = 1000
+  static let looksMin: UInt64 = 32
 
   public private(set) var inner: any MigrationStrategy
   let constraints: MigrationConstraints
@@ -39,17 +40,21 @@ public struct DeadlineGuard: MigrationStrategy {
     if let ms = sample.milliseconds(forPages: facts.ramPages) { passMs = ms }
     if let last = ending(sample) { return [last] }
     var effects = inner.handle(sample)
-    if isNearEnd(sample), !effects.contains(where: { $0 == .collect || $0.isLast }),
-      pacer.take(sample, after: Self.lookMs)
+    guard let withinMs = constraints.withinMs else { return effects }
+    let lookMs = min(withinMs / Self.looksMin, Self.lookMostMs)
+    if !effects.contains(where: { $0 == .collect || $0.isLast }), pacer.take(sample, after: lookMs)
     {
       effects.append(.collect)
     }
-    guard constraints.atDeadline == .abort, let withinMs = constraints.withinMs,
-      effects.contains(where: \.isStop)
-    else { return effects }
-    // The user would rather stay than be late.
     let endMs = sample.elapsedMs.addingSaturating(Self.pauseMs(sample, facts))
-    return endMs <= withinMs ? effects : [.abandon("the pause would end after --within")]
+    guard endMs > withinMs, effects.contains(where: \.isStop) else { return effects }
+    // The strategy would be late.
+    let others = effects.filter { !$0.isLast }
+    switch constraints.atDeadline {
+    case .stop: return effects
+    case .postcopy: return facts.canPull ? others + [.pull(.deadline)] : effects
+    case .abort: return others + [.abandon("the pause would end after --within")]
+    }
   }
 
   /// The effect that ends everything now, or nil while the strategy may go on.
@@ -70,13 +75,6 @@ public struct DeadlineGuard: MigrationStrategy {
     case .postcopy: return facts.canPull ? .pull(.deadline) : .stop(.deadline)
     case .abort: return .abandon("--within is about to run out")
     }
-  }
-
-  /// A few looks before it must act.
-  private func isNearEnd(_ sample: EngineSample) -> Bool {
-    guard let withinMs = constraints.withinMs else { return false }
-    let lead = leadMs(sample).scaled(by: 3, over: 2).addingSaturating(3 * Self.lookMs)
-    return sample.elapsedMs.addingSaturating(lead) >= withinMs
   }
 
   /// How long before the end it must act, in milliseconds.

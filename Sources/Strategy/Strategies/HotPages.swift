@@ -12,18 +12,24 @@ public struct HotPages: MigrationStrategy, Equatable {
   static let gainPermille: UInt64 = 40
   /// A round must shrink the stop set by this share of what it sends, in thousandths.
   static let yieldPermille: UInt64 = 125
+  /// A plan fits when it is forecast to leave this share of what the limit allows, in thousandths.
+  static let trustPermille: UInt64 = 800
+  /// Pages that were dirtied in more than so many of 8 epochs are not worth sending before the stop.
+  static let heatMost: UInt8 = 7
   /// Epochs without a new least before it ends.
   static let patienceEpochs: UInt64 = 4
-  static let epochMostMs: UInt64 = 1000
 
   public let name = StrategyName.hotpages
   let facts: EngineFacts
   let downtimeLimitMs: UInt64
   private var pacer = EpochPacer()
   private var watch = EpochWatch()
-  private var newly = NewlyDirtied()
   private var heat: UInt8?
   private var hasStarted = false
+  /// Epochs that ended before the scan did: what they say of the stop set is old.
+  private var epochsInScan: UInt64 = 0
+  /// Set once nothing makes the stop set smaller: the guest stops when this tooth's foot is reached.
+  private var tooth: SawTooth?
   /// Least stop set since the scan ended, and epochs since then.
   private var least: UInt64?
   private var epochsSinceLeast: UInt64 = 0
@@ -43,31 +49,48 @@ public struct HotPages: MigrationStrategy, Equatable {
       effects += hold(0)
     }
     let epoch = watch.ended(sample)
-    if let epoch { newly.note(epoch, sample) }
     guard sample.freshPages == 0 else {
-      return effects + collect(sample, after: ScanEpochs.lengthMs(sample, facts))
+      epochsInScan = watch.count
+      return effects
+        + collect(
+          sample,
+          after: ScanEpochs.lengthMs(sample, facts, thenMs: RoundEpochs.lengthMs(downtimeLimitMs)))
     }
     guard !sample.isCollecting else { return effects }
-    // Judged when the dirty log has just been read: later, what was written since is a guess.
-    guard let epoch else {
-      return effects + collect(sample, after: roundMs(sample))
-    }
     let forecast = StopForecast(sample, facts)
-    if forecast.fits(downtimeLimitMs) { return effects + [.stop(.fits)] }
+    if SawTooth.isForeseeable(sample), watch.count > epochsInScan,
+      forecast.fitsSafely(downtimeLimitMs)
+    {
+      return effects + [.stop(.fits)]
+    }
+    if tooth != nil {
+      return effects + (tooth?.isAtFoot(forecast.pages, sample) ?? true ? [.stop(.noGain)] : [])
+    }
+    guard let epoch else {
+      return effects + sendHotter(sample) + collect(sample, after: roundMs(sample))
+    }
     guard sample.wireRate != nil else { return effects + hold(9) }
     let isStuck = note(forecast.pages)
-    guard let next = choose(sample, epoch), !isStuck else { return effects + [.stop(.noGain)] }
+    guard let next = choose(sample, epoch), !isStuck else {
+      var last = SawTooth()
+      _ = last.isAtFoot(forecast.pages, sample)
+      tooth = last
+      return effects
+    }
+    // Never lower again: what was sent on trust of its heat would be for nothing.
+    let heat = max(next.heat, plan == nil ? 0 : self.heat ?? 0)
     plan = next
-    return effects + hold(next.heat)
+    return effects + hold(heat)
   }
 
   /// The best next round, or nil when none pays.
   private func choose(_ sample: EngineSample, _ epoch: EpochReport) -> HotPlan? {
-    let plans = HotPlan.all(sample, newPages: newly.pages, epochMs: max(epoch.lengthMs, 1))
+    let plans = HotPlan.all(sample, epoch)
     let limitPages = sample.pages(inMs: downtimeLimitMs.minusFloored(facts.pauseOverheadMs)) ?? 0
-    if let fitting = plans.first(where: { $0.stopPages <= limitPages && $0.sentPages > 0 }) {
-      return fitting
+    let fitting = plans.first { plan in
+      plan.sentPages > 0 && plan.stopPages <= limitPages.scaled(by: Self.trustPermille, over: 1000)
     }
+    if let fitting { return fitting }
     let owed = sample.dirtyOwedPages
     return plans.filter { plan in
       let gain = owed.minusFloored(plan.stopPages)
@@ -86,11 +109,19 @@ public struct HotPages: MigrationStrategy, Equatable {
     return epochsSinceLeast >= Self.patienceEpochs
   }
 
-  /// Until what the plan sends is sent: the dirty log is read again then, but each second at least.
+  /// Until what the plan sends is sent: the dirty log is read again then, but each epoch at least.
   private func roundMs(_ sample: EngineSample) -> UInt64 {
     let cold = sample.dirtyOwedPages(colderThan: heat ?? 9)
-    guard cold > 0, watch.count > 0 else { return EpochPacer.leastMs }
-    return Self.epochMostMs
+    return cold > 0 && watch.count > 0 ? RoundEpochs.lengthMs(downtimeLimitMs) : EpochPacer.leastMs
+  }
+
+  /// Nothing colder is owed: the coldest of those that wait are sent, rather than nothing.
+  private mutating func sendHotter(_ sample: EngineSample) -> [EngineEffect] {
+    guard plan != nil, let heat, sample.dirtyOwedPages(colderThan: heat) == 0 else { return [] }
+    let next = (min(heat, Self.heatMost)..<Self.heatMost).first {
+      sample.dirtyOwedPages(colderThan: $0 + 1) > 0
+    }
+    return next.map { hold($0 + 1) } ?? []
   }
 
   private mutating func collect(_ sample: EngineSample, after ms: UInt64) -> [EngineEffect] {

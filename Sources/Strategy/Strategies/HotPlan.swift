@@ -16,22 +16,19 @@ struct HotPlan: Sendable, Equatable {
   /// Thousandths of a page that are still clean after one epoch, by heat.
   private static let survival: [UInt64] = [937, 875, 750, 625, 500, 375, 250, 125, 0]
 
-  /// - Parameters:
-  ///   - newPages: clean pages that the guest dirties per epoch.
-  ///   - epochMs: length of an epoch, at least 1.
-  init(heat: UInt8, _ sample: EngineSample, newPages: UInt64, epochMs: UInt64) {
+  init(heat: UInt8, _ sample: EngineSample, _ epoch: EpochReport) {
     self.heat = heat
     let byHeat = sample.dirtyOwedByHeat
     sentPages = sample.dirtyOwedPages(colderThan: heat)
     roundMs = sample.milliseconds(forPages: sentPages) ?? .max
-    let halves = roundMs.scaled(by: 2, over: max(epochMs, 1))
+    let halves = roundMs.scaled(by: 2, over: max(epoch.lengthMs, 1))
     let exposed = max(halves / 4, sentPages > 0 ? 1 : 0)
     var stop = sample.dirtyOwedPages.minusFloored(sentPages)
     for (index, pages) in byHeat.prefix(Int(heat)).enumerated() where index < Self.survival.count {
       stop = stop.addingSaturating(
         pages.scaled(by: 1000 - Self.power(Self.survival[index], exposed), over: 1000))
     }
-    stopPages = stop.addingSaturating(newPages.scaled(by: halves, over: 2))
+    stopPages = stop.addingSaturating(epoch.newlyOwedPages.scaled(by: halves, over: 2))
   }
 
   /// `permille`^n in thousandths.
@@ -42,23 +39,7 @@ struct HotPlan: Sendable, Equatable {
   }
 
   /// The plans for every threshold, from holding everything back to nothing.
-  static func all(_ sample: EngineSample, newPages: UInt64, epochMs: UInt64) -> [HotPlan] {
-    (0...9 as ClosedRange<UInt8>).map {
-      HotPlan(heat: $0, sample, newPages: newPages, epochMs: epochMs)
-    }
-  }
-}
-
-/// How many clean pages the guest dirties in an epoch. Pure.
-struct NewlyDirtied: Sendable, Equatable {
-  private var supersededBefore: UInt64 = 0
-  /// Of the last epoch.
-  private(set) var pages: UInt64 = 0
-
-  /// A page that was owed already is superseded when it is dirtied again; the rest were clean.
-  mutating func note(_ epoch: EpochReport, _ sample: EngineSample) {
-    let superseded = sample.supersededPages.minusFloored(supersededBefore)
-    supersededBefore = sample.supersededPages
-    pages = epoch.dirtiedPages.minusFloored(superseded)
+  static func all(_ sample: EngineSample, _ epoch: EpochReport) -> [HotPlan] {
+    (0...9 as ClosedRange<UInt8>).map { HotPlan(heat: $0, sample, epoch) }
   }
 }

@@ -5,7 +5,12 @@ public import Base
 /// The mechanism of Chanchio and Thaenkaew (TLM): the scan sends only pages that were never dirtied since
 /// the start, the other stream those that were; a dirty page leaves the scan for good. So the scan
 /// ends after at most all of RAM at its share of the link, and what is dirty then is sent with the guest
-/// stopped: `boundMs`. Half the link is the scan's; what one stream can't use the other gets.
+/// stopped: `boundMs`. Half the link is the scan's; what one stream can't use the other gets. With
+/// `withinMs` the scan gets more where it would come too late otherwise.
+///
+/// Where the dirty log can't be read while the scan runs (QEMU is still in its first pass), there is nothing
+/// for the other stream to send until the scan is over. Then it sends afterwards, for no longer than the
+/// scan at half the link would have taken.
 ///
 /// With `maxThrottlePercent` the vCPUs are confined to fewer cores, at once or stepwise, after half of the
 /// scan, or their running time follows what was sent (`freeze`). Without, they run free.
@@ -23,6 +28,7 @@ public struct TimeBound: MigrationStrategy, Equatable {
 
   public let name = StrategyName.timebound
   let facts: EngineFacts
+  let constraints: MigrationConstraints
   let form: ThrottleForm
   private let throttle: Throttle
   private var freeze: FreezeLoop
@@ -30,13 +36,17 @@ public struct TimeBound: MigrationStrategy, Equatable {
   private var watch = EpochWatch()
   private var hasStarted = false
   private var limit = CPULimit.none
+  private var share = Self.scanPermille
   private var scanEndMs: UInt64?
+  /// Whether the dirty log was read while the scan ran; else, the stop set of the last epoch after it.
+  private var sentBesideScan = true
+  private var lastStopSet: UInt64?
 
   public init(_ constraints: MigrationConstraints, _ facts: EngineFacts) {
-    self.facts = facts
+    (self.constraints, self.facts) = (constraints, facts)
     form = constraints.throttleForm
     throttle = Throttle(constraints, facts)
-    freeze = FreezeLoop(quotaLeast: throttle.quotaLeast)
+    freeze = FreezeLoop(quotaLeast: throttle.quotaLeast, ramPages: facts.ramPages)
   }
 
   /// The time that it promises, in milliseconds: RAM at the scan's share of the link, then RAM at the
@@ -54,17 +64,15 @@ public struct TimeBound: MigrationStrategy, Equatable {
     var effects: [EngineEffect] = []
     if !hasStarted {
       hasStarted = true
-      effects += [.share(scanPermille: Self.scanPermille), .holdBack(heat: 9)]
+      effects += [.share(scanPermille: share), .holdBack(heat: 9)]
     }
-    if sample.freshPages == 0 {
-      let sinceMs = scanEndMs ?? sample.nowMs
-      scanEndMs = sinceMs
-      if isDrained(sample) || sample.nowMs >= sinceMs.addingSaturating(Self.drainMs) {
-        return effects + [.stop(.scanDone)]
-      }
-      return effects
+    let epoch = watch.ended(sample)
+    if sample.freshPages == 0 { return effects + afterScan(sample, epoch) }
+    if let epoch { freeze.note(epoch, sample) }
+    if epoch != nil, let wanted = wantedShare(sample), wanted != share {
+      share = wanted
+      effects.append(.share(scanPermille: wanted))
     }
-    if let epoch = watch.ended(sample) { freeze.note(epoch, sample) }
     let wanted = wantedLimit(sample)
     if wanted != limit {
       limit = wanted
@@ -75,6 +83,44 @@ public struct TimeBound: MigrationStrategy, Equatable {
       effects.append(.collect)
     }
     return effects
+  }
+
+  private mutating func afterScan(
+    _ sample: EngineSample, _ epoch: EpochReport?
+  ) -> [EngineEffect] {
+    let sinceMs = scanEndMs ?? sample.nowMs
+    if scanEndMs == nil {
+      scanEndMs = sinceMs
+      sentBesideScan = watch.count > 0
+    }
+    guard !sentBesideScan else {
+      let isOver = sample.nowMs >= sinceMs.addingSaturating(Self.drainMs)
+      return isDrained(sample) || isOver ? [.stop(.scanDone)] : []
+    }
+    let forecast = StopForecast(sample, facts)
+    if watch.count > 0 {
+      let scanMs = sample.milliseconds(forPages: facts.ramPages) ?? .max
+      let isOver = sample.elapsedMs >= scanMs.scaled(by: 1000, over: Self.scanPermille)
+      if isOver || forecast.fits(constraints.downtimeLimitMs) { return [.stop(.scanDone)] }
+      if epoch != nil {
+        defer { lastStopSet = forecast.pages }
+        if let lastStopSet, forecast.pages >= lastStopSet { return [.stop(.scanDone)] }
+      }
+    }
+    let lengthMs = RoundEpochs.lengthMs(constraints.downtimeLimitMs)
+    return pacer.take(sample, after: watch.count > 0 ? lengthMs : 0) ? [.collect] : []
+  }
+
+  /// The scan's share with which it ends in time for a pause of what is dirty now, `scanPermille...1000`.
+  private func wantedShare(_ sample: EngineSample) -> UInt64? {
+    guard let withinMs = constraints.withinMs,
+      let scanMs = sample.milliseconds(forPages: sample.freshPages),
+      let pauseMs = StopForecast(sample, facts).downtimeMs
+    else { return nil }
+    let dirtyMs = DeadlineGuard.withMargin(pauseMs.minusFloored(scanMs))
+    let leftMs = withinMs.minusFloored(sample.elapsedMs).minusFloored(dirtyMs)
+    guard leftMs > scanMs else { return 1000 }
+    return max(scanMs.scaled(by: 1000, over: leftMs), Self.scanPermille)
   }
 
   private func isDrained(_ sample: EngineSample) -> Bool {

@@ -1,0 +1,74 @@
+import Base
+
+/// Pages that the guest treats alike.
+public struct PageGroup: Sendable, Equatable {
+  /// In which order the guest writes them.
+  public enum Pattern: String, Sendable, Codable, CaseIterable {
+    /// Each write hits any page of the group: distinct pages are N(1 − e^(−writes/N)).
+    case random
+    /// One page after the other, round and round: every write hits another page until all are hit.
+    case sweep
+  }
+
+  public var pages: Double
+  /// Writes per second to all pages of the group together.
+  public var writesPerSecond: Double
+  public var pattern: Pattern
+  /// What a page of it costs on the wire, in bytes.
+  public var wireBytes: Double
+
+  public init(
+    pages: Double, writesPerSecond: Double = 0, pattern: Pattern = .random, wireBytes: Double = 4120
+  ) {
+    (self.pages, self.writesPerSecond) = (max(pages, 0), max(writesPerSecond, 0))
+    (self.pattern, self.wireBytes) = (pattern, max(wireBytes, 1))
+  }
+}
+
+/// A stretch of time in which the guest writes more or less than usual.
+public struct GuestPhase: Sendable, Equatable {
+  public var lengthMs: UInt64
+  /// Factor on the writes of each group; missing ones are 1.
+  public var factors: [Double]
+
+  public init(lengthMs: UInt64, factors: [Double]) {
+    (self.lengthMs, self.factors) = (max(lengthMs, 1), factors)
+  }
+}
+
+/// A guest as groups of pages with a write rate each, over phases that repeat.
+public struct GuestModel: Sendable, Equatable {
+  /// What a page of zeros, and one that can't be compressed, cost on the wire with their framing, in bytes.
+  public static let zeroBytes = 10.0
+  public static let rawBytes = 4120.0
+
+  public var groups: [PageGroup]
+  public var phases: [GuestPhase]
+  public var vcpuCount: UInt64
+  /// Reads of a page per write to it, for faults after an early move.
+  public var readsPerWrite = 2.0
+
+  public init(groups: [PageGroup], phases: [GuestPhase] = [], vcpuCount: UInt64 = 4) {
+    (self.groups, self.phases, self.vcpuCount) = (groups, phases, max(vcpuCount, 1))
+  }
+
+  public var ramPages: Double { groups.reduce(0) { $0 + $1.pages } }
+
+  /// What all of RAM costs on the wire once, in bytes.
+  public var wireBytes: Double { groups.reduce(0) { $0 + $1.pages * $1.wireBytes } }
+
+  /// Writes per page and second of a group at an instant.
+  func writesPerPage(_ group: Int, atMs ms: Double) -> Double {
+    let base = groups[group].writesPerSecond / max(groups[group].pages, 1)
+    guard !phases.isEmpty else { return base }
+    let cycleMs = phases.reduce(0.0) { $0 + Double($1.lengthMs) }
+    var offset = ms.truncatingRemainder(dividingBy: cycleMs)
+    for phase in phases {
+      if offset < Double(phase.lengthMs) {
+        return base * (phase.factors.indices.contains(group) ? phase.factors[group] : 1)
+      }
+      offset -= Double(phase.lengthMs)
+    }
+    return base
+  }
+}

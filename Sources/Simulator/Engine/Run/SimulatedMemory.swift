@@ -1,0 +1,28 @@
+/// The guest's memory and the page ledger over it, as a run drives them. Two models answer to it:
+/// `FluidMemory` counts pages by group, `ExactMemory` knows every page and its version.
+protocol SimulatedMemory: Sendable {
+  /// Pages never dirtied and never sent, owed ones by heat `0...8`, sent and superseded ones.
+  var freshPages: Double { get }
+  var owedByHeat: [Double] { get }
+  var sentPages: Double { get }
+  var supersededPages: Double { get }
+
+  /// The guest runs for so long at this speed, 1 being full.
+  mutating func run(ms: Double, atMs: Double, speed: Double, noise: inout Noise)
+  /// The dirty bitmap is looked at: pages dirtied since the last look, and of these those never dirtied
+  /// before. They count in the ledger from `finishCollect` on, which tells how many were not owed.
+  mutating func beginCollect(noise: inout Noise) -> (dirtied: Double, first: Double)
+  mutating func finishCollect() -> Double
+  /// Sends owed pages worth at most so many wire bytes; the scan over fresh pages gets this share of them
+  /// where both have something, and dirty pages of this heat or hotter are left out. Gives the bytes used.
+  mutating func send(
+    bytes: Double, scanPermille: UInt64, holdFrom heat: UInt8, noise: inout Noise
+  ) -> Double
+  /// Wire bytes of everything owed.
+  var owedBytes: Double { get }
+  /// The guest is stopped, everything it dirtied is in the ledger, and the destination lacks what is owed:
+  /// per group, the pages that it must pull.
+  var invalidByGroup: [Double] { get }
+  /// What is wrong with the ledger, or nil.
+  func violation(isFinished: Bool) -> String?
+}

@@ -1,0 +1,53 @@
+public import Strategy
+
+/// One migration to be simulated.
+public struct SimulationSetup: Sendable, Equatable {
+  public var guest: GuestModel
+  public var link: LinkModel
+  public var strategy: StrategyName
+  public var constraints: MigrationConstraints
+  /// The destination can take the guest before its memory.
+  public var canPull = false
+  /// The source can confine and slow down vCPUs; on so many cores, or as many as vCPUs.
+  public var canLimitCPU = true
+  public var hostCores: UInt64?
+  /// The fixed cost of a pause that the strategy expects, in milliseconds, and the relative deviation of
+  /// the true one.
+  public var pauseOverheadMs: UInt64 = 50
+  public var overheadSpread = 0.2
+  /// How fast a pass over the dirty log is read, in bytes per second of dirty pages, and what it costs at
+  /// least, in milliseconds.
+  public var drainRate = 1e9
+  public var collectLeastMs = 5.0
+  /// Pages that can't be read from shared memory wait in a pen of so many bytes, and the log is read no
+  /// faster than they are sent beyond that; nil: memory is shared.
+  public var penBytes: Double?
+  /// Relative deviation of the guest's writes, and of the link's rate, from one run to the next.
+  public var guestSpread = 0.05
+  public var linkSpread = 0.02
+
+  public init(
+    _ strategy: StrategyName, _ guest: GuestModel, _ link: LinkModel,
+    _ constraints: MigrationConstraints = MigrationConstraints()
+  ) {
+    (self.strategy, self.guest, self.link, self.constraints) = (strategy, guest, link, constraints)
+  }
+
+  public var facts: EngineFacts {
+    EngineFacts(
+      ramPages: UInt64(guest.ramPages.rounded()), vcpuCount: guest.vcpuCount,
+      hostCores: hostCores ?? guest.vcpuCount, canLimitCPU: canLimitCPU, canPull: canPull,
+      pauseOverheadMs: pauseOverheadMs)
+  }
+
+  /// Bytes that a page of this guest costs on the wire, on average, at least 1.
+  public var wireBytesPerPage: UInt64 {
+    max(UInt64(guest.wireBytes / max(guest.ramPages, 1)), 1)
+  }
+
+  /// Milliseconds of one pass over RAM on the free link.
+  public var passMs: Double { guest.wireBytes / link.goodput * 1000 }
+
+  /// Milliseconds between two looks: 50, as the agent has it, and longer only where a pass takes hours.
+  var tickMs: Double { max(50, (passMs / 6000).rounded(.up)) }
+}
