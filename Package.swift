@@ -95,7 +95,7 @@ let package = Package(
 
     // What must hold for hostile bytes: run by the fuzzers (Fuzz/run.sh) and by the tests.
     .target(
-      name: "FuzzHarness", dependencies: ["Base", "QEMUStream", "QMP", "Wire"],
+      name: "FuzzHarness", dependencies: ["Base", "QEMUStream", "QMP", "Wire", "Simulator"],
       path: "Fuzz/Harness", swiftSettings: common),
     .executableTarget(
       name: "StreamBench", dependencies: ["QEMUStream", "Base"], path: "Benchmarks/StreamBench",

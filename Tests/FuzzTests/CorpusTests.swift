@@ -23,6 +23,7 @@ import Testing
   @Test func qmpLines() throws { try replay("qmp-lines", QMPLineHarness.run) }
   @Test func wireFrames() throws { try replay("wire-frames", WireFrameHarness.run) }
   @Test func pullFrames() throws { try replay("pull-frames", PullFrameHarness.run) }
+  @Test func traces() throws { try replay("traces", TraceHarness.run) }
   @Test func applyOrder() throws { try replay("apply-order", ApplyOrderHarness.run) }
 
   /// Larger than what a fuzzer makes: the captures, cut as the harness cuts.

@@ -7,14 +7,14 @@ import Testing
 /// than allowed, and delivers each page's last version.
 @Suite struct EnginePropertyTests {
   @Test(arguments: StrategyName.allCases) func pageByPage(name: StrategyName) {
-    for seed in 1...8 as ClosedRange<UInt64> {
+    for seed in 1...5 as ClosedRange<UInt64> {
       let outcome = Simulation.runExact(RandomSetups.small(seed: seed, strategy: name), seed: seed)
       #expect(outcome.violation == nil, "\(name), seed \(seed): \(outcome.end)")
     }
   }
 
   @Test(arguments: StrategyName.allCases) func inCounts(name: StrategyName) {
-    for seed in 1...60 as ClosedRange<UInt64> {
+    for seed in 1...30 as ClosedRange<UInt64> {
       let outcome = Simulation.run(RandomSetups.small(seed: seed, strategy: name), seed: seed)
       #expect(outcome.violation == nil, "\(name), seed \(seed): \(outcome.end)")
     }

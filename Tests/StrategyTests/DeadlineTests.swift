@@ -12,7 +12,7 @@ import Testing
     var samples = Samples(rate: rate)
     samples.sample.dirtyOwedByHeat[8] = 100_000  // 1,000 ms
     samples.sample.lastEpoch = EpochReport(
-      number: 1, beganMs: 0, endedMs: 0, dirtiedPages: 100_000)
+      number: 1, beganMs: 0, endedMs: 0, dirtiedPages: 100_000, newlyOwedPages: 0)
     for _ in 0..<400 {
       let sample = samples.later(50)
       if let last = machine.handle(sample).first(where: \.isLast) { return (last, sample.nowMs) }
@@ -38,12 +38,33 @@ import Testing
     #expect(atMs < 10_000)
   }
 
-  @Test func withAbortNoStopIsLate() {
-    let constraints = MigrationConstraints(withinMs: 10_000, atDeadline: .abort)
-    var machine = StrategyName.timebound.makeMachine(constraints, .small())
-    var samples = Samples()
-    let sample = samples.epoch(9_000, dirtied: 200_000, owed: [8: 200_000])
-    #expect(machine.handle(sample).contains(.abandon("the pause would end after --within")))
+  /// What the strategy itself would do too late is done the user's way.
+  @Test(arguments: [
+    (DeadlineAction.abort, EngineEffect.abandon("the pause would end after --within")),
+    (.postcopy, .pull(.deadline)), (.stop, .stop(.deadline)),
+  ]) func aStopThatWouldBeLate(action: DeadlineAction, expected: EngineEffect) {
+    let constraints = MigrationConstraints(withinMs: 10_000, atDeadline: action)
+    var machine = StrategyName.timebound.makeMachine(constraints, .small(canPull: true))
+    var samples = Samples(fresh: 1000)
+    _ = machine.handle(samples.epoch(8_900, dirtied: 200_000, owed: [8: 200_000]))
+    var samplesAtEnd = samples
+    let sample = samplesAtEnd.later(50) { $0.freshPages = 0 }
+    #expect(machine.handle(sample).contains(expected))
+  }
+
+  @Test func underADeadlineTheDirtyLogIsReadEachSecond() {
+    let constraints = MigrationConstraints(withinMs: 100_000)
+    var machine = StrategyName.precopy.makeMachine(constraints, .small())
+    var samples = Samples(fresh: 200_000)
+    var asked = 0
+    for step in 0..<100 {
+      if machine.handle(samples.later(50)).contains(.collect) {
+        asked += 1
+        _ = samples.epoch(5, dirtied: 1, owed: [:])
+      }
+      #expect(asked <= step / 20 + 1)
+    }
+    #expect(asked == 5)
   }
 
   @Test(arguments: StrategyName.allCases) func patienceEndsWhatNeverWould(name: StrategyName) {

@@ -30,6 +30,13 @@ enum UnitArguments {
     return rate
   }
 
+  @Sendable static func size(_ text: String) throws -> ByteCount {
+    guard let size = ByteCount(parsing: text) else {
+      throw ValidationError("\(TerminalText.plain(text)) is no size: write 512MiB or 2GiB")
+    }
+    return size
+  }
+
   @Sendable static func milliseconds(_ text: String) throws -> UInt64 {
     guard let ms = Milliseconds.parse(text) else {
       throw ValidationError("\(TerminalText.plain(text)) is no duration: write 300ms, 1.5s or 2m")

@@ -5,7 +5,10 @@ import Simulator
 struct SimulateCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "simulate", abstract: "Run Godwit's own decisions in a simulated world.",
-    subcommands: [SimulateCommitCommand.self])
+    subcommands: [
+      SimulateRunCommand.self, SimulateFleetCommand.self, SimulateForecastCommand.self,
+      SimulateCheckCommand.self, SimulateCommitCommand.self,
+    ])
 }
 
 struct SimulateCommitCommand: AsyncParsableCommand {

@@ -5,7 +5,7 @@ public struct PageGroup: Sendable, Equatable {
   /// In which order the guest writes them.
   public enum Pattern: String, Sendable, Codable, CaseIterable {
     /// Each write hits any page of the group: distinct pages are N(1 − e^(−writes/N)).
-    case random
+    case scattered
     /// One page after the other, round and round: every write hits another page until all are hit.
     case sweep
   }
@@ -18,7 +18,8 @@ public struct PageGroup: Sendable, Equatable {
   public var wireBytes: Double
 
   public init(
-    pages: Double, writesPerSecond: Double = 0, pattern: Pattern = .random, wireBytes: Double = 4120
+    pages: Double, writesPerSecond: Double = 0, pattern: Pattern = .scattered,
+    wireBytes: Double = 4120
   ) {
     (self.pages, self.writesPerSecond) = (max(pages, 0), max(writesPerSecond, 0))
     (self.pattern, self.wireBytes) = (pattern, max(wireBytes, 1))

@@ -40,7 +40,7 @@ extension GuestModel {
   /// Writes hit any page of the working set alike.
   public static func uniform(
     _ memory: Memory, workingSet: ByteCount, pagesPerSecond: Double,
-    pattern: PageGroup.Pattern = .random
+    pattern: PageGroup.Pattern = .scattered
   ) -> GuestModel {
     let pages = Double(Page.count(bytes: workingSet.bytes))
     return writing(

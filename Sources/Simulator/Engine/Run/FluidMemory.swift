@@ -115,7 +115,7 @@ struct FluidMemory: SimulatedMemory {
     private var left: Double
 
     init(_ share: Double, _ group: PageGroup) {
-      even = group.pattern == .random ? share : nil
+      even = group.pattern == .scattered ? share : nil
       left = share * group.pages
     }
 

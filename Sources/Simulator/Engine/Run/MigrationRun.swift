@@ -125,6 +125,7 @@ extension MigrationRun {
       if phase != .running { break }
     }
     outcome.acting = machine.acting
+    outcome.reason = (machine.inner as? Auto)?.reason
   }
 
   private mutating func apply(_ effect: EngineEffect, _ sample: EngineSample) {

@@ -17,7 +17,7 @@ public enum RandomSetups {
       groups.append(
         PageGroup(
           pages: count, writesPerSecond: pagesPerSecond * noise.uniform() * 3,
-          pattern: noise.uniform() < 0.3 ? .sweep : .random))
+          pattern: noise.uniform() < 0.3 ? .sweep : .scattered))
     }
     groups.append(PageGroup(pages: left))
     var guest = GuestModel(groups: groups, vcpuCount: 1 + UInt64(noise.uniform() * 8))

@@ -88,3 +88,10 @@ public struct SimulationBatch: Sendable, Equatable {
     }
   }
 }
+
+extension SimulationBatch {
+  /// Why nothing would be started, or nil.
+  public var refusal: String? {
+    if case .refused(let why)? = outcomes.first?.end { why } else { nil }
+  }
+}

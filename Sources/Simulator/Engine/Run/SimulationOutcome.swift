@@ -29,6 +29,8 @@ public struct SimulationOutcome: Sendable, Equatable {
   public var epochs = 0
   /// The strategy that decided last.
   public var acting: StrategyName
+  /// Why `auto` took what it took; nil for others, and where the pause fitted at once.
+  public var reason: String?
   /// A rule that was broken, or nil.
   public var violation: String?
 

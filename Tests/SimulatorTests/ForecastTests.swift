@@ -1,0 +1,80 @@
+import Base
+import Strategy
+import Testing
+
+@testable import Simulator
+
+@Suite struct ForecastTests {
+  static let windows: [UInt64] = [100, 300, 1000, 3000, 10_000]
+
+  private func curve(_ guest: GuestModel) -> [GuestProfile.Point] {
+    Self.windows.map { window in
+      let pages = guest.groups.reduce(0.0) { sum, group in
+        let hits = group.writesPerSecond / max(group.pages, 1) * Double(window) / 1000
+        return sum + group.pages * (1 - Mathematics.decay(hits))
+      }
+      return GuestProfile.Point(windowMs: window, pages: UInt64(pages))
+    }
+  }
+
+  @Test(arguments: [(200, 45_000.0), (100, 9_000), (20, 200)] as [(UInt64, Double)])
+  func aProfileGivesBackItsCurve(mebibytes: UInt64, rate: Double) {
+    let original = GuestModel.hotSet(
+      .init(ram: .mebibytes(768)), workingSet: .mebibytes(mebibytes), pagesPerSecond: rate)
+    let profile = GuestProfile(ramPages: 196_608, dirtyCurve: curve(original))
+    let fitted = profile.model
+    #expect(abs(fitted.ramPages - 196_608) < 1)
+    for (a, b) in zip(curve(fitted), curve(original)) {
+      let error = (Double(a.pages) - Double(b.pages)) / Double(b.pages)
+      #expect(abs(error) < 0.03, "\(a.windowMs) ms: \(a.pages) for \(b.pages)")
+    }
+  }
+
+  @Test func nonsenseCurvesMakeAGuestAllTheSame() {
+    for curve: [GuestProfile.Point] in [
+      [], [.init(windowMs: 0, pages: 9)], [.init(windowMs: 100, pages: 0)],
+      [.init(windowMs: 1000, pages: 500), .init(windowMs: 2000, pages: 3)],
+      [.init(windowMs: 1, pages: .max)],
+    ] {
+      let model = GuestProfile(ramPages: 1000, zeroPermille: 5000, dirtyCurve: curve).model
+      #expect(abs(model.ramPages - 1000) < 1 && model.groups.allSatisfy { $0.pages >= 0 })
+    }
+  }
+
+  /// The band of a forecast from a measured curve holds what the guest itself then does.
+  @Test func bandsHoldTheOutcomes() {
+    let link = LinkModel(bytesPerSecond: 125e6)
+    let guest = GuestModel.hotSet(
+      .init(ram: .mebibytes(768)), workingSet: .mebibytes(150), pagesPerSecond: 20_000)
+    let profile = GuestProfile(ramPages: 196_608, vcpuCount: 4, dirtyCurve: curve(guest))
+    let forecast = MigrationForecast(
+      profile, link: link, constraints: MigrationConstraints(), canPull: false,
+      strategies: [.hotpages, .adaptive, .timebound], runs: 40)
+    for name in [.hotpages, .adaptive, .timebound] as [StrategyName] {
+      let row = forecast.rows.first { $0.strategy == name }
+      let setup = SimulationSetup(name, guest, link)
+      let inside = (100..<140 as Range<UInt64>).count { seed in
+        let total = Simulation.run(setup, seed: seed).totalMs
+        return row.flatMap(\.totalMs).map { ($0.low...$0.high).contains(total) } ?? false
+      }
+      #expect(inside >= 30, "\(name): \(inside) of 40")
+    }
+  }
+
+  @Test func autoSaysWhatItTakesAndWhy() throws {
+    let profile = GuestProfile(
+      ramPages: 196_608, vcpuCount: 4,
+      dirtyCurve: [.init(windowMs: 100, pages: 5_000), .init(windowMs: 1000, pages: 40_000)])
+    let link = LinkModel(bytesPerSecond: 125e6)
+    let forecast = MigrationForecast(
+      profile, link: link, constraints: MigrationConstraints(), canPull: true,
+      strategies: [.auto, .dsm], runs: 5)
+    let auto = try #require(forecast.rows.first { $0.strategy == .auto })
+    #expect(auto.acting == .dsm && auto.meets == 1)
+    #expect(forecast.reason?.contains("can pull") == true)
+    let late = MigrationForecast(
+      profile, link: link, constraints: MigrationConstraints(withinMs: 1000), canPull: false,
+      runs: 3)
+    #expect(late.rows.allSatisfy { $0.refusal != nil && $0.meets == 0 && $0.totalMs == nil })
+  }
+}
