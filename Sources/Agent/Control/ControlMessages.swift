@@ -82,6 +82,13 @@ extension MigrationRequest {
     if downtimeLimitMs > Self.downtimeLimitMsMax {
       return "downtime must be at most \(Milliseconds.format(Self.downtimeLimitMsMax))"
     }
+    if withinMs == 0 { return "no migration ends within 0; leave --within out" }
+    if let downtimeCeilingMs, downtimeCeilingMs < downtimeLimitMs {
+      return "the longest downtime must not be below the downtime to aim for"
+    }
+    if maxThrottlePercent > 99 {
+      return "at most 99 % of a guest's processor time can be denied, not \(maxThrottlePercent)"
+    }
     if bandwidthBytesPerSecond == 0 { return "a bandwidth of 0 moves nothing; leave it out" }
     return nil
   }

@@ -55,6 +55,12 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   /// `godwit` or `qemu`.
   public var method = "godwit"
   public var strategy: String?
+  /// Why the guest was stopped when it was: a `StopReason`; nil where QEMU's own rule decided.
+  public var stopReason: String?
+  /// Pages that were sent while the guest was stopped.
+  public var stopSetPages: UInt64?
+  /// Versions of pages that were replaced by newer ones before they were sent.
+  public var supersededPages: UInt64?
   public var pageSource: String?
   public var qemu = Versions()
   public var outcome: Outcome
@@ -97,6 +103,9 @@ extension MigrationRecord {
     try fields.encode(scenario, forKey: .scenario)
     try fields.encode(method, forKey: .method)
     try fields.encode(strategy, forKey: .strategy)
+    try fields.encode(stopReason, forKey: .stopReason)
+    try fields.encode(stopSetPages, forKey: .stopSetPages)
+    try fields.encode(supersededPages, forKey: .supersededPages)
     try fields.encode(pageSource, forKey: .pageSource)
     try fields.encode(qemu, forKey: .qemu)
     try fields.encode(outcome, forKey: .outcome)

@@ -1,3 +1,5 @@
+public import Strategy
+
 /// What an operator asks for with `godwit migrate`; travels over the control socket as JSON.
 public struct MigrationRequest: Codable, Sendable, Equatable {
   /// How page bytes are obtained at the source and placed at the destination.
@@ -10,7 +12,19 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
   public var vm: String
   /// `host[:port]` of the destination's agent.
   public var destination: String
+  /// A `StrategyName`.
   public var strategy = "precopy"
+  /// Longest time until the guest runs at the destination, in milliseconds, at least 1; nil: no bound.
+  public var withinMs: UInt64?
+  /// What happens when that time is about to run out.
+  public var atDeadline = DeadlineAction.stop
+  /// Pause up to which a strategy may raise its limit to end at all, in milliseconds; nil: ten times
+  /// `downtimeLimitMs`.
+  public var downtimeCeilingMs: UInt64?
+  /// Most of its processor time that the guest may be denied, in percent, `0...99`.
+  public var maxThrottlePercent: UInt64 = 0
+  /// How it is denied.
+  public var throttleForm = ThrottleForm.stepwise
   /// Cap on wire bytes per second; nil: no cap.
   public var bandwidthBytesPerSecond: UInt64?
   /// Longest acceptable guest pause, in milliseconds.
@@ -28,5 +42,14 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
 
   public init(vm: String, destination: String) {
     (self.vm, self.destination) = (vm, destination)
+  }
+}
+
+extension MigrationRequest {
+  /// What a strategy is held to.
+  public var constraints: MigrationConstraints {
+    MigrationConstraints(
+      withinMs: withinMs, downtimeLimitMs: downtimeLimitMs, downtimeCeilingMs: downtimeCeilingMs,
+      atDeadline: atDeadline, maxThrottlePercent: maxThrottlePercent, throttleForm: throttleForm)
   }
 }

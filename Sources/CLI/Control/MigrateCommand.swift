@@ -1,6 +1,7 @@
 import Agent
 import ArgumentParser
 import Base
+import Strategy
 
 struct MigrateCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -18,8 +19,22 @@ struct MigrateCommand: AsyncParsableCommand {
   var vm: String
   @Argument(help: "Agent of the destination, HOST or HOST:PORT.")
   var destination: String
-  @Option(help: ArgumentHelp("How to move memory: precopy.", valueName: "name"))
-  var strategy = "precopy"
+  @Option(
+    help: ArgumentHelp(
+      "How to move memory: precopy (QEMU's own rounds and stop rule), hotpages, adaptive, timebound, dsm, auto; ramp and stall are rivals to compare with.",
+      valueName: "name"))
+  var strategy = StrategyName.precopy
+  @Option(
+    help: ArgumentHelp(
+      "Longest time until the guest runs at the destination, as 60s (default: no bound).",
+      valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var within: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "When that time is about to run out: stop the guest and move it, postcopy, or abort.",
+      valueName: "action"))
+  var atDeadline = DeadlineAction.stop
   @Option(
     help: ArgumentHelp(
       "Cap on the network, as 1Gbit or 100MiB/s (default: none).", valueName: "rate"),
@@ -30,6 +45,22 @@ struct MigrateCommand: AsyncParsableCommand {
       "Longest pause of the guest to aim for, as 300ms (default: 300ms).", valueName: "duration"),
     transform: UnitArguments.milliseconds)
   var downtime: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "Pause up to which a strategy may raise that to end at all (default: ten times as long).",
+      valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var maxDowntime: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "Most of its processor time that the guest may be denied, 0 to 99 (default: 0).",
+      valueName: "percent"))
+  var maxThrottle: UInt64 = 0
+  @Option(
+    help: ArgumentHelp(
+      "How: at-once (fewer cores), stepwise (one core after the other), or freeze (a quota in a closed loop).",
+      valueName: "form"))
+  var throttle = ThrottleForm.stepwise
   @Option(
     help: ArgumentHelp(
       "Where page contents come from: shared (mapped guest memory), inline (QEMU's stream), or auto: shared where both ends can.",
@@ -53,7 +84,12 @@ struct MigrateCommand: AsyncParsableCommand {
 
   var request: MigrationRequest {
     var request = MigrationRequest(vm: vm, destination: destination)
-    request.strategy = strategy
+    request.strategy = strategy.rawValue
+    request.withinMs = within
+    request.atDeadline = atDeadline
+    request.downtimeCeilingMs = maxDowntime
+    request.maxThrottlePercent = maxThrottle
+    request.throttleForm = throttle
     request.bandwidthBytesPerSecond = bandwidth?.bytesPerSecond
     if let downtime { request.downtimeLimitMs = downtime }
     request.pageSource = pageSource

@@ -35,12 +35,7 @@ enum LabArguments {
     return names
   }
 
-  @Sendable static func size(_ text: String) throws -> ByteCount {
-    guard let size = ByteCount(parsing: text) else {
-      throw ValidationError("\(TerminalText.plain(text)) is no size: write 512MiB or 2GiB")
-    }
-    return size
-  }
+  @Sendable static func size(_ text: String) throws -> ByteCount { try UnitArguments.size(text) }
 
   @Sendable static func dirtyRate(_ text: String) throws -> DirtyRate {
     if text == "max" || text == "unlimited" { return DirtyRate(mebibytesPerSecond: nil) }

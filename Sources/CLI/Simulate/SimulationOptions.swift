@@ -1,8 +1,8 @@
 import Agent
-import ArgumentParser
+public import ArgumentParser
 import Base
 import Simulator
-import Strategy
+public import Strategy
 
 /// The guest of a simulation.
 struct GuestOptions: ParsableArguments {
@@ -150,6 +150,6 @@ struct ConstraintOptions: ParsableArguments {
   }
 }
 
-extension StrategyName: @retroactive ExpressibleByArgument {}
-extension DeadlineAction: @retroactive ExpressibleByArgument {}
-extension ThrottleForm: @retroactive ExpressibleByArgument {}
+extension StrategyName: ExpressibleByArgument {}
+extension DeadlineAction: ExpressibleByArgument {}
+extension ThrottleForm: ExpressibleByArgument {}

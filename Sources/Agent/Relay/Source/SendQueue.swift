@@ -10,6 +10,8 @@ import Wire
 final class SendQueue: Sendable {
   /// Batches that may wait.
   static let depthMax = 8
+  /// Page bytes of a full batch.
+  static let batchBytes = UInt64(BatchLimits.rawPagesMax * Page.size)
 
   struct Counters: Sendable {
     var zeroPages: UInt64 = 0

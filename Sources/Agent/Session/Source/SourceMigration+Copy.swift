@@ -12,6 +12,10 @@ extension SourceMigration {
     let relay: SourceRelay
     let holdsByAck: Bool
     let pinsBandwidth: Bool
+    /// Nil where QEMU's own rule decides when to stop the guest.
+    let strategy: StrategyName?
+    /// Nil where no strategy limits the guest's processors.
+    let vcpus: VCPUControl?
   }
 
   /// Lets the destination's QEMU listen, opens the lanes, points the source's QEMU at us.
@@ -47,7 +51,16 @@ extension SourceMigration {
     undo.settings = (capabilities, parameters)
     let holdsByAck = capabilities.exists("switchover-ack")
     let pins = parameters.exists("avail-switchover-bandwidth")
-    try await configure(client, capabilities, parameters, holdsByAck: holdsByAck)
+    let named = StrategyName(rawValue: request.strategy) ?? .precopy
+    let strategy = named == .precopy && request.withinMs == nil ? nil : named
+    try await configure(
+      client, capabilities, parameters, holdsByAck: holdsByAck, isHeld: strategy != nil)
+    var vcpus: VCPUControl?
+    if strategy != nil, request.maxThrottlePercent > 0 {
+      vcpus = try await VCPUControl.prepare(
+        client, setup.vm.process?.identity, id: id, journal: journal, logger: logger)
+      undo.vcpus = vcpus
+    }
 
     let path = configuration.runtimeDirectory + "/" + String(id.description.prefix(12)) + ".out"
     let listener = try UnixSocket.listen(path: path)
@@ -86,7 +99,8 @@ extension SourceMigration {
     undo.relay = relay
     note { $0.progress.laneCount = lanes.count }
     relay.start()
-    return Copy(relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins)
+    return Copy(
+      relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins, strategy: strategy, vcpus: vcpus)
   }
 
   /// The agents find each other again after a break: `request.networkPatienceMs` long, or a moment
@@ -122,7 +136,7 @@ extension SourceMigration {
   /// a limit of 1 ms, before 8.1) with the switchover. A limit of 0 would not hold, see `QEMU.md`.
   private func configure(
     _ client: QMPClient, _ capabilities: MigrationCapabilities, _ parameters: MigrationParameters,
-    holdsByAck: Bool
+    holdsByAck: Bool, isHeld: Bool
   ) async throws {
     var wanted: [String: Bool] = ["return-path": true]
     for name in ["events", "switchover-ack"] where capabilities.exists(name) { wanted[name] = true }
@@ -130,19 +144,26 @@ extension SourceMigration {
     where capabilities.exists(name) { wanted[name] = false }
     try await client.migrateSetCapabilities(wanted)
     let limitMs =
-      holdsByAck ? PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs).effectiveLimitMs : 1
+      holdsByAck && !isHeld
+      ? PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs).effectiveLimitMs : 1
     var values: [String: JSONValue] = ["max-bandwidth": 0, "downtime-limit": JSONValue(limitMs)]
-    if parameters.exists("avail-switchover-bandwidth") { values["avail-switchover-bandwidth"] = 0 }
+    if parameters.exists("avail-switchover-bandwidth") {
+      values["avail-switchover-bandwidth"] =
+        isHeld ? JSONValue(EngineRun.pinnedBytesPerSecond) : 0
+    }
     try await client.migrateSetParameters(values)
   }
 
   /// Moves pages until the destination says that everything is loaded.
   func copyUntilLoaded(_ setup: Setup, _ copy: Copy) async throws {
     try await enter(.bulk)
-    var strategy = PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs)
+    var rule = PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs)
+    var engine: EngineRun?
     var nextSampleMs: UInt64 = 0
     while true {
-      if let event = await mailbox.take(timeoutMs: Self.sampleIntervalMs) {
+      let intervalMs =
+        engine?.isCollecting == true ? EngineRun.collectingIntervalMs : Self.sampleIntervalMs
+      if let event = await mailbox.take(timeoutMs: intervalMs) {
         switch event {
         case .peer(.message(.loaded)):
           noteWire(setup, copy)
@@ -151,7 +172,13 @@ extension SourceMigration {
           throw Ending.failed("at the destination: \(reason)")
         case .peer(.message(.abort(let reason))):
           throw Ending.failed("given up by the destination: \(reason)")
-        case .relay(.stream(let event)): try await handle(event, setup)
+        case .relay(.stream(let event)):
+          try await handle(event, setup)
+          if case .layout = event { engine = makeEngine(setup, copy) }
+          if case .handedOver = event {
+            engine = nil
+            try await fallBackToQEMU(setup, copy)
+          }
         case .peer(.connection(let isUp)): connectionChanged(isUp, setup, copy)
         case .qemuGone, .relay(.failed(.qemu)):
           try await confirmSourceIsGone(setup, event)
@@ -159,8 +186,9 @@ extension SourceMigration {
         }
       }
       let now = MonotonicClock.nowMs
-      guard now >= nextSampleMs else { continue }
-      nextSampleMs = now + Self.sampleIntervalMs
+      let isDue = now >= nextSampleMs
+      guard isDue || engine?.isCollecting == true else { continue }
+      if isDue { nextSampleMs = now + Self.sampleIntervalMs }
       if let stoppedAtMs = state.read({ $0.stoppedAtMs }) {
         guard now < stoppedAtMs + Self.switchoverTimeoutMs else {
           throw Ending.failed(
@@ -168,8 +196,11 @@ extension SourceMigration {
         }
         noteWire(setup, copy)
         report()
+      } else if var running = engine {
+        try await sample(setup, copy, &running, isDue: isDue)
+        engine = running
       } else {
-        try await sample(setup, copy, &strategy)
+        try await sample(setup, copy, &rule)
       }
     }
   }
@@ -280,14 +311,18 @@ extension SourceMigration {
     }
   }
 
-  private func noteWire(_ setup: Setup, _ copy: Copy) {
+  func noteWire(_ setup: Setup, _ copy: Copy) {
     let bytes = copy.relay.wireBytes
     let counters = copy.relay.queue.snapshot.counters
+    let (stopSet, superseded) = copy.relay.ledger.state.read {
+      ($0.stopSetPages, $0.ledger?.supersededCount)
+    }
     let condition = setup.link.lane.condition
     let retries = UInt64(condition.breaks + copy.relay.breaks)
     let now = MonotonicClock.nowMs
     note { state in
       state.record.retries = retries
+      (state.record.stopSetPages, state.record.supersededPages) = (stopSet, superseded)
       state.progress.retries = retries
       state.progress.isConnected = condition.isConnected
       state.record.wireBytes = bytes

@@ -1,0 +1,116 @@
+import Base
+import HostIO
+import Strategy
+
+/// A strategy at work on a running migration: what the ledger, the lanes and QEMU say becomes samples,
+/// and the dirty log's epochs are told apart.
+///
+/// An epoch of the dirty log is what QEMU's stream carries between two of its looks at the dirty bitmap.
+/// Between epochs the gate is closed and QEMU blocks in a pass; to collect one, the gate opens until the
+/// rest of that pass, one whole pass and one more look are through.
+struct EngineRun: Sendable {
+  /// How often QEMU is asked while an epoch is collected, in milliseconds.
+  static let collectingIntervalMs: UInt64 = 4
+  /// What QEMU is told to reckon with until the stop: with a limit of 1 ms it looks at the dirty bitmap
+  /// anew when 1 MB is left.
+  static let pinnedBytesPerSecond: UInt64 = 1_000_000_000
+  /// The largest downtime limit QEMU takes: everything fits, it stops the guest at once.
+  static let unlimitedMs: UInt64 = 2_000_000
+  /// Pages that make the cost of a page known.
+  private static let costWindowPages: UInt64 = 1024
+
+  private struct Collection {
+    /// Looks at the dirty bitmap that end it.
+    let untilSync: UInt64
+    /// When the look was seen that the epoch ends with.
+    var boundaryMs: UInt64?
+  }
+
+  private(set) var machine: DeadlineGuard
+  let facts: EngineFacts
+  private let beganMs: UInt64
+  private var collection: Collection?
+  private var lastEpoch: EpochReport?
+  /// When the epoch that runs began.
+  private var epochBeganMs: UInt64
+  private var lastSync: UInt64 = 0
+  private var cost: (bytes: UInt64, pages: UInt64, perPage: UInt64) = (0, 0, UInt64(Page.size))
+  /// The strategy has said how the migration ends.
+  var isEnding = false
+
+  init(_ machine: DeadlineGuard, _ facts: EngineFacts, beganMs: UInt64, nowMs: UInt64) {
+    (self.machine, self.facts) = (machine, facts)
+    (self.beganMs, epochBeganMs) = (beganMs, nowMs)
+  }
+
+  var isCollecting: Bool { collection != nil }
+  var name: StrategyName { machine.acting }
+
+  /// Begins to collect an epoch.
+  mutating func collect(_ ledger: SourceLedger) {
+    guard collection == nil else { return }
+    collection = Collection(untilSync: max(lastSync, 1) + 2, boundaryMs: nil)
+    ledger.setGate(.open)
+  }
+
+  /// QEMU has looked at its dirty bitmap `syncCount` times. Says whether an epoch ended.
+  mutating func noteSync(_ syncCount: UInt64, nowMs: UInt64, _ ledger: SourceLedger) -> Bool {
+    lastSync = max(lastSync, syncCount)
+    guard !isEnding else { return false }
+    guard var current = collection else {
+      // The first pass goes at the pace of the link; then nothing is read until it is asked for.
+      if syncCount >= 2 { ledger.setGate(.closed) }
+      return false
+    }
+    if current.boundaryMs == nil, syncCount + 1 >= current.untilSync { current.boundaryMs = nowMs }
+    guard syncCount >= current.untilSync else {
+      collection = current
+      return false
+    }
+    ledger.setGate(.closed)
+    let counts = ledger.endEpoch()
+    let endedMs = current.boundaryMs ?? nowMs
+    lastEpoch = EpochReport(
+      number: (lastEpoch?.number ?? 0) + 1, beganMs: epochBeganMs, endedMs: endedMs,
+      dirtiedPages: UInt64(counts.dirtied), firstDirtiedPages: UInt64(counts.first),
+      newlyOwedPages: UInt64(counts.newlyOwed))
+    (collection, epochBeganMs) = (nil, endedMs)
+    return true
+  }
+
+  /// The migration as it is now.
+  mutating func sample(
+    nowMs: UInt64, _ ledger: SourceLedger, _ queue: SendQueue
+  ) -> EngineSample {
+    let flow = queue.snapshot
+    noteCost(flow.counters)
+    let isFirstPass = lastSync < 2
+    var sample = ledger.state.read { state -> EngineSample in
+      let unread = isFirstPass ? facts.ramPages - UInt64(state.ledger?.mentionedCount ?? 0) : 0
+      var sample = EngineSample(
+        nowMs: nowMs, beganMs: beganMs, freshPages: UInt64(state.ledger?.freshCount ?? 0) + unread)
+      sample.dirtyOwedByHeat = state.ledger?.dirtyByHeat() ?? sample.dirtyOwedByHeat
+      sample.sentPages = state.ledger?.takenCount ?? 0
+      sample.supersededPages = state.ledger?.supersededCount ?? 0
+      return sample
+    }
+    sample.wireBytesPerPage = cost.perPage
+    sample.wireRate = flow.rate
+    let queued = UInt64(flow.queued) * SendQueue.batchBytes
+    sample.inFlightBytes = flow.inFlight + queued
+    sample.lastEpoch = lastEpoch
+    sample.isCollecting = isCollecting
+    return sample
+  }
+
+  mutating func handle(_ sample: EngineSample) -> [EngineEffect] { machine.handle(sample) }
+
+  /// What an owed page costs, from what the last thousand or so cost; zero pages cost next to nothing.
+  private mutating func noteCost(_ counters: SendQueue.Counters) {
+    let raw = counters.rawPages * UInt64(Page.size + 16)
+    let (bytes, pages) = (raw + counters.zeroPages, counters.rawPages + counters.zeroPages)
+    guard pages >= cost.pages + Self.costWindowPages else { return }
+    let perPage = (bytes - cost.bytes) / (pages - cost.pages)
+    cost = (bytes, pages, max(perPage, 1))
+  }
+}

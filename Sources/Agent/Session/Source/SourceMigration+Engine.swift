@@ -1,0 +1,114 @@
+import Base
+import HostIO
+import Logging
+import QEMUStream
+import QMP
+import Strategy
+
+/// Carries out what a strategy wants.
+extension SourceMigration {
+  /// The strategy that was asked for, once the stream has named the guest's RAM; nil where QEMU's own
+  /// rule decides.
+  func makeEngine(_ setup: Setup, _ copy: Copy) -> EngineRun? {
+    guard let name = copy.strategy else { return nil }
+    let pages = copy.relay.ledger.state.read { UInt64($0.ledger?.numbering.pageCount ?? 0) }
+    let cpus = copy.vcpus?.facts
+    let facts = EngineFacts(
+      ramPages: pages, vcpuCount: cpus?.vcpuCount ?? 1, hostCores: cpus?.hostCores ?? 1,
+      canLimitCPU: cpus?.canLimitCPU ?? false, canPull: false)
+    let now = MonotonicClock.nowMs
+    return EngineRun(
+      name.makeMachine(request.constraints, facts), facts, beganMs: startedAtMs, nowMs: now)
+  }
+
+  /// Looks at QEMU, the ledger and the lanes, and carries out what the strategy makes of it.
+  func sample(
+    _ setup: Setup, _ copy: Copy, _ engine: inout EngineRun, isDue: Bool
+  ) async throws {
+    let info: MigrationInfo
+    do { info = try await setup.monitor.client.queryMigrate(timeoutMs: 5000) } catch {
+      // A busy monitor is no reason to give up; a closed one arrives as `qemuGone`.
+      return logger.debug("query-migrate", metadata: ["error": "\(error)"])
+    }
+    if info.status.isFinal {
+      throw Ending.failed("QEMU ended the migration: \(info.errorDescription ?? info.status.name)")
+    }
+    guard let ram = info.ram else { return }
+    let (ledger, now) = (copy.relay.ledger, MonotonicClock.nowMs)
+    let hasEnded = engine.noteSync(ram.dirtySyncCount, nowMs: now, ledger)
+    guard isDue || hasEnded else { return }
+    let sample = engine.sample(nowMs: now, ledger, copy.relay.queue)
+    let forecast = StopForecast(sample, engine.facts)
+    let look = sample.progressSample(engine.facts)
+    let acting = engine.name
+    note { state in
+      state.estimator.handle(look, expectedDowntimeMs: forecast.downtimeMs)
+      state.progress.remainingBytes = sample.owedPages * UInt64(Page.size)
+      state.progress.workingSetBytes = sample.lastEpoch.map {
+        $0.dirtiedPages * UInt64(Page.size)
+      }
+      state.progress.dirtyBytesPerSecond = look.dirtyRate?.bytesPerSecond
+      state.progress.iteration = sample.lastEpoch?.number ?? 0
+      state.progress.expectedDowntimeMs = forecast.downtimeMs
+      state.progress.strategy = acting.rawValue
+    }
+    noteWire(setup, copy)
+    if sample.freshPages == 0, progress.phase == .bulk { try await enter(.iterate) }
+    guard !engine.isEnding else { return report() }
+    for effect in engine.handle(sample) {
+      try await carryOut(effect, forecast, setup, copy, &engine)
+    }
+    report()
+  }
+
+  private func carryOut(
+    _ effect: EngineEffect, _ forecast: StopForecast, _ setup: Setup, _ copy: Copy,
+    _ engine: inout EngineRun
+  ) async throws {
+    switch effect {
+    case .collect: engine.collect(copy.relay.ledger)
+    case .holdBack(let heat): copy.relay.ledger.state.update { $0.holdBackHeat = heat }
+    case .share(let permille):
+      copy.relay.ledger.state.update { $0.scanPermille = Int(clamping: min(permille, 1000)) }
+    case .limitCPU(let limit):
+      do { try await copy.vcpus?.apply(limit) } catch {
+        logger.warning("vCPUs cannot be limited", metadata: ["error": "\(error)"])
+      }
+    case .stop(let reason), .pull(let reason):
+      engine.isEnding = true
+      try await stopGuest(reason, forecast, setup, copy)
+    case .abandon(let reason): throw Ending.failed(reason)
+    }
+  }
+
+  /// Has QEMU stop the guest: every pause is short enough for it now, and nothing holds it back.
+  private func stopGuest(
+    _ reason: StopReason, _ forecast: StopForecast, _ setup: Setup, _ copy: Copy
+  ) async throws {
+    logger.info(
+      "stopping the guest",
+      metadata: [
+        "reason": "\(reason.rawValue)", "stopSetPages": "\(forecast.pages)",
+        "downtimeForecastMs": "\(forecast.downtimeMs.map { "\($0)" } ?? "unknown")",
+      ])
+    note { state in
+      state.record.forecast.downtimeMs = forecast.downtimeMs
+      state.record.stopReason = reason.rawValue
+    }
+    let limit = JSONValue(EngineRun.unlimitedMs)
+    try await setup.monitor.client.migrateSetParameters(["downtime-limit": limit])
+    copy.relay.ledger.setGate(.open)
+    if copy.holdsByAck { try copy.relay.answer(.switchoverAck) }
+  }
+
+  /// The stream can't be read any further: QEMU's own rule decides from here on.
+  func fallBackToQEMU(_ setup: Setup, _ copy: Copy) async throws {
+    guard copy.strategy != nil, !state.read({ $0.stoppedAtMs != nil }) else { return }
+    logger.warning("the strategy cannot go on; QEMU's own rule decides")
+    let machine = PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs)
+    var values: [String: JSONValue] = ["downtime-limit": JSONValue(machine.effectiveLimitMs)]
+    if copy.pinsBandwidth { values["avail-switchover-bandwidth"] = 0 }
+    try await setup.monitor.client.migrateSetParameters(values)
+    note { $0.progress.strategy = StrategyName.precopy.rawValue }
+  }
+}
