@@ -18,6 +18,9 @@ int godwit_is_shrink_sealed(int fd) {
   return seals >= 0 && (seals & F_SEAL_SHRINK) != 0;
 }
 int godwit_seal_shrink(int fd) { return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK); }
+int godwit_reserve_space(int fd, off_t bytes) {
+  return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, bytes);
+}
 int godwit_setns(int fd, int type) { return setns(fd, type); }
 int godwit_accept(int fd, void *address, unsigned int *length) {
   return accept4(fd, (struct sockaddr *)address, length, SOCK_CLOEXEC);

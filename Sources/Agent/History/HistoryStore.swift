@@ -1,5 +1,6 @@
 import FoundationEssentials
 import GRDB
+import HostIO
 public import Logging
 
 /// The migrations that an agent was told to make, newest `recordCountMax`, in SQLite.
@@ -122,7 +123,7 @@ extension HistoryStore {
   }
 
   private static func moveAside(_ path: String, _ error: DatabaseError, _ logger: Logger) {
-    let kept = "\(path).damaged-\(Int64(Date().timeIntervalSince1970))"
+    let kept = "\(path).damaged-\(MonotonicClock.wallSeconds)"
     for suffix in ["", "-wal", "-shm", "-journal"] {
       try? FileManager.default.moveItem(atPath: path + suffix, toPath: kept + suffix)
     }

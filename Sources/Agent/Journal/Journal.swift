@@ -4,12 +4,15 @@ import HostIO
 
 /// One migration's journal: an append-only file of `JournalLine`s, synced before `append` returns.
 ///
-/// A record counts from its newline on. A tail without one (the agent died while writing) is what had
-/// not been decided yet: readers pass over it, and the next writer cuts it off.
+/// A record counts from its newline on. A tail without one (the agent died while writing, or the disk
+/// was full) is what had not been decided yet: readers pass over it, and the next writer cuts it off.
 final class Journal: Sendable {
   /// Longest file read back, in bytes; a journal has a dozen lines.
   static let byteCountMax = 4 << 20
   static let suffix = ".journal"
+  /// Space that a new journal takes at once: a disk that fills up later must not stop a commit midway.
+  /// Many times what a migration writes.
+  static let reservedBytes = 64 << 10
 
   let path: String
   private let descriptor: Descriptor
@@ -22,14 +25,9 @@ final class Journal: Sendable {
     let raw = unsafe open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     guard raw >= 0 else { throw SystemError("open the journal \(path)") }
     descriptor = Descriptor(owning: raw)
-    // What is appended must not be glued to a torn line, or it would be torn as well.
-    if let data = FileManager.default.contents(atPath: path), let last = data.last,
-      last != UInt8(ascii: "\n")
-    {
-      let whole = data.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
-      guard ftruncate(raw, off_t(whole)) == 0 else {
-        throw SystemError("cut the torn line off the journal \(path)")
-      }
+    try Self.cutTornLine(raw, path)
+    if lseek(raw, 0, SEEK_END) == 0 {
+      try FileSpace.reserve(raw, bytes: Self.reservedBytes, for: "the journal \(path)")
     }
     // The file's own name must survive a crash too.
     let folder = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
@@ -43,6 +41,8 @@ final class Journal: Sendable {
   func append(_ record: JournalRecord) async throws {
     let line = try JournalLine.encode(record)
     try await Blocking.run { [self] in
+      // A write that failed midway left a part of its line.
+      try Self.cutTornLine(descriptor.raw, path)
       var done = 0
       while done < line.count {
         // SAFETY: `done < raw.count`, so pointer and count are the rest of `line`, which lives for the call.
@@ -54,6 +54,17 @@ final class Journal: Sendable {
         done += count
       }
       guard fdatasync(descriptor.raw) == 0 else { throw SystemError("sync the journal \(path)") }
+    }
+  }
+
+  /// What is appended must not be glued to a torn line, or it would be torn as well.
+  private static func cutTornLine(_ raw: Int32, _ path: String) throws {
+    guard let data = FileManager.default.contents(atPath: path), let last = data.last,
+      last != UInt8(ascii: "\n")
+    else { return }
+    let whole = data.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0
+    guard ftruncate(raw, off_t(whole)) == 0 else {
+      throw SystemError("cut the torn line off the journal \(path)")
     }
   }
 

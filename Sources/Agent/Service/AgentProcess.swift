@@ -1,3 +1,4 @@
+import Glibc
 public import HostIO
 public import Logging
 import ServiceLifecycle
@@ -29,6 +30,9 @@ public struct AgentProcess: Sendable {
   /// Runs until SIGTERM or SIGINT; then no migration begins any more, and those that run have
   /// `drainTimeout` to end.
   public func run() async throws {
+    // A journal that grows past a limit is an error to handle, not a signal to die of.
+    _ = signal(SIGXFSZ, SIG_IGN)
+    if ClockStep.isOn { logger.warning("fault injection: the wall clock may be wrong on purpose") }
     let configuration = try load()
     let history = await HistoryStore.open(directory: configuration.stateDirectory, logger: logger)
     let agent = MigrationAgent(configuration: configuration, history: history, logger: logger)

@@ -11,6 +11,8 @@ int godwit_memfd_create(const char *name, unsigned int flags);
 int godwit_is_shrink_sealed(int fd);
 /// Forbids shrinking of a memfd; -1 with errno on failure.
 int godwit_seal_shrink(int fd);
+/// Takes blocks for the first `bytes` bytes of a file whose size stays; -1 with errno on failure.
+int godwit_reserve_space(int fd, off_t bytes);
 /// Takes the calling thread into a namespace; -1 with errno on failure.
 int godwit_setns(int fd, int type);
 /// Accepts a connection, close-on-exec; the peer's address goes to `address`.

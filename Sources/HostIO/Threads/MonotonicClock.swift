@@ -12,8 +12,8 @@ public enum MonotonicClock {
   /// Milliseconds since some fixed instant of this boot.
   public static var nowMs: UInt64 { nowUs / 1000 }
 
-  /// Seconds since 1970, for records that people read.
-  public static var wallSeconds: Int64 { Int64(time(nil)) }
+  /// Seconds since 1970, for records that people read and dates of certificates; it may jump.
+  public static var wallSeconds: Int64 { Int64(time(nil)) + ClockStep.seconds }
 
   /// Blocks the calling thread. Only on threads of their own.
   public static func sleep(us: UInt64) {

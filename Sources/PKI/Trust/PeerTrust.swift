@@ -1,6 +1,7 @@
 import FoundationEssentials
+import HostIO
 import SwiftASN1
-import X509
+@_spi(FixedExpiryValidationTime) import X509
 
 /// Judges the certificate that the other agent showed.
 public struct PeerTrust: Sendable {
@@ -55,13 +56,14 @@ public struct PeerTrust: Sendable {
   }
 
   private func checkDates(_ peer: HostCertificate) throws(TrustRefusal) {
-    if peer.validUntil < .now {
+    let now = Self.now
+    if peer.validUntil < now {
       throw TrustRefusal(
         .expired,
         "the certificate for \(peer.title) expired on \(Self.text(peer.validUntil)); "
           + "issue a new one (godwit pki host)")
     }
-    if peer.validFrom > .now {
+    if peer.validFrom > now {
       throw TrustRefusal(
         .notYetValid,
         "the certificate for \(peer.title) is valid only from \(Self.text(peer.validFrom)) on; "
@@ -97,10 +99,11 @@ public struct PeerTrust: Sendable {
   private func checkChain(
     _ peer: HostCertificate, _ others: [Certificate]
   ) async throws(TrustRefusal) {
+    let now = Self.now
     var verifier = Verifier(
       rootCertificates: CertificateStore(authorities.map(\.certificate))
     ) {
-      RFC5280Policy()
+      RFC5280Policy(fixedExpiryValidationTime: now)
       IssuerPolicy()
     }
     let result = await verifier.validate(
@@ -108,7 +111,7 @@ public struct PeerTrust: Sendable {
     guard case .couldNotValidate(let failures) = result else { return }
     let trusted = authorities.map(\.subject).joined(separator: ", ")
     if let failure = failures.first {
-      if let authority = authorities.first(where: { $0.validUntil < .now }) {
+      if let authority = authorities.first(where: { $0.validUntil < now }) {
         throw TrustRefusal(
           .authorityExpired,
           "the authority \(authority.subject) expired on \(Self.text(authority.validUntil))")
@@ -133,6 +136,10 @@ public struct PeerTrust: Sendable {
       .wrongName,
       "the certificate is for \(peer.title), not for \(host); use one of its names, "
         + "or issue one for \(host) (godwit pki host)")
+  }
+
+  private static var now: Date {
+    Date(timeIntervalSince1970: Double(MonotonicClock.wallSeconds))
   }
 
   static func text(_ date: Date) -> String { date.formatted(.iso8601) }

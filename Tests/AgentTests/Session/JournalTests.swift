@@ -60,6 +60,30 @@ import Testing
     }
   }
 
+  /// The disk was full in the middle of a record, and then the same agent writes what follows from that.
+  @Test func recordAfterAFailedWriteIsWhole() async throws {
+    let directory = folder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let journal = try Journal(directory: directory, id: "a")
+    try await journal.append(.prepared)
+    let file = try #require(FileHandle(forWritingAtPath: journal.path))
+    try file.seekToEnd()
+    try file.write(contentsOf: Data(#"1 0a1b2c3d {"resu"#.utf8))
+    try await journal.append(.refused)
+    #expect(DestinationStory(try Journal.records(at: journal.path)).facts == [.prepared, .refused])
+  }
+
+  /// A new journal has its space, where the file system can promise any, and is empty all the same.
+  @Test func spaceIsReserved() throws {
+    let directory = folder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let journal = try Journal(directory: directory, id: "a")
+    var status = stat()
+    #expect(stat(journal.path, &status) == 0)
+    #expect(status.st_size == 0)
+    #expect(status.st_blocks == 0 || status.st_blocks * 512 >= Journal.reservedBytes)
+  }
+
   /// A record that is not as it was written is never passed over: it may have been the decision.
   @Test func damagedLinesAreTold() async throws {
     let directory = folder()
