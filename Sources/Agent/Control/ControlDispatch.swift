@@ -1,3 +1,4 @@
+import HostIO
 import NIOCore
 
 /// Writes replies, one a line; suspends until the socket has taken each.
@@ -20,6 +21,8 @@ struct ReplyWriter: Sendable {
 struct ControlDispatch<Agent: AgentService>: Sendable {
   /// `watch` looks at the agent this often.
   static var watchInterval: Duration { .milliseconds(250) }
+  /// When the agent ends, a migration that has just ended may take this many hundredths of a second.
+  static var lastWordTries: Int { 50 }
 
   let agent: Agent
   let replies: ReplyWriter
@@ -92,13 +95,29 @@ struct ControlDispatch<Agent: AgentService>: Sendable {
     let (looks, feed) = AsyncStream<MigrationProgress>.makeStream(
       bufferingPolicy: .bufferingNewest(1))
     // Unstructured on purpose: the migration goes on when its client leaves.
+    let ended = Guarded<MigrationRecord?>(nil)
     let migration = Task { [agent] in
       defer { feed.finish() }
-      return await agent.migrate(request) { feed.yield($0) }
+      let record = await agent.migrate(request) { feed.yield($0) }
+      ended.update { $0 = record }
+      return record
     }
-    for await look in looks { try await once { $0.progress = look } }
-    try Task.checkCancellation()
-    let record = await migration.value
-    try await once { $0.record = record }
+    for await look in looks {
+      guard !Task.isCancelled else { break }
+      try await once { $0.progress = look }
+    }
+    guard Task.isCancelled else {
+      let record = await migration.value
+      return try await once { $0.record = record }
+    }
+    // The agent ends, after its migrations: how this one ended is still told, in a task that isn't
+    // cancelled.
+    try await Task {
+      for _ in 0..<Self.lastWordTries where ended.read({ $0 }) == nil {
+        try await Task.sleep(for: .milliseconds(10))
+      }
+      guard let record = ended.read({ $0 }) else { throw CancellationError() }
+      try await once { $0.record = record }
+    }.value
   }
 }

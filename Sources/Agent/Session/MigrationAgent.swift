@@ -94,10 +94,11 @@ public actor MigrationAgent: AgentService {
       onProgress: progress)
     outgoing[request.vm] = migration
     let record = await migration.run()
-    outgoing[request.vm] = nil
     share.leave()
     counters.add(record)
     await historyStore?.add(record)
+    // Last: an agent that drains ends once nothing is here any more.
+    outgoing[request.vm] = nil
     return record
   }
 
@@ -177,9 +178,9 @@ public actor MigrationAgent: AgentService {
     incoming[hello.migration] = migration
     PeerConnection.welcome(socket)
     let record = await migration.run()
-    incoming[hello.migration] = nil
     counters.addIncoming(completed: migration.progress.phase == .done)
     if let record { await historyStore?.add(record) }
+    incoming[hello.migration] = nil
   }
 
   /// Why a migration may not come in; nil when it may.
