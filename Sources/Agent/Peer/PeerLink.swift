@@ -31,6 +31,9 @@ final class PeerLink: Sendable {
     (@Sendable ([RAMBlock], UInt32) throws(RelayFailure) -> Void)?
   >(nil)
 
+  /// Takes the source's progress, on the lane's thread: it must not wait behind a session that is busy.
+  private let progressHandler = Guarded<(@Sendable (PeerProgress) -> Void)?>(nil)
+
   init(_ socket: any ByteConnection) {
     lane = ControlLane(socket, silenceLimitMs: Self.silenceLimitMs)
   }
@@ -41,9 +44,14 @@ final class PeerLink: Sendable {
     backlog: @escaping @Sendable () -> Int, onInbound: @escaping @Sendable (Inbound) -> Void
   ) {
     lane.start(
-      onFrame: { [lane, relayHandler, layoutHandler] (type, payload) throws(RelayFailure) in
+      onFrame: {
+        [lane, relayHandler, layoutHandler, progressHandler] (type, payload) throws(RelayFailure) in
         if type == .message {
           let message = try PeerMessage(decoding: payload)
+          if case .progress(let progress) = message {
+            progressHandler.read { $0 }?(progress)
+            return
+          }
           guard case .layout(let blocks, let sectionID) = message else {
             while backlog() >= Self.backlogMax {
               guard !lane.isEnding else { throw .stopped }
@@ -72,6 +80,10 @@ final class PeerLink: Sendable {
     _ handler: @escaping @Sendable ([RAMBlock], UInt32) throws(RelayFailure) -> Void
   ) {
     layoutHandler.update { $0 = handler }
+  }
+
+  func setProgress(_ handler: @escaping @Sendable (PeerProgress) -> Void) {
+    progressHandler.update { $0 = handler }
   }
 
   /// Queues a message. Control messages are few and small, so this does not block in practice.

@@ -55,6 +55,7 @@ extension PeerMessage {
       try Self.check(examples.count, Limits.auditExamplesMax, "examples")
     case .abort(let reason): return .abort(reason: String(reason.prefix(Limits.reasonMax)))
     case .failed(let reason): return .failed(reason: String(reason.prefix(Limits.reasonMax)))
+    case .progress(let progress): return .progress(progress.bounded)
     case .ready, .loaded, .auditEnd, .commit, .running, .verdict, .settled: break
     }
     return self

@@ -18,6 +18,8 @@ enum PeerMessage: Codable, Sendable {
   case ready
   /// S→D: the RAM blocks of the stream.
   case layout([RAMBlock], sectionID: UInt32)
+  /// S→D: how it goes, for those who watch there; changes nothing.
+  case progress(PeerProgress)
   /// D→S: everything is loaded, the guest is paused (PREPARED). D decides nothing alone from here.
   case loaded
   /// S→D: digests of pages, 16 bytes a page, from `firstPage` of a block on.

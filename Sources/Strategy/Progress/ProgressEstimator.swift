@@ -92,7 +92,10 @@ public struct ProgressEstimator: Sendable, Equatable {
     guard let first, sample.nowMs > first.nowMs, first.remaining > remaining else { return nil }
     let bulkMs = remaining.scaled(
       by: sample.nowMs - first.nowMs, over: first.remaining - remaining)
-    guard let dirty = sample.dirtyRate, let rate = sample.wireRate else { return bulkMs }
+    // How much it leaves dirty nobody knows yet; that the guest will be stopped is known.
+    guard let dirty = sample.dirtyRate, let rate = sample.wireRate else {
+      return bulkMs.addingSaturating(downtimeLimitMs ?? 0)
+    }
     guard rate > dirty else { return nil }
     let share = dirty.bytesPerSecond.scaled(
       by: bulkMs, over: rate.bytesPerSecond - dirty.bytesPerSecond)

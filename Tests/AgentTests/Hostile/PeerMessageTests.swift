@@ -83,6 +83,41 @@ import Testing
     #expect(refusal(of: text)?.contains("lanes") == true)
   }
 
+  /// What a source says about its progress is only shown, and nothing in it can hurt who shows it.
+  @Test func progressIsBounded() throws {
+    var honest = MigrationProgress(
+      id: "a", vm: "v", peer: "p", side: "source", phase: .iterate, strategy: "precopy")
+    (honest.progressPermille, honest.ramBytes, honest.wireBytesPerSecond) = (
+      930, 1 << 30, 5_000_000
+    )
+    (honest.etaMs, honest.laneCount, honest.iteration) = (1234, 4, 3)
+    guard
+      case .progress(let read) = try PeerMessage(
+        decoding: try PeerMessage.progress(PeerProgress(honest)).encoded())
+    else { throw RelayFailure.protocolViolation("another message") }
+    var shown = MigrationProgress(
+      id: "a", vm: "v", peer: "s", side: "destination", phase: .bulk, strategy: "precopy")
+    read.update(&shown)
+    #expect(shown.side == "destination" && shown.peer == "s")
+    #expect(shown.phase == .iterate && shown.progressPermille == 930 && shown.etaMs == 1234)
+    #expect(shown.wireBytesPerSecond == 5_000_000 && shown.laneCount == 4 && shown.iteration == 3)
+
+    var hostile = PeerProgress(honest)
+    (hostile.phase, hostile.permille, hostile.etaMs) = (.done, .max, .max)
+    (hostile.wireBytes, hostile.laneCount) = (.max, .min)
+    guard
+      case .progress(let bounded) = try PeerMessage(
+        decoding: try PeerMessage.progress(hostile).encoded())
+    else { throw RelayFailure.protocolViolation("another message") }
+    #expect(bounded.phase == .switchover && bounded.permille == 999)
+    #expect(bounded.etaMs == PeerProgress.numberMax && bounded.wireBytes == PeerProgress.numberMax)
+    #expect(bounded.laneCount == 0)
+    // Only this side knows of its own last phases.
+    shown.phase = .commit
+    bounded.update(&shown)
+    #expect(shown.phase == .commit && shown.progressPermille == 999)
+  }
+
   @Test func hugeNumbersInFactsAreOnlyCompared() throws {
     var facts = Self.facts()
     facts.cpuCount = .max

@@ -153,7 +153,7 @@ extension DestinationMigration {
   private func noteRunning(_ undo: DestinationUndo) {
     state.update { state in
       state.progress.phase = .done
-      state.progress.progressPermille = 1000
+      (state.progress.progressPermille, state.progress.etaMs) = (1000, 0)
     }
     let vm = state.read { $0.progress.vm }
     logger.info("the guest runs here", metadata: ["vm": "\(vm)"])

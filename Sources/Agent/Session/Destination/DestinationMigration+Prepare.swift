@@ -107,6 +107,7 @@ extension DestinationMigration {
     link.setLayout { (blocks, sectionID) throws(RelayFailure) in
       try relay.setLayout(blocks, sectionID: sectionID)
     }
+    link.setProgress { [state] progress in state.update { progress.update(&$0.progress) } }
     relay.start()
     state.update { state in
       state.relay = relay
@@ -133,7 +134,6 @@ extension DestinationMigration {
         if case .relay(.streamFed) = event { pollMs = Self.loadPollMs }
         do { _ = try message(in: event, &undo) } catch { throw await explained(error, qemu) }
       }
-      noteProgress(undo)
       let info: MigrationInfo
       do { info = try await qemu.monitor.client.queryMigrate(timeoutMs: 30_000) } catch {
         if error.isDisconnected { throw await explained(Ending.failed("\(error)"), qemu) }
@@ -153,17 +153,6 @@ extension DestinationMigration {
           Ending.failed(info.errorDescription ?? "loading the state failed"), qemu)
       default: break
       }
-    }
-  }
-
-  private func noteProgress(_ undo: DestinationUndo) {
-    guard let counters = undo.relay?.snapshot else { return }
-    state.update { state in
-      let ram = max(state.progress.ramBytes, 1)
-      let pages = counters.rawPages + counters.zeroPages
-      let permille = min(pages * UInt64(Page.size) / (ram / 1000 + 1), 900)
-      state.progress.progressPermille = max(state.progress.progressPermille, permille)
-      state.progress.wireBytes = counters.rawPages * UInt64(Page.size)
     }
   }
 

@@ -127,7 +127,9 @@ final class DestinationMigration: Sendable {
     guard case .prepare(let request) = try await nextMessage("`prepare`", &undo) else {
       throw Ending.failed("the source did not begin with `prepare`")
     }
-    state.update { $0.progress.vm = request.vm }
+    state.update { state in
+      (state.progress.vm, state.progress.strategy) = (request.vm, request.strategy)
+    }
     undo.resumesGuest = request.source.isRunning
     let qemu = try await prepare(request, &undo)
     guard case .begin(let order) = try await nextMessage("`begin`", &undo) else {
@@ -167,7 +169,10 @@ final class DestinationMigration: Sendable {
     case .peer(.ended(let failure)):
       throw Ending.failed("connection to the source: \(failure?.description ?? "closed")")
     case .relay(.failed(let failure)): throw Ending.failed("\(failure)")
-    case .relay(.streamFed), .peer(.connection): return nil
+    case .peer(.connection(let isUp)):
+      state.update { $0.progress.isConnected = isUp }
+      return nil
+    case .relay(.streamFed): return nil
     case .qemuGone: throw Ending.failed("the destination's QEMU ended")
     case .verdict(_, let answer):
       undo.asker = answer  // hears `gone` once that is true

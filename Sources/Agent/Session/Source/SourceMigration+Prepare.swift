@@ -57,6 +57,7 @@ extension SourceMigration {
 
     let link = try await connectControl()
     undo.link = link
+    note { $0.watcher = link }
     try link.send(
       .prepare(
         .init(

@@ -34,6 +34,9 @@ final class SourceMigration: Sendable {
     /// When the stream told that the guest is stopped, in milliseconds.
     var stoppedAtMs: UInt64?
     var lastWire: (atMs: UInt64, bytes: UInt64)?
+    /// Who hears how it goes, for those who watch at the destination; and when it last did.
+    var watcher: PeerLink?
+    var toldAtMs: UInt64 = 0
   }
 
   static let connectTimeoutMs: UInt64 = 5000
@@ -48,6 +51,7 @@ final class SourceMigration: Sendable {
   /// How long the end of QEMU's socket may come before the end of its process.
   static let processEndTimeoutMs: UInt64 = 3000
   static let sampleIntervalMs: UInt64 = 50
+  static let tellIntervalMs: UInt64 = 500
 
   let id: MigrationID
   let request: MigrationRequest
@@ -154,6 +158,23 @@ final class SourceMigration: Sendable {
       return state.progress
     }
     onProgress(progress)
+    tellPeer(progress)
+  }
+
+  /// Tells the destination how it goes, twice a second while there is a connection.
+  private func tellPeer(_ progress: MigrationProgress) {
+    let now = MonotonicClock.nowMs
+    let watcher = state.update { state -> PeerLink? in
+      guard progress.phase >= .bulk, progress.phase < .commit,
+        now >= state.toldAtMs + Self.tellIntervalMs
+      else {
+        return nil
+      }
+      state.toldAtMs = now
+      return state.watcher
+    }
+    guard let watcher, watcher.lane.condition.isConnected else { return }
+    _ = try? watcher.send(.progress(PeerProgress(progress)))
   }
 
   /// The next message of the peer's; everything that ends a migration throws.
