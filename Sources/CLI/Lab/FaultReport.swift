@@ -35,7 +35,7 @@ actor FaultReport {
       plan.phase.rawValue, plan.victim.rawValue, "\(result.killedAfterMs) ms", plan.lasting,
       result.guestAt, result.settledMs.map(Milliseconds.format) ?? "-",
       result.retries.map(String.init) ?? "-",
-      String((result.outcome ?? "(its agent was killed)").prefix(48)),
+      String((result.outcome ?? "(its agent was gone)").prefix(48)),
       result.isGood ? "yes" : "NO",
     ])
   }
@@ -72,8 +72,10 @@ extension FaultPlan {
   /// How long it lasts, where that means something.
   fileprivate var lasting: String {
     switch victim {
-    case .link, .sourceAgentFrozen, .destinationAgentFrozen: Milliseconds.format(lastsMs)
-    default: "-"
+    case .sourceAgent, .destinationAgent, .sourceQEMU, .destinationQEMU, .connections, .sourceDisk,
+      .destinationDisk:
+      "-"
+    default: Milliseconds.format(lastsMs)
     }
   }
 }

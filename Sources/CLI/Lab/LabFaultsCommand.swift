@@ -10,8 +10,9 @@ struct LabFaultsCommand: AsyncParsableCommand {
     discussion: """
       For each phase and each thing that can break: a fresh guest, a migration, the fault at a moment \
       drawn from the seed, and a look at what became of the guest. Agents and QEMUs are killed (an agent \
-      is started again) or frozen, the link is cut, connections are reset, an agent's disk is full. The \
-      guest must live exactly once and its memory must be whole, QEMU's settings must be as they were, \
+      is started again) or frozen, an agent drains and another copy of the program takes over, the link is \
+      cut or slow, connections are reset, an agent's disk is full or takes no write at all, its wall clock \
+      jumps. The guest must live exactly once and its memory must be whole, QEMU's settings must be as they were, \
       nothing may be left behind, and what a migration can survive it must survive. Exits 0 only when \
       that is so every time.
 

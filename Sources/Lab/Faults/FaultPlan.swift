@@ -12,25 +12,50 @@ public struct FaultPlan: Sendable, Hashable {
     /// Stopped (SIGSTOP): connections stay open, and nothing is said.
     case sourceAgentFrozen = "source-agent-frozen"
     case destinationAgentFrozen = "destination-agent-frozen"
+    /// Told to end (SIGTERM, with the fault's length as `drainTimeout`); then another copy of the
+    /// program takes over.
+    case sourceAgentUpgraded = "source-agent-upgraded"
+    case destinationAgentUpgraded = "destination-agent-upgraded"
     /// The link between the hosts is down.
     case link
+    /// The link carries a small part of what it did, in both directions.
+    case slowPeer = "slow-peer"
     /// Every connection between the hosts is reset, once.
     case connections
-    /// No space is left for an agent's journal and history.
+    /// No space is left for an agent's journal and history: no new file, no new block.
     case sourceDisk = "source-disk"
     case destinationDisk = "destination-disk"
+    /// No file of an agent's grows beyond its journal, and that takes a few bytes more, or none.
+    case sourceJournal = "source-journal"
+    case destinationJournal = "destination-journal"
+    /// An agent's wall clock goes 30 days ahead, then 30 days behind, then right again.
+    case sourceClock = "source-clock"
+    case destinationClock = "destination-clock"
 
     var isAgent: Bool { self == .sourceAgent || self == .destinationAgent }
     var isQEMU: Bool { self == .sourceQEMU || self == .destinationQEMU }
     var isKilled: Bool { isAgent || isQEMU }
+    var isUpgraded: Bool { self == .sourceAgentUpgraded || self == .destinationAgentUpgraded }
+    var isDisk: Bool { self == .sourceDisk || self == .destinationDisk }
+    /// The lab's network must be one that can be broken.
+    var needsNamespaces: Bool { [.link, .connections, .slowPeer].contains(self) }
+
+    /// The host that something is wrong with; nil: both, or what is between them.
+    var side: HostPair.Side? {
+      if rawValue.hasPrefix("source-") { return .source }
+      return rawValue.hasPrefix("destination-") ? .destination : nil
+    }
 
     /// The four processes.
     public static let processes: [Victim] = allCases.filter(\.isKilled)
   }
 
+  /// A migration of the lab's, once begun, has ended by then.
+  static let drainIsAmpleMs: UInt64 = 60_000
+
   public let phase: MigrationPhase
   public let victim: Victim
-  /// How long what is no kill lasts, in milliseconds.
+  /// How long what is no kill lasts, in milliseconds; for an upgrade, how long the agent may drain.
   public let lastsMs: UInt64
 
   public init(phase: MigrationPhase, victim: Victim, lastsMs: UInt64 = 1500) {
@@ -57,12 +82,18 @@ public struct FaultPlan: Sendable, Hashable {
   }
 
   /// Whether the guest must arrive all the same: nothing that died is needed, and the network is
-  /// back before patience ends, while the guest still runs.
+  /// back before patience ends, while the guest still runs. A slow network is no broken one, and once
+  /// the agents are connected no clock matters but the one that nobody can set.
   func mustComplete(patienceMs: UInt64) -> Bool {
     switch victim {
     case .connections: phase <= .iterate && phase > .prepare
     case .link, .sourceAgentFrozen, .destinationAgentFrozen:
       phase <= .iterate && phase > .prepare && lastsMs + 1000 < patienceMs
+    case .slowPeer, .sourceClock, .destinationClock: phase > .prepare
+    // The journal has its space by then.
+    case .sourceDisk, .destinationDisk: phase > .prepare
+    case .sourceAgentUpgraded, .destinationAgentUpgraded:
+      phase > .prepare && lastsMs >= Self.drainIsAmpleMs
     default: false
     }
   }

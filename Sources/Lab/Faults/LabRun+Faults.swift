@@ -9,7 +9,7 @@ extension LabRun {
   public func runFaults(
     _ plans: [FaultPlan], seed: UInt64, each: (FaultResult) async -> Void
   ) async throws {
-    let needsHosts = plans.contains { [.link, .connections].contains($0.victim) }
+    let needsHosts = plans.contains { $0.victim.needsNamespaces }
     if needsHosts, let reason = await HostPair.whyNoNamespaces() {
       throw LabError("faults of the network need network namespaces: \(reason)")
     }

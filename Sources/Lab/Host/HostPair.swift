@@ -115,10 +115,16 @@ public struct HostPair: Sendable {
       let host = namespace(side)
       try await host.ip("address", "add", "\(address(side))/30", "dev", link)
       try await host.ip("link", "set", link, "up")
-      try await host.tc(
-        "qdisc", "add", "dev", link, "root", "tbf", "rate", "\(linkBytesPerSecond * 8)bit",
-        "burst", "512kb", "latency", "50ms")
+      try await shapeLink(side, "add")
     }
+  }
+
+  /// Limits what `side` sends on the migration link; `divisor` of the link's rate is left.
+  func shapeLink(_ side: Side, _ verb: String, divisor: UInt64 = 1) async throws {
+    let bitsPerSecond = max(linkBytesPerSecond * 8 / max(divisor, 1), 1)
+    try await namespace(side).tc(
+      "qdisc", verb, "dev", Self.migrationInterface, "root", "tbf", "rate", "\(bitsPerSecond)bit",
+      "burst", "512kb", "latency", "50ms")
   }
 
   private func bridge(in host: NetworkNamespace) async throws {

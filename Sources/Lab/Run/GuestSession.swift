@@ -15,15 +15,19 @@ struct GuestSession: Sendable {
   let source: GuestProcess
   let client: MemcachedClient?
   let disk: String?
+  /// Each host's bridge has room for one guest; others have a network of their own that leads nowhere.
+  let isOnBridge: Bool
 
   static let bootTimeoutMs: UInt64 = 120_000
   /// Ports on 127.0.0.1 for the guest's memcached, where there is no bridge.
   static let userPorts: (source: UInt16, destination: UInt16) = (21211, 21212)
 
   /// Boots the guest and waits until its workload and the clients run.
+  ///
+  /// - Parameter isOnBridge: false for a second guest on the same hosts; it can have no clients.
   static func start(
     options: LabOptions, commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder,
-    label: String
+    label: String, isOnBridge: Bool = true
   ) async throws -> GuestSession {
     let disk = options.guest.hasDisk ? folder.file("\(label)-disk.raw") : nil
     if let disk { try await GuestDisk.create(disk) }
@@ -34,7 +38,8 @@ struct GuestSession: Sendable {
     }
     let monitor = folder.file("\(label)-source.qmp")
     let placement = placement(
-      .source, hosts: hosts, folder: folder, label: label, monitor: monitor, disk: disk)
+      .source, hosts: hosts, folder: folder, label: label, monitor: monitor, disk: disk,
+      isOnBridge: isOnBridge)
     let source = try GuestProcess.start(
       commandLine.source, arguments: try commandLine.arguments(for: placement),
       monitorPath: monitor, on: hosts, side: .source, folder: folder)
@@ -44,7 +49,7 @@ struct GuestSession: Sendable {
       try await client?.waitUntilConnected(timeoutMs: options.clients.fillsFirst ? 180_000 : 20_000)
       return GuestSession(
         options: options, hosts: hosts, folder: folder, commandLine: commandLine, label: label,
-        serial: serial, source: source, client: client, disk: disk)
+        serial: serial, source: source, client: client, disk: disk, isOnBridge: isOnBridge)
     } catch {
       await source.process.terminate()
       serial.close()
@@ -58,7 +63,8 @@ struct GuestSession: Sendable {
   func destination(_ role: GuestPlacement.Role, monitor: String?) throws -> [String] {
     try commandLine.arguments(
       for: Self.placement(
-        role, hosts: hosts, folder: folder, label: label, monitor: monitor, disk: disk))
+        role, hosts: hosts, folder: folder, label: label, monitor: monitor, disk: disk,
+        isOnBridge: isOnBridge))
   }
 
   func file(_ name: String) -> String { folder.file("\(label)-\(name)") }
@@ -91,14 +97,14 @@ struct GuestSession: Sendable {
 
   private static func placement(
     _ role: GuestPlacement.Role, hosts: HostPair, folder: RunFolder, label: String,
-    monitor: String?, disk: String?
+    monitor: String?, disk: String?, isOnBridge: Bool
   ) -> GuestPlacement {
     let side = role == .source ? HostPair.Side.source : .destination
     let network: GuestPlacement.Network =
       switch hosts.kind {
-      case .namespaces:
+      case .namespaces where isOnBridge:
         .tap(interface: HostPair.tap, guestAddress: "\(HostPair.guestAddress)/24")
-      case .loopback:
+      case .loopback, .namespaces:
         .user(hostPort: side == .source ? userPorts.source : userPorts.destination)
       }
     return GuestPlacement(

@@ -12,41 +12,45 @@ struct LabAgent: Sendable {
 
   static let startTimeoutMs: UInt64 = 15_000
 
-  /// - Parameter environment: variables for the agent alone.
+  /// - Parameters:
+  ///   - program: what to start; nil: the lab's own.
+  ///   - environment: variables for the agent alone.
+  ///   - drainMs: its `drainTimeout`.
+  ///   - settings: more lines of its configuration.
   static func start(
-    _ side: HostPair.Side, session: GuestSession, environment: [String: String] = [:]
+    _ side: HostPair.Side, session: GuestSession, program: String? = nil,
+    environment: [String: String] = [:], drainMs: UInt64 = 0, settings: String = ""
   ) async throws -> LabAgent {
     try makeFolders(side, session)
     let folder = folder(side, session)
-    // On loopback both agents share one address.
-    let port: UInt16 = side == .source ? 4750 : 4751
     let socket = "\(folder)/agent.sock"
-    let configuration = AgentFiles(side: side, session: session, folder: folder, port: port)
-    try SmallFile.write(
-      Array(configuration.agentTOML.utf8), to: "\(folder)/agent.toml", mode: 0o600)
-    if side == .destination {
-      let name = session.options.guest.name
-      let arguments = try session.destination(.destinationOfAgent, monitor: nil)
-      try SmallFile.write(
-        Array(configuration.definitionTOML(arguments: arguments).utf8),
-        to: "\(folder)/vms/\(name).toml", mode: 0o600)
-    }
+    var files = files(side, session)
+    (files.drainMs, files.settings) = (drainMs, settings)
+    try files.write()
+    if side == .destination { try files.define(session) }
     let logPath = "\(folder)/agent.log"
-    let log = unsafe open(logPath, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
-    guard log >= 0 else { throw LabError("cannot write \(logPath)") }
-    defer { close(log) }
+    let log = try LogCapture(path: logPath)
     let variables = environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
     let (command, arguments) = session.hosts.command(
       on: side, "/usr/bin/env",
       variables + [
-        try program(session.options), "agent", "--config", "\(folder)/agent.toml",
+        try program ?? self.program(session.options), "agent", "--config", "\(folder)/agent.toml",
         "--control-socket", socket,
       ])
-    let process = try ChildProcess(command, arguments, output: log)
+    let process = try ChildProcess(command, arguments, output: log.input.raw)
     try session.folder.note(process: process.pid)
-    let agent = LabAgent(process: process, controlSocket: socket, port: port, logPath: logPath)
+    let agent = LabAgent(
+      process: process, controlSocket: socket, port: files.port, logPath: logPath)
     try await agent.waitUntilReady()
     return agent
+  }
+
+  /// The files of an agent with nothing special about it.
+  static func files(_ side: HostPair.Side, _ session: GuestSession) -> AgentFiles {
+    // On loopback both agents share one address.
+    AgentFiles(
+      side: side, session: session, folder: folder(side, session),
+      port: side == .source ? 4750 : 4751)
   }
 
   static func folder(_ side: HostPair.Side, _ session: GuestSession) -> String {
@@ -69,7 +73,7 @@ struct LabAgent: Sendable {
     return UInt64(line.filter { $0.isASCII && $0.isNumber }).map { $0 << 10 }
   }
 
-  private static func program(_ options: LabOptions) throws -> String {
+  static func program(_ options: LabOptions) throws -> String {
     if let given = options.godwitProgram { return given }
     return try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
   }
@@ -102,26 +106,42 @@ struct AgentFiles {
   let session: GuestSession
   let folder: String
   let port: UInt16
+  var drainMs: UInt64 = 0
+  /// More lines of the configuration.
+  var settings = ""
+
+  func write() throws {
+    try SmallFile.write(Array(agentTOML.utf8), to: "\(folder)/agent.toml", mode: 0o600)
+  }
+
+  /// Writes the definition of a session's guest, for the agent of these files to start.
+  func define(_ session: GuestSession) throws {
+    let arguments = try session.destination(.destinationOfAgent, monitor: nil)
+    try SmallFile.write(
+      Array(AgentFiles.definitionTOML(of: session, arguments: arguments).utf8),
+      to: "\(folder)/vms/\(session.options.guest.name).toml", mode: 0o600)
+  }
 
   var agentTOML: String {
     let program = session.commandLine.destination.path
     return """
-      listen = \(quote("\(session.hosts.address(side)):\(port)"))
-      stateDirectory = \(quote("\(folder)/state"))
-      runtimeDirectory = \(quote("\(folder)/run"))
-      definitionsDirectory = \(quote("\(folder)/vms"))
-      allowedPrograms = [\(quote(program))]
-      drainTimeout = "0s"
+      listen = \(Self.quote("\(session.hosts.address(side)):\(port)"))
+      stateDirectory = \(Self.quote("\(folder)/state"))
+      runtimeDirectory = \(Self.quote("\(folder)/run"))
+      definitionsDirectory = \(Self.quote("\(folder)/vms"))
+      allowedPrograms = [\(Self.quote(program))]
+      drainTimeout = "\(drainMs)ms"
+      \(settings)
 
       [tls]
-      directory = \(quote(session.folder.file("pki-\(side.rawValue)")))
+      directory = \(Self.quote(session.folder.file("pki-\(side.rawValue)")))
       insecure = \(session.options.insecure)
       insecureNetwork = \(session.options.insecure)
 
       """
   }
 
-  func definitionTOML(arguments: [String]) -> String {
+  private static func definitionTOML(of session: GuestSession, arguments: [String]) -> String {
     """
     name = \(quote(session.options.guest.name))
     program = \(quote(session.commandLine.destination.path))
@@ -132,7 +152,7 @@ struct AgentFiles {
   }
 
   /// A TOML basic string.
-  private func quote(_ text: String) -> String {
+  private static func quote(_ text: String) -> String {
     "\"" + text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"") + "\""
   }
 }
