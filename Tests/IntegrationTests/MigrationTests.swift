@@ -61,6 +61,27 @@ struct MigrationTests {
     #expect((trial.scansAfter ?? 0) > 0)
   }
 
+  /// A guest that writes faster than a slow link carries: pre-copy would not end.
+  @Test(
+    .timeLimit(.minutes(5)),
+    arguments: ["hotpages", "adaptive", "timebound", "auto", "ramp", "stall"])
+  func strategiesEndAndLoseNothing(strategy: String) async throws {
+    var options = options(.memfd)
+    options.methods = [.strategy(strategy)]
+    options.guest.workload.dirtyMiBPerSecond = 60
+    options.guest.workload.hotMiB = 48
+    options.linkRate = ByteRate(parsing: "400Mbit")
+    let trial = try await trial(options)
+    expectIntact(trial, pageSource: "shared")
+    let record = trial.record
+    #expect(record.strategy == strategy)
+    #expect(record.stopReason != nil)
+    #expect(record.forecast.downtimeMs != nil)
+    #expect((record.stopSetPages ?? 0) > 0)
+    // Versions that were replaced before their turn never crossed the network.
+    #expect((record.supersededPages ?? 0) > 0)
+  }
+
   @Test(.timeLimit(.minutes(5))) func throughTheStream() async throws {
     expectIntact(try await trial(options(.none)), pageSource: "inline")
   }

@@ -16,6 +16,8 @@ struct EngineRun: Sendable {
   static let pinnedBytesPerSecond: UInt64 = 1_000_000_000
   /// The largest downtime limit QEMU takes: everything fits, it stops the guest at once.
   static let unlimitedMs: UInt64 = 2_000_000
+  /// How long the link is looked at before its rate is believed, in milliseconds.
+  private static let judgeAfterMs: UInt64 = 400
   /// Pages that make the cost of a page known.
   private static let costWindowPages: UInt64 = 1024
 
@@ -38,9 +40,31 @@ struct EngineRun: Sendable {
   /// The strategy has said how the migration ends.
   var isEnding = false
 
-  init(_ machine: DeadlineGuard, _ facts: EngineFacts, beganMs: UInt64, nowMs: UInt64) {
+  /// Whether the user's time was held against the first rate that can be believed.
+  private var isJudged = false
+  private let startBytesPerPage: UInt64?
+
+  /// - Parameter bytesPerPage: what a page costs until the wire tells; nil: nothing is known.
+  init(
+    _ machine: DeadlineGuard, _ facts: EngineFacts, beganMs: UInt64, nowMs: UInt64,
+    bytesPerPage: UInt64?
+  ) {
     (self.machine, self.facts) = (machine, facts)
     (self.beganMs, epochBeganMs) = (beganMs, nowMs)
+    startBytesPerPage = bytesPerPage
+    if let bytesPerPage { cost.perPage = bytesPerPage }
+  }
+
+  /// Why the user's time cannot be kept, said once: as soon as the link's rate is known and before much
+  /// was sent. Nil: it can, or nothing is known yet.
+  mutating func refusal(_ constraints: MigrationConstraints, _ sample: EngineSample) -> String? {
+    guard !isJudged, let rate = sample.wireRate, sample.nowMs >= epochBeganMs + Self.judgeAfterMs
+    else { return nil }
+    isJudged = true
+    let forecast = StartForecast(
+      constraints, facts, rate: rate, wireBytesPerPage: startBytesPerPage ?? sample.wireBytesPerPage
+    )
+    return forecast.refusal
   }
 
   var isCollecting: Bool { collection != nil }

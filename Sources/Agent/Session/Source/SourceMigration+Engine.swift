@@ -18,7 +18,8 @@ extension SourceMigration {
       canLimitCPU: cpus?.canLimitCPU ?? false, canPull: false)
     let now = MonotonicClock.nowMs
     return EngineRun(
-      name.makeMachine(request.constraints, facts), facts, beganMs: startedAtMs, nowMs: now)
+      name.makeMachine(request.constraints, facts), facts, beganMs: startedAtMs, nowMs: now,
+      bytesPerPage: PageCost.sampled(setup.shared.values))
   }
 
   /// Looks at QEMU, the ledger and the lanes, and carries out what the strategy makes of it.
@@ -55,6 +56,11 @@ extension SourceMigration {
     noteWire(setup, copy)
     if sample.freshPages == 0, progress.phase == .bulk { try await enter(.iterate) }
     guard !engine.isEnding else { return report() }
+    if let reason = engine.refusal(request.constraints, sample) {
+      throw Ending.refused([
+        Refusal(.request, reason, remedy: "give it more time, or --at-deadline postcopy")
+      ])
+    }
     for effect in engine.handle(sample) {
       try await carryOut(effect, forecast, setup, copy, &engine)
     }
