@@ -26,6 +26,10 @@ public struct DeadlineGuard: MigrationStrategy {
   let facts: EngineFacts
   private var passMs: UInt64?
   private var pacer = EpochPacer()
+  private var watch = EpochWatch()
+  /// Pages dirtied per second, in the last epoch and in the busiest.
+  private var pace: UInt64 = 0
+  private var paceMost: UInt64 = 0
 
   public init(
     _ inner: any MigrationStrategy, _ constraints: MigrationConstraints, _ facts: EngineFacts
@@ -38,6 +42,10 @@ public struct DeadlineGuard: MigrationStrategy {
 
   public mutating func handle(_ sample: EngineSample) -> [EngineEffect] {
     if let ms = sample.milliseconds(forPages: facts.ramPages) { passMs = ms }
+    if let epoch = watch.ended(sample) {
+      pace = epoch.dirtiedPages.scaled(by: 1000, over: max(epoch.lengthMs, 1))
+      paceMost = max(paceMost, pace)
+    }
     if let last = ending(sample) { return [last] }
     var effects = inner.handle(sample)
     guard let withinMs = constraints.withinMs else { return effects }
@@ -81,10 +89,18 @@ public struct DeadlineGuard: MigrationStrategy {
   private func leadMs(_ sample: EngineSample) -> UInt64 {
     guard sample.wireRate != nil else { return facts.pauseOverheadMs + Self.marginMs }
     switch constraints.atDeadline {
-    case .stop: return Self.pauseMs(sample, facts)
-    case .postcopy: return facts.canPull ? pullMs(sample) : Self.pauseMs(sample, facts)
+    case .stop: return stopMs(sample)
+    case .postcopy: return facts.canPull ? pullMs(sample) : stopMs(sample)
     case .abort: return constraints.downtimeLimitMs.addingSaturating(Self.marginMs)
     }
+  }
+
+  /// The forecast pause, and what would come on top until the next look if the guest, quiet at present,
+  /// became as busy as it has been.
+  private func stopMs(_ sample: EngineSample) -> UInt64 {
+    let growth = (paceMost - pace).scaled(by: Self.lookMostMs + Self.marginMs, over: 1000)
+    return Self.pauseMs(sample, facts)
+      .addingSaturating(sample.milliseconds(forPages: min(growth, facts.ramPages)) ?? 0)
   }
 
   /// The forecast pause with its margin.

@@ -3,12 +3,13 @@ public import Strategy
 /// Setups drawn from seeds, to look for a guest, a link or a wish under which a strategy breaks a rule.
 public enum RandomSetups {
   /// A guest of at most 2,048 pages, small enough to be followed page by page, on a link that carries it
-  /// in 2 to 20 s.
+  /// in a fraction of a second to 10 s.
   public static func small(seed: UInt64, strategy: StrategyName? = nil) -> SimulationSetup {
     var noise = Noise(seed: seed)
     let pages = 256 + noise.uniform() * 1792
-    let passSeconds = 2 + noise.uniform() * 18
-    let pagesPerSecond = pages / passSeconds
+    // A few pages in every tick: rates of less than that could not be measured.
+    let pagesPerSecond = 200 + noise.uniform() * 800
+    let passSeconds = pages / pagesPerSecond
     var groups: [PageGroup] = []
     var left = pages.rounded()
     for _ in 0..<(1 + Int(noise.uniform() * 3)) {
