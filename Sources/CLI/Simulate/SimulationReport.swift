@@ -61,7 +61,9 @@ extension SimulationReport {
 
     init?(_ band: SimulationBatch.Band?) {
       guard let band else { return nil }
-      (low, median, high) = (band.low, band.median, band.high)
+      // Three digits behind the point are more than a model knows.
+      let rounded = { (value: Double) in (value * 1000).rounded() / 1000 }
+      (low, median, high) = (rounded(band.low), rounded(band.median), rounded(band.high))
     }
   }
 

@@ -12,7 +12,7 @@ enum TraceFile {
     let name = TerminalText.plain(path)
     let bytes: [UInt8]
     do {
-      let file = try unsafe FileDescriptor.open(path, .readOnly)
+      let file = try FileDescriptor.open(FilePath(path), .readOnly)
       defer { try? file.close() }
       bytes = try content(of: file)
     } catch let errno as Errno {
