@@ -1,3 +1,4 @@
+import Agent
 import Base
 import Lab
 import Synchronization
