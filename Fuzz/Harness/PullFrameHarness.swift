@@ -30,7 +30,8 @@ public enum PullFrameHarness {
         for (run, next) in zip(frame.runs, frame.runs.dropFirst())
         where next.lowerBound < run.upperBound { return "\(next) after \(run)" }
         frame.encode(into: &encoded)
-      case 2: try PullDone(decoding: &cursor).encode(into: &encoded)
+      case 2 where first < 128: try PullDone(decoding: &cursor).encode(into: &encoded)
+      case 2: try DeviceStatePart(decoding: &cursor).encode(into: &encoded)
       default: return try pageRequests(bytes)
       }
       return encoded == bytes ? nil : "encoded again, other bytes"

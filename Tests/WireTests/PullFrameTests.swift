@@ -37,6 +37,19 @@ import Wire
     #expect(invalid == Self.invalid)
 
     bytes = []
+    let part = DeviceStatePart(
+      place: SequencedHeader(sequence: 1, after: 0), isLast: true, bytes: [4, 0x7E])
+    part.encode(into: &bytes)
+    #expect(bytes == [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 0x7E])
+    cursor = ByteCursor(bytes.span.bytes)
+    #expect(try DeviceStatePart(decoding: &cursor) == part)
+    bytes[16] = 2
+    #expect(throws: DecodeError.self) {
+      var cursor = ByteCursor(bytes.span.bytes)
+      _ = try DeviceStatePart(decoding: &cursor)
+    }
+
+    bytes = []
     PullDone(placedPages: 258).encode(into: &bytes)
     #expect(bytes == [0, 0, 0, 0, 0, 0, 1, 2])
     cursor = ByteCursor(bytes.span.bytes)

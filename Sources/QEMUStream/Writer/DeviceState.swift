@@ -30,9 +30,14 @@ public struct DeviceState: Sendable, Hashable {
       throw DecodeError(
         .badValue, in: "end of the device state", at: UInt64(end), found: UInt64(tail[end]))
     }
-    guard end == 0 || tail[0] == StreamFormat.Record.full else {
-      throw DecodeError(.outOfOrder, in: "device state", at: 0, found: UInt64(tail[0]))
+    try self.init(sections: Array(tail[..<end]))
+  }
+
+  /// - Parameter sections: as in `bytes`, cut out elsewhere.
+  public init(sections: [UInt8]) throws(DecodeError) {
+    if let first = sections.first, first != StreamFormat.Record.full {
+      throw DecodeError(.outOfOrder, in: "device state", at: 0, found: UInt64(first))
     }
-    bytes = Array(tail[..<end])
+    bytes = sections
   }
 }

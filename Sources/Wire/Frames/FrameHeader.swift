@@ -28,6 +28,8 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case pullRequest = 12
   /// The destination lacks nothing any more.
   case pullDone = 13
+  /// Devices' state of a guest that moves before its memory is complete.
+  case deviceState = 14
 }
 
 /// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
@@ -66,6 +68,7 @@ public struct FrameHeader: Sendable, Hashable {
     case .invalidPages: InvalidPages.byteCountMax
     case .pullRequest: PullRequests.byteCountMax
     case .pullDone: PullDone.byteCount
+    case .deviceState: DeviceStatePart.byteCountMax
     }
   }
 

@@ -135,7 +135,7 @@ final class PullingSource: Sendable {
   }
 
   /// Sends until everything is sent; blocks.
-  func run(into feeder: PullFeeder) {
+  func run(_ send: (BatchHeader, PageBuffer?) throws(RelayFailure) -> Void) {
     var sequence: UInt64 = 0
     while true {
       let next = state.wait { state -> PullRun?? in
@@ -148,7 +148,7 @@ final class PullingSource: Sendable {
       guard let run = next ?? nil else { return }
       sequence += 1
       let (header, buffer) = guest.batch(run.pages, sequence: sequence)
-      do { try feeder.arrived(header, buffer) } catch {
+      do { try send(header, buffer) } catch {
         state.update { $0.failure = "\(error)" }
       }
     }

@@ -9,6 +9,9 @@ enum IncomingFrame: Sendable {
   case verbatim([UInt8])
   case ramEnd
   case tail([UInt8])
+  /// Of a guest that moves before its memory is complete.
+  case invalidPages(InvalidPages)
+  case deviceState(DeviceStatePart)
 
   /// Memory it holds, in bytes.
   var byteCount: Int {
@@ -16,6 +19,8 @@ enum IncomingFrame: Sendable {
     case .pages(let header, let buffer): header.byteCount + (buffer?.byteCount ?? 0)
     case .verbatim(let bytes), .tail(let bytes): bytes.count
     case .ramEnd: 0
+    case .invalidPages(let pages): pages.runs.count * MemoryLayout<Range<UInt64>>.stride
+    case .deviceState(let part): part.bytes.count
     }
   }
 }

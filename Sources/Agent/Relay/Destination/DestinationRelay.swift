@@ -8,6 +8,8 @@ final class DestinationRelay: Sendable {
   enum Event: Sendable {
     /// The last byte of the stream is with QEMU.
     case streamFed
+    /// What a pull says; `pull` of the relay has its figures.
+    case pull(PullFeeder.Event)
     case failed(RelayFailure)
   }
 
@@ -24,27 +26,58 @@ final class DestinationRelay: Sendable {
   }
 
   private let control: ControlLane
+  private let qemu: StreamSocket
   private let feeder: StreamFeeder
   private let layout = Guarded<Layout?>(nil)
   private let shared: [String: SharedFile]
   private let counters = Guarded(Counters())
   /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
   private let lanes = Guarded<[UInt16: LaneReceiver]?>([:])
+  private let entrance: PullEntrance
   private let corruptions = Guarded(0)
   private let onEvent: @Sendable (Event) -> Void
   /// Set once in `init`; needs `self`'s parts, so it cannot be a `let` of a class with closures.
   private let pipeBox = Guarded<ApplyPipe?>(nil)
 
+  /// - Parameter mayPull: the guest may be handed over before its memory is complete. QEMU has the
+  ///   capabilities for it, and `shared` is empty: nothing may be written in place then.
   init(
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
-    onEvent: @escaping @Sendable (Event) -> Void
+    mayPull: Bool = false, onEvent: @escaping @Sendable (Event) -> Void
   ) {
-    (self.control, self.shared, self.onEvent) = (control, shared, onEvent)
+    (self.qemu, self.control, self.shared, self.onEvent) = (qemu, control, shared, onEvent)
+    let entrance = PullEntrance(isAllowed: mayPull && shared.isEmpty)
+    self.entrance = entrance
     let layout = self.layout
     feeder = StreamFeeder(
       qemu: qemu,
       layout: { layout.read { $0.map { ($0.blocks, $0.sectionID) } } },
-      isInPlace: { block in layout.read { $0?.inPlace[block] != nil } })
+      isInPlace: { block in layout.read { $0?.inPlace[block] != nil } },
+      handOver: { () throws(RelayFailure) in
+        guard let layout = layout.read({ $0 }) else {
+          throw .protocolViolation("device state before the RAM layout")
+        }
+        try entrance.begin(
+          qemu: qemu, blocks: layout.blocks, sectionID: layout.sectionID,
+          ask: { (requests) throws(RelayFailure) in
+            var payload: [UInt8] = []
+            PullRequests(requests).encode(into: &payload)
+            try control.send(.pullRequest, payload)
+          },
+          onEvent: { event in
+            switch event {
+            case .complete(let placedPages):
+              var payload: [UInt8] = []
+              PullDone(placedPages: placedPages).encode(into: &payload)
+              do throws(RelayFailure) { try control.send(.pullDone, payload) } catch {
+                return onEvent(.failed(error))
+              }
+              onEvent(.pull(event))
+            case .failed(let failure): onEvent(.failed(failure))
+            case .handedOver, .shut: onEvent(.pull(event))
+            }
+          })
+      })
     let pipe = ApplyPipe(
       bytesMax: Int(clamping: windowBytes) * 2 + ControlLane.queueBytesMax,
       apply: { [weak self] (sequence, frame) throws(RelayFailure) in
@@ -106,25 +139,31 @@ final class DestinationRelay: Sendable {
   /// A sequenced frame from the control lane.
   func arrived(_ type: FrameType, _ payload: [UInt8]) throws(RelayFailure) {
     let place: SequencedHeader
+    let frame: IncomingFrame
     do {
       var cursor = unsafe ByteCursor(payload.span.bytes)
       place = try SequencedHeader(decoding: &cursor)
+      let body = Array(payload.dropFirst(SequencedHeader.byteCount))
+      var whole = unsafe ByteCursor(payload.span.bytes)
+      switch type {
+      case .verbatim: frame = .verbatim(body)
+      case .ramEnd: frame = .ramEnd
+      case .tail: frame = .tail(body)
+      case .invalidPages: frame = .invalidPages(try InvalidPages(decoding: &whole))
+      case .deviceState: frame = .deviceState(try DeviceStatePart(decoding: &whole))
+      default: throw RelayFailure.protocolViolation("\(type) frame is not sequenced")
+      }
+    } catch let failure as RelayFailure {
+      throw failure
     } catch {
       throw .protocolViolation("\(error)")
-    }
-    let body = Array(payload.dropFirst(SequencedHeader.byteCount))
-    let frame: IncomingFrame
-    switch type {
-    case .verbatim: frame = .verbatim(body)
-    case .ramEnd: frame = .ramEnd
-    case .tail: frame = .tail(body)
-    default: throw .protocolViolation("\(type) frame is not sequenced")
     }
     try pipeBox.read { $0 }?.arrived(place, frame)
   }
 
   func stop() {
     feeder.stop()
+    entrance.feeder?.stop()
     let running = lanes.update { lanes in
       defer { lanes = nil }
       return lanes
@@ -134,18 +173,57 @@ final class DestinationRelay: Sendable {
 
   var snapshot: Counters { counters.read { $0 } }
 
-  /// Writes in place what can be; true when that was all of the frame.
+  /// The pull, once QEMU has been handed the guest.
+  var pull: PullFeeder? { entrance.feeder }
+
+  /// Applies a frame, or passes it to the feeder's thread; true when it is done.
   private func apply(_ sequence: UInt64, _ frame: IncomingFrame) throws(RelayFailure) -> Bool {
-    guard case .pages(let header, let buffer) = frame else {
-      feeder.append(sequence, frame)
-      return false
+    switch frame {
+    case .pages(let header, let buffer):
+      guard let pull = entrance.feeder else {
+        guard !entrance.hasBegun else {
+          throw .protocolViolation("pages beside the handover")
+        }
+        return try apply(sequence, frame, header, buffer)
+      }
+      try pull.arrived(header, buffer)
+      count(header)
+      return true
+    case .invalidPages(let pages):
+      guard let layout = layout.read({ $0 }) else {
+        throw .protocolViolation("invalid pages before the RAM layout")
+      }
+      try entrance.take(pages, layout.blocks)
+      return true
+    case .deviceState(let part):
+      guard try entrance.take(part) else { return true }
+    case .verbatim, .ramEnd, .tail:
+      guard !entrance.hasBegun else {
+        throw .protocolViolation("QEMU's stream goes on during a pull")
+      }
     }
+    feeder.append(sequence, frame)
+    return false
+  }
+
+  private func count(_ header: BatchHeader) {
+    let raw = UInt64(header.rawPageCount)
+    let all = header.runs.reduce(0) { $0 + UInt64($1.count) }
+    counters.update {
+      $0.rawPages += raw
+      $0.zeroPages += all - raw
+    }
+  }
+
+  /// Writes in place what can be; true when that was all of the frame.
+  private func apply(
+    _ sequence: UInt64, _ frame: IncomingFrame, _ header: BatchHeader, _ buffer: PageBuffer?
+  ) throws(RelayFailure) -> Bool {
     guard let layout = layout.read({ $0 }) else {
       throw .protocolViolation("pages before the RAM layout")
     }
     var needsFeeder = false
     var position = 0
-    var counted = Counters()
     for run in header.runs {
       let block = Int(run.block)
       guard layout.blocks.indices.contains(block),
@@ -158,16 +236,11 @@ final class DestinationRelay: Sendable {
         needsFeeder = true
       }
       switch run.pageClass {
-      case .raw:
-        position += byteCount
-        counted.rawPages += UInt64(run.count)
-      case .zero: counted.zeroPages += UInt64(run.count)
+      case .raw: position += byteCount
+      case .zero: break
       }
     }
-    counters.update {
-      $0.rawPages += counted.rawPages
-      $0.zeroPages += counted.zeroPages
-    }
+    count(header)
     if needsFeeder { feeder.append(sequence, frame) }
     return !needsFeeder
   }

@@ -18,13 +18,16 @@ final class StreamFeeder: Sendable {
   private let layout: @Sendable () -> (blocks: [RAMBlock], sectionID: UInt32)?
   /// Blocks that are written in place, by number: their pages are left out here.
   private let isInPlace: @Sendable (Int) -> Bool
+  /// Lets a pull begin: from then on it is the one writer.
+  private let handOver: @Sendable () throws(RelayFailure) -> Void
   private let thread = Guarded<WorkerThread?>(nil)
 
   init(
     qemu: StreamSocket, layout: @escaping @Sendable () -> ([RAMBlock], UInt32)?,
-    isInPlace: @escaping @Sendable (Int) -> Bool
+    isInPlace: @escaping @Sendable (Int) -> Bool,
+    handOver: @escaping @Sendable () throws(RelayFailure) -> Void
   ) {
-    (self.qemu, self.isInPlace) = (qemu, isInPlace)
+    (self.qemu, self.isInPlace, self.handOver) = (qemu, isInPlace, handOver)
     self.layout = { layout().map { ($0.0, $0.1) } }
   }
 
@@ -77,6 +80,8 @@ final class StreamFeeder: Sendable {
         try unsafe qemu.writeAll(bytes.span.bytes)
       case .pages(let header, let buffer):
         try writePart(header, buffer, &writer)
+      case .deviceState: try handOver()
+      case .invalidPages: break
       }
     } catch let error as RelayFailure {
       throw error

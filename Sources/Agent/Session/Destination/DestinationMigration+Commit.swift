@@ -92,7 +92,7 @@ extension DestinationMigration {
       case .peer(.ended), .relay(.failed):
         // In doubt: the source may have committed. It will come back and say.
         logger.warning("the source is gone after PREPARED; waiting for its verdict")
-      case .relay(.streamFed), .peer(.connection): break
+      case .relay(.streamFed), .relay(.pull), .peer(.connection): break
       }
     }
   }

@@ -172,7 +172,7 @@ final class DestinationMigration: Sendable {
     case .peer(.connection(let isUp)):
       state.update { $0.progress.isConnected = isUp }
       return nil
-    case .relay(.streamFed): return nil
+    case .relay(.streamFed), .relay(.pull): return nil
     case .qemuGone: throw Ending.failed("the destination's QEMU ended")
     case .verdict(_, let answer):
       undo.asker = answer  // hears `gone` once that is true

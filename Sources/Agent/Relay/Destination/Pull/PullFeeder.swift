@@ -16,7 +16,7 @@ final class PullFeeder: Sendable {
     /// QEMU has the device state; it may be told to run the guest as soon as it says `paused`.
     case handedOver
     /// Every page is with QEMU: the source may let go of the guest's memory.
-    case complete
+    case complete(placedPages: UInt64)
     /// QEMU has placed every page and closed the migration; anything but 0 is a failure.
     case shut(UInt32)
     case failed(RelayFailure)
@@ -161,7 +161,7 @@ final class PullFeeder: Sendable {
       stream.writer.end(into: &bytes)
       try self.write(&bytes)
     }
-    if hasEnded { onEvent(.complete) }
+    if hasEnded { onEvent(.complete(placedPages: UInt64(counters.placed))) }
   }
 
   /// Sends what the directory wants to ask for now.
