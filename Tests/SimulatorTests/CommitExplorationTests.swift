@@ -20,6 +20,9 @@ import Testing
       crashes: 1, qemuDeaths: 0, cuts: 0, failedWrites: 1, refusals: 0, cancels: 0, forgets: 0),
     FaultBudget(
       crashes: 1, qemuDeaths: 0, cuts: 0, failedWrites: 0, refusals: 1, cancels: 0, forgets: 0),
+    FaultBudget(
+      crashes: 1, qemuDeaths: 2, cuts: 0, failedWrites: 0, refusals: 0, cancels: 0, forgets: 1,
+      decisions: 2),
   ]
 
   @Test(arguments: budgets) func everyStateIsSafeAndLeadsToAnEnd(budget: FaultBudget) {
@@ -41,6 +44,21 @@ import Testing
     #expect((report.counterexample?.steps.count ?? 0) > 5)
     let sound = CommitExplorer(budget: budget).explore()
     #expect(sound.counterexample == nil)
+  }
+
+  /// What `godwit recover` warns of is what makes a decision safe; without a look it isn't.
+  @Test func personWhoHasLookedIsSafe() {
+    let budget = FaultBudget(
+      crashes: 1, qemuDeaths: 1, cuts: 0, failedWrites: 0, refusals: 2, cancels: 0, forgets: 1)
+    let looked = CommitExplorer(budget: budget).explore()
+    #expect(looked.counterexample == nil, "\(Self.story(looked))")
+    var undecided = budget
+    undecided.decisions = 0
+    let before = CommitExplorer(budget: undecided).explore()
+    #expect(before.stateCount < looked.stateCount)
+    #expect(before.needsHumanCount > 0)
+    let guessed = CommitExplorer(budget: budget, mutation: .personGuesses).explore()
+    #expect(guessed.counterexample?.steps.contains { $0.hasPrefix("person: decides") } == true)
   }
 
   @Test func boundOnStatesIsKeptAndTold() {

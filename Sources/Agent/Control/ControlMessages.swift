@@ -75,6 +75,9 @@ extension MigrationRequest {
     if networkPatienceMs > PeerMessageLimits.networkPatienceMsMax {
       return "network patience must be at most a day"
     }
+    if stoppedPatienceMs > PeerMessageLimits.networkPatienceMsMax {
+      return "stopped patience must be at most a day"
+    }
     if !(1...64).contains(laneCount) { return "lanes must be 1 to 64, not \(laneCount)" }
     if downtimeLimitMs == 0 {
       return "a downtime of 0 can't be promised; the smallest is 1ms"

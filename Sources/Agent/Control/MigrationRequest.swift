@@ -33,8 +33,11 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
   /// Data connections beside the control lane, `1...64`.
   public var laneCount = 4
   /// How long to look for the destination when the connection broke, in milliseconds, at most a day;
-  /// then the migration is rolled back. A guest that is stopped already waits 3 s at most.
+  /// then the migration is rolled back.
   public var networkPatienceMs: UInt64 = 60_000
+  /// The same for a guest that is stopped already, where it counts when it is the shorter one: then the
+  /// guest goes on here. In milliseconds.
+  public var stoppedPatienceMs: UInt64 = 3000
   /// Compare every RAM page between both sides while the guest is stopped, before the commit.
   public var audit = false
   /// Leave the source QEMU process in `postmigrate` instead of quitting it.

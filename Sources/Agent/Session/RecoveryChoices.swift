@@ -26,7 +26,10 @@ extension RecoveryItem.Choice {
 
   private static func effect(_ decision: OperatorDecision, _ end: DestinationEnd) -> String {
     switch decision {
-    case .commit: "the guest runs here; only if the source's QEMU is gone and will not come back"
+    case .commit:
+      "the guest runs here as it was at the hand-over; only if the source's QEMU is gone, will not come back, and had not run on"
+    case .abort where end == .needsHuman:
+      "QEMU here is ended, and the source goes on with the guest if it still holds it; only if the guest never ran here"
     case .abort:
       "QEMU here is ended, and the source, which may still hold the guest, hears that it never ran here"
     case .forget: "the journal is closed as if the guest ran here; QEMU is left as it is"

@@ -74,6 +74,12 @@ struct MigrateCommand: AsyncParsableCommand {
       valueName: "duration"),
     transform: UnitArguments.milliseconds)
   var networkPatience: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "The same while the guest is stopped, when it is shorter: then the guest goes on here (default: 3s).",
+      valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var stoppedPatience: UInt64?
   @Flag(
     help: "Compare every page on both sides while the guest is stopped; this adds to the downtime.")
   var audit = false
@@ -95,6 +101,7 @@ struct MigrateCommand: AsyncParsableCommand {
     request.pageSource = pageSource
     request.laneCount = lanes
     if let networkPatience { request.networkPatienceMs = networkPatience }
+    if let stoppedPatience { request.stoppedPatienceMs = stoppedPatience }
     request.audit = audit
     request.keepSource = keepSource
     return request

@@ -17,7 +17,8 @@ struct SimulateCommitCommand: AsyncParsableCommand {
     discussion: """
       Visits every state that the two agents, the two QEMUs, their journals and connections can reach \
       with this many crashes of agents, and one of each other fault: a QEMU that dies, a connection \
-      that breaks, a journal that can't be written, a QEMU that refuses a command, a cancellation. \
+      that breaks, a journal that can't be written, a QEMU that refuses a command, a cancellation, and a \
+      person who decides with godwit recover, having looked whether what it warns of is so. \
       Then makes random runs with many more. The agents' decisions are the very code of godwit agent. \
       Checked: never two running guests, never none without cause, nothing left behind, and an end. \
       Exit status 1 when something is found; what led there is printed step by step.

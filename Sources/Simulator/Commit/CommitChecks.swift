@@ -24,9 +24,10 @@ enum CommitChecks {
         world.sourceKilled || (world.destinationKilled && world.hasRunAtDestination)
         || (world.destinationKilled && world.destinationJournal.contains(.resuming))
         || (world.destinationKilled && world.hasForgotten) || world.needsHuman
+        || world.personForgot
       if !excused { return "I2: the guest runs nowhere, and no QEMU of it was killed" }
     }
-    if !world.wasCommitted, !world.needsHuman {
+    if !world.wasCommitted, !world.needsHuman, !world.personForgot {
       if !world.sourceKilled, world.sourceQEMU != .running {
         return "I3: not committed, and the guest does not run at the source"
       }
@@ -34,7 +35,7 @@ enum CommitChecks {
     }
     // The destination asks one only when QEMU refuses to run what may have run before.
     if world.needsHuman, world.destination != .idle(.needsHuman), !world.sourceKilled,
-      !world.hasForgotten
+      !world.hasForgotten, !world.personDecided
     {
       return "a person is asked although nothing is in doubt"
     }
@@ -62,7 +63,7 @@ extension CommitWorld {
       }
       destinationEnd = .awaitsVerdict
     }
-    var isHumanAsked = false
+    var isHumanAsked = personForgot
     switch sourceEnd {
     case .needsHuman: isHumanAsked = true
     case .open: if destinationEnd != .needsHuman { return false }

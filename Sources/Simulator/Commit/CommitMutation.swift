@@ -10,4 +10,6 @@ public enum CommitMutation: String, Sendable, CaseIterable {
   case destinationAnswersFirst
   /// A destination without a journal vouches that the guest never ran there.
   case destinationVouchesForAll
+  /// A person decides without having looked whether what `godwit recover` warns of is so.
+  case personGuesses
 }

@@ -5,6 +5,7 @@ extension CommitWorld {
   /// Everything that may happen next.
   func events(_ mutation: CommitMutation? = nil) -> [CommitEvent] {
     sourceEvents(mutation) + destinationEvents(mutation) + qemuEvents() + faults()
+      + decisionEvents(mutation)
   }
 
   private func event(

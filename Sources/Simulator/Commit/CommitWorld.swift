@@ -78,6 +78,11 @@ struct CommitWorld: Hashable {
   /// The source has written `committed`.
   var wasCommitted = false
 
+  /// A person has decided something: that may be asked about again.
+  var personDecided = false
+  /// A person has closed a journal (`--forget`): nothing is expected of that side any more.
+  var personForgot = false
+
   /// Faults that may still happen.
   var budget: FaultBudget
 
@@ -126,14 +131,16 @@ public struct FaultBudget: Hashable, Sendable {
   public var cancels: UInt8
   /// The destination's journal is dropped after its migration has ended.
   public var forgets: UInt8
+  /// What a person decides where an agent may not (`godwit recover`).
+  public var decisions: UInt8
 
   public init(
     crashes: UInt8 = 2, qemuDeaths: UInt8 = 1, cuts: UInt8 = 1, failedWrites: UInt8 = 1,
-    refusals: UInt8 = 1, cancels: UInt8 = 1, forgets: UInt8 = 1
+    refusals: UInt8 = 1, cancels: UInt8 = 1, forgets: UInt8 = 1, decisions: UInt8 = 1
   ) {
     (self.crashes, self.qemuDeaths, self.cuts) = (crashes, qemuDeaths, cuts)
     (self.failedWrites, self.refusals) = (failedWrites, refusals)
-    (self.cancels, self.forgets) = (cancels, forgets)
+    (self.cancels, self.forgets, self.decisions) = (cancels, forgets, decisions)
   }
 }
 
@@ -146,13 +153,15 @@ struct CommitEvent {
     case destinationQEMU = "destination QEMU"
     case network
     case fault
+    case person
   }
 
   let actor: Actor
   let text: String
   let next: CommitWorld
 
-  var isFault: Bool { actor == .fault }
+  /// Something that need not happen, and happens only so often.
+  var isFault: Bool { actor == .fault || actor == .person }
   var description: String { "\(actor.rawValue): \(text)" }
 }
 

@@ -108,10 +108,11 @@ extension SourceMigration {
   private func laneRecovery(_ token: MigrationID) -> LaneRecovery {
     let (destination, id, state) = (request.destination, id, state)
     let (patienceMs, security) = (request.networkPatienceMs, PeerSecurity(configuration))
+    let stoppedPatienceMs = request.stoppedPatienceMs
     return LaneRecovery(
       patienceMs: {
         let isStopped = state.read { $0.stoppedAtMs != nil }
-        return isStopped ? min(patienceMs, Self.stoppedPatienceMs) : patienceMs
+        return isStopped ? min(patienceMs, stoppedPatienceMs) : patienceMs
       },
       dial: { role, lane in
         try PeerConnection.open(

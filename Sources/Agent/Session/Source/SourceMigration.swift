@@ -42,8 +42,6 @@ final class SourceMigration: Sendable {
   static let connectTimeoutMs: UInt64 = 5000
   /// One attempt to open a lane again.
   static let redialTimeoutMs: UInt64 = 2000
-  /// How long a stopped guest waits for a connection that broke, before it goes on here.
-  static let stoppedPatienceMs: UInt64 = 3000
   /// Longest wait for an answer of the peer's that takes no work.
   static let answerTimeoutMs: UInt64 = 30_000
   /// Longest time for the pages of a stopped guest; then the guest goes on here.
