@@ -48,7 +48,7 @@ import Testing
       .init(ram: .mebibytes(768)), workingSet: .mebibytes(150), pagesPerSecond: 20_000)
     let profile = GuestProfile(ramPages: 196_608, vcpuCount: 4, dirtyCurve: curve(guest))
     let forecast = MigrationForecast(
-      profile, link: link, constraints: MigrationConstraints(), canPull: false,
+      profile, link: link, constraints: MigrationConstraints(), canPull: false, penBytes: nil,
       strategies: [.hotpages, .adaptive, .timebound], runs: 40)
     for name in [.hotpages, .adaptive, .timebound] as [StrategyName] {
       let row = forecast.rows.first { $0.strategy == name }

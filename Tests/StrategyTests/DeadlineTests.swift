@@ -29,6 +29,24 @@ import Testing
     #expect(effect == .abandon("--within is about to run out") && atMs == 9_450)
   }
 
+  /// Before the first epoch all that was sent may be dirty again, or as much as a sample said.
+  @Test(arguments: [(nil, 6_750), (20_000, 9_250), (0, 9_475)] as [(UInt64?, UInt64)])
+  func beforeTheFirstEpochTheWorstIsTakenFor(workingSet: UInt64?, actsAtMs: UInt64) {
+    var facts = EngineFacts.small()
+    facts.workingSetPages = workingSet
+    let constraints = MigrationConstraints(withinMs: 10_000)
+    var machine = StrategyName.precopy.makeMachine(constraints, facts)
+    var samples = Samples(fresh: 20_000)
+    samples.sample.isCollecting = true
+    var stoppedMs: UInt64?
+    while stoppedMs == nil, samples.sample.nowMs < 20_000 {
+      if machine.handle(samples.later(25)).contains(.stop(.deadline)) {
+        stoppedMs = samples.sample.nowMs
+      }
+    }
+    #expect(stoppedMs == actsAtMs)
+  }
+
   @Test func nobodyIsStoppedIntoALinkThatStandsStill() {
     let (effect, atMs) = first(.stop, rate: nil)
     guard case .abandon? = effect else {

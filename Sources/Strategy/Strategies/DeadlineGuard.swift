@@ -8,7 +8,10 @@ import Base
 /// pause: then the migration is given up, and the guest goes on at the source.
 ///
 /// It has the dirty log read at least each second, whatever the strategy does, because what was dirtied
-/// since the last look is not in the forecast otherwise.
+/// since the last look is not in the forecast otherwise. Before the first epoch has ended (QEMU is in its
+/// first pass) nobody knows what is dirty again: then all that was sent counts, or what a sample
+/// beforehand said (`EngineFacts.workingSetPages`). A strategy that may pull of its own accord does so in
+/// place of a stop.
 public struct DeadlineGuard: MigrationStrategy {
   /// Patience without a deadline, in milliseconds and in passes over RAM.
   static let patienceMs: UInt64 = 600_000
@@ -59,8 +62,7 @@ public struct DeadlineGuard: MigrationStrategy {
     // The strategy would be late.
     let others = effects.filter { !$0.isLast }
     switch constraints.atDeadline {
-    case .stop: return effects
-    case .postcopy: return facts.canPull ? others + [.pull(.deadline)] : effects
+    case .stop, .postcopy: return mayPull ? others + [.pull(.deadline)] : effects
     case .abort: return others + [.abandon("the pause would end after --within")]
     }
   }
@@ -79,18 +81,21 @@ public struct DeadlineGuard: MigrationStrategy {
       return .abandon("the link stands still, and --within is about to run out")
     }
     switch constraints.atDeadline {
-    case .stop: return .stop(.deadline)
-    case .postcopy: return facts.canPull ? .pull(.deadline) : .stop(.deadline)
+    case .stop, .postcopy: return mayPull ? .pull(.deadline) : .stop(.deadline)
     case .abort: return .abandon("--within is about to run out")
     }
+  }
+
+  private var mayPull: Bool {
+    let pulls = inner.name == .dsm || inner.name == .auto
+    return facts.canPull && (pulls || constraints.atDeadline == .postcopy)
   }
 
   /// How long before the end it must act, in milliseconds.
   private func leadMs(_ sample: EngineSample) -> UInt64 {
     guard sample.wireRate != nil else { return facts.pauseOverheadMs + Self.marginMs }
     switch constraints.atDeadline {
-    case .stop: return stopMs(sample)
-    case .postcopy: return facts.canPull ? pullMs(sample) : stopMs(sample)
+    case .stop, .postcopy: return mayPull ? pullMs(sample) : stopMs(sample)
     case .abort: return constraints.downtimeLimitMs.addingSaturating(Self.marginMs)
     }
   }
@@ -99,8 +104,15 @@ public struct DeadlineGuard: MigrationStrategy {
   /// became as busy as it has been.
   private func stopMs(_ sample: EngineSample) -> UInt64 {
     let growth = (paceMost - pace).scaled(by: Self.lookMostMs + Self.marginMs, over: 1000)
-    return Self.pauseMs(sample, facts)
-      .addingSaturating(sample.milliseconds(forPages: min(growth, facts.ramPages)) ?? 0)
+    let unknown = sample.lastEpoch == nil ? unknownPages(sample) : growth
+    let unknownMs = sample.milliseconds(forPages: min(unknown, facts.ramPages)) ?? 0
+    return Self.pauseMs(sample, facts).addingSaturating(Self.withMargin(unknownMs) - Self.marginMs)
+  }
+
+  /// Sent pages that may have been dirtied since, as far as nobody has looked.
+  private func unknownPages(_ sample: EngineSample) -> UInt64 {
+    let sent = facts.ramPages.minusFloored(sample.freshPages)
+    return min(sent, facts.workingSetPages ?? sent)
   }
 
   /// The forecast pause with its margin.

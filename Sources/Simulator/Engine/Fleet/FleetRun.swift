@@ -93,6 +93,7 @@ public enum FleetRun {
     let link = LinkModel(bytesPerSecond: setup.hostRate, latencyMs: 0.2)
     var one = SimulationSetup(setup.strategy, guest, link, setup.constraints)
     one.canPull = setup.canPull
+    one.penBytes = SimulationSetup.usualPenBytes
     return Move(
       source: source, destination: destination,
       path: setup.path(from: source, to: destination),

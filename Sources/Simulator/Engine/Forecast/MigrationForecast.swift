@@ -41,10 +41,11 @@ public struct MigrationForecast: Sendable, Equatable {
 
   public init(
     _ profile: GuestProfile, link: LinkModel, constraints: MigrationConstraints, canPull: Bool,
+    penBytes: Double? = SimulationSetup.usualPenBytes,
     strategies: [StrategyName] = StrategyName.allCases, runs: Int = 40, seed: UInt64 = 1
   ) {
     var setup = SimulationSetup(.auto, profile.model, link, constraints)
-    setup.canPull = canPull
+    (setup.canPull, setup.penBytes) = (canPull, penBytes)
     self.init(setup, strategies: strategies, runs: runs, seed: seed, spread: profile.spread)
   }
 

@@ -36,6 +36,8 @@ public enum RandomSetups {
     setup.canLimitCPU = noise.uniform() < 0.7
     // The dirty log of so small a guest is read at once, as far as the link is concerned.
     setup.drainRate = setup.link.bytesPerSecond * (4 + noise.uniform() * 20)
+    // Half of the seeds read the first pass at the link's pace, as agents do.
+    if seed.isMultiple(of: 2) { setup.penBytes = 64 * 4096 }
     return setup
   }
 

@@ -22,6 +22,8 @@ public struct SimulationSetup: Sendable, Equatable {
   /// Pages that can't be read from shared memory wait in a pen of so many bytes, and the log is read no
   /// faster than they are sent beyond that; nil: memory is shared.
   public var penBytes: Double?
+  /// A pen as an agent has it: 256 MiB.
+  public static let usualPenBytes = 268_435_456.0
   /// Relative deviation of the guest's writes, and of the link's rate, from one run to the next.
   public var guestSpread = 0.05
   public var linkSpread = 0.02
