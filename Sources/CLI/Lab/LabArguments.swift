@@ -24,7 +24,13 @@ enum LabArguments {
   }
 
   @Sendable static func strategies(_ text: String) throws -> Methods {
-    Methods(methods: try names(text).map { .strategy($0) })
+    Methods(
+      methods: try names(text).map { name in
+        guard let method = LabMethod(name: LabMethod.godwitPrefix + name) else {
+          throw ValidationError("\(TerminalText.plain(name)) is no strategy")
+        }
+        return method
+      })
   }
 
   @Sendable static func names(_ text: String) throws -> [String] {

@@ -72,6 +72,11 @@ extension LabRunCommand {
       selection.methods = rivals + strategy.methods
     }
     if let only { selection.methods = only.methods + (strategy?.methods ?? []) }
+    do {
+      for method in selection.methods ?? [] { _ = try scenario.tuning(of: method) }
+    } catch {
+      throw ValidationError("\(error)")
+    }
     return selection
   }
 }

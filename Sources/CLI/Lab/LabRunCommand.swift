@@ -106,6 +106,11 @@ struct LabRunCommand: AsyncParsableCommand {
     if let repeatCount, !(1...10_000).contains(repeatCount) {
       throw ValidationError("--repeat takes 1 to 10000, not \(repeatCount)")
     }
+    let named = (only?.methods ?? []) + (strategy?.methods ?? [])
+    if !isMatrix, let tuned = named.first(where: { $0.tuning != nil }) {
+      throw ValidationError(
+        "\(TerminalText.plain(tuned.name)): tunings are for experiments that are files")
+    }
     if isMatrix { _ = try selection(try Self.load(scenario)) }
     if let wrong = isMatrix ? nameOfOptionThatIsTheFiles : nameOfOptionThatNeedsAFile {
       throw ValidationError(

@@ -26,6 +26,8 @@ public struct MatrixComparison: Sendable {
     methods = results.keys.sorted()
   }
 
+  static func isRival(_ method: String) -> Bool { method.hasPrefix(Rival.prefix) }
+
   public func doneCount(_ method: String) -> (done: Int, of: Int) {
     let all = results[method] ?? []
     return (all.count(where: \.isDone), all.count)
@@ -52,7 +54,7 @@ public struct MatrixComparison: Sendable {
 
   /// QEMU's way with the smallest median that was reached.
   public func bestRival(_ figure: MatrixFigure) -> String? {
-    let rivals = methods.filter { Rival(name: $0) != nil }
+    let rivals = methods.filter(Self.isRival)
     let medians = rivals.compactMap { name in
       estimate(figure, name).map { (name: name, median: $0.median) }
     }

@@ -124,6 +124,9 @@ public struct MatrixRun: Sendable {
     options.audit = false
     (options.timeoutMs, options.downtimeLimitMs) = (scenario.timeoutMs, scenario.downtimeLimitMs)
     (options.warmUpMs, options.pageSource) = (scenario.warmUpMs, scenario.pageSource)
+    options.tuning = try scenario.tuning(of: cell.method)
+    if let own = options.tuning.downtimeLimitMs { options.downtimeLimitMs = own }
+    if let own = options.tuning.pageSource { options.pageSource = own }
     switch cell.qemu {
     case "newest": (options.sourceQEMU, options.destinationQEMU) = (nil, nil)
     case "installed":
@@ -143,6 +146,7 @@ public struct MatrixRun: Sendable {
     return CacheFolder.key([
       "\(guest.specification)", "\(guest.clients)", "\(rest)", "\(scenario.pageSource)",
       "\(common.insecure) \(common.forceLoopback)",
+      try scenario.tuning(of: cell.method).fingerprint,
     ])
   }
 

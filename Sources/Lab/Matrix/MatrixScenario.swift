@@ -30,6 +30,7 @@ public struct MatrixScenario: Sendable, Equatable {
   public var qemus = ["newest"]
   public var methods: [LabMethod] = []
   public var guests: [MatrixGuest] = []
+  public var tunings: [String: MethodTuning] = [:]
   /// Rounds: each is a fresh random order of everything.
   public var rounds = 3
   public var seed: UInt64 = 1
@@ -77,8 +78,19 @@ public struct MatrixScenario: Sendable, Equatable {
     for guest in guests where guest.name.isEmpty || guest.name.contains("/") {
       return "guest: \"\(guest.name)\" is no name"
     }
+    for method in methods {
+      do { _ = try tuning(of: method) } catch { return "methods: \(error)" }
+    }
     if !(1...10_000).contains(rounds) { return "rounds: must be in 1...10000" }
     return nil
+  }
+
+  /// How a method is tuned; throws when the file has no such tuning, or it does not fit.
+  public func tuning(of method: LabMethod) throws(LabError) -> MethodTuning {
+    guard let name = method.tuning else { return MethodTuning() }
+    guard let tuning = tunings[name] else { throw LabError("there is no [tuning.\(name)]") }
+    if let problem = tuning.problem(with: method) { throw LabError("\(method.name): \(problem)") }
+    return tuning
   }
 
   /// Scenarios lie beside an installed program (`../share/godwit/scenarios`) or in the source tree.
@@ -98,6 +110,7 @@ public struct MatrixScenario: Sendable, Equatable {
 
 extension MatrixScenario: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
+    case tuning
     case name, about, link, qemu, methods, guest, rounds, seed, timeout, downtime, warmUp,
       pageSource
   }
@@ -105,6 +118,7 @@ extension MatrixScenario: Decodable {
   static var keyNames: [String] {
     CodingKeys.allCases.map(\.rawValue) + MatrixGuest.CodingKeys.allCases.map(\.rawValue)
       + MatrixGuest.ClientKeys.allCases.map(\.rawValue)
+      + MethodTuning.CodingKeys.allCases.map(\.rawValue)
   }
 
   public init(from decoder: any Decoder) throws {
@@ -131,6 +145,7 @@ extension MatrixScenario: Decodable {
         MigrationRequest.PageSourceChoice(rawValue: $0)
       } ?? pageSource
     guests = try values.decodeIfPresent([MatrixGuest].self, forKey: .guest) ?? []
+    tunings = try values.decodeIfPresent([String: MethodTuning].self, forKey: .tuning) ?? [:]
     let rate = link?.bytesPerSecond ?? HostPair.defaultLinkBytesPerSecond
     for index in guests.indices { guests[index].settle(linkBytesPerSecond: rate) }
   }

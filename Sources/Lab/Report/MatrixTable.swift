@@ -43,7 +43,7 @@ public enum MatrixTable {
   }
 
   private static func ratios(_ comparison: MatrixComparison) -> [String] {
-    let own = comparison.methods.filter { Rival(name: $0) == nil }
+    let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
     let figures = MatrixFigure.allCases.filter(\.hasRatio)
     let rivals = figures.map(comparison.bestRival)
     guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return [] }

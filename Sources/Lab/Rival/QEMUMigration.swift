@@ -62,7 +62,8 @@ struct QEMUMigration {
       processors: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
       source: try await source.queryMigrateCapabilities(),
       destination: try await destination.queryMigrateCapabilities())
-    let settings = try RivalSettings(rival, facts)
+    var settings = try RivalSettings(rival, facts)
+    settings.apply(session.options.tuning)
     for (client, isSource) in [(source, true), (destination, false)] {
       try await client.migrateSetCapabilities(settings.capabilities)
       try await client.migrateSetParameters(settings.parameters)

@@ -64,6 +64,18 @@ struct RivalSettings: Equatable {
     }
   }
 
+  /// Somebody knows better: their settings win, on both sides.
+  mutating func apply(_ tuning: MethodTuning) {
+    for (name, state) in tuning.capabilities {
+      capabilities[name] = state
+      sourceCapabilities[name] = nil
+    }
+    for (name, value) in tuning.parameters {
+      parameters[name] = value
+      sourceParameters[name] = nil
+    }
+  }
+
   /// Size of the XBZRLE cache: it holds pages by address modulo its size, and a guest's pages lie
   /// scattered, so that twice the working set is needed to hold most of it. QEMU wants a power of two;
   /// more than RAM is of no use.

@@ -1,8 +1,8 @@
 /// A way to move a guest: by QEMU alone in one of its ways, or through Godwit's agents.
 public enum LabMethod: Sendable, Hashable {
-  case rival(Rival)
+  case rival(Rival, tuning: String? = nil)
   /// Godwit with the strategy of this name; the agent refuses one that it does not know.
-  case strategy(String)
+  case strategy(String, tuning: String? = nil)
 
   /// QEMU by itself, over plain TCP between the hosts.
   public static let qemu = Self.rival(.precopy)
@@ -12,24 +12,37 @@ public enum LabMethod: Sendable, Hashable {
   public static let names =
     (Rival.allCases.map(\.name) + ["godwit-STRATEGY"]).joined(separator: ", ")
 
-  static let godwitPrefix = "godwit-"
+  public static let godwitPrefix = "godwit-"
 
-  /// `qemu-xbzrle`, `godwit-precopy`.
+  /// `qemu-xbzrle`, `godwit-precopy`, with a tuning of an experiment's file `qemu-xbzrle+NAME`.
   public var name: String {
+    let plain =
+      switch self {
+      case .rival(let rival, _): rival.name
+      case .strategy(let strategy, _): Self.godwitPrefix + strategy
+      }
+    return tuning.map { "\(plain)+\($0)" } ?? plain
+  }
+
+  /// Name of the tuning; nil: as the lab has it.
+  public var tuning: String? {
     switch self {
-    case .rival(let rival): rival.name
-    case .strategy(let strategy): Self.godwitPrefix + strategy
+    case .rival(_, let tuning), .strategy(_, let tuning): tuning
     }
   }
 
   /// From a name as above; `qemu` and `godwit` alone mean pre-copy. Nil for a rival that does not exist.
-  public init?(name: String) {
+  public init?(name whole: String) {
+    let parts = whole.split(separator: "+", maxSplits: 1, omittingEmptySubsequences: false)
+    let name = String(parts[0])
+    let tuning = parts.count > 1 ? String(parts[1]) : nil
+    if tuning?.isEmpty == true { return nil }
     if let rival = name == "qemu" ? .precopy : Rival(name: name) {
-      self = .rival(rival)
+      self = .rival(rival, tuning: tuning)
     } else if name == "godwit" {
-      self = .godwit
+      self = .strategy("precopy", tuning: tuning)
     } else if name.hasPrefix(Self.godwitPrefix), name.count > Self.godwitPrefix.count {
-      self = .strategy(String(name.dropFirst(Self.godwitPrefix.count)))
+      self = .strategy(String(name.dropFirst(Self.godwitPrefix.count)), tuning: tuning)
     } else {
       return nil
     }

@@ -34,8 +34,8 @@ extension LabRun {
     let startSeconds = MonotonicClock.wallSeconds
     let mover: any Mover =
       switch method {
-      case .rival(let rival): QEMUMover(rival: rival, session: session, observer: observer)
-      case .strategy(let strategy):
+      case .rival(let rival, _): QEMUMover(rival: rival, session: session, observer: observer)
+      case .strategy(let strategy, _):
         GodwitMover(strategy: strategy, session: session, observer: observer)
       }
     let move = try await mover.move()

@@ -5,7 +5,7 @@ import Testing
 @Suite struct MatrixPlanTests {
   private func scenario(seed: UInt64 = 1, rounds: Int = 4) throws -> MatrixScenario {
     var scenario = try MatrixScenario.parse(MatrixScenarioTests.small, path: "x.toml")
-    scenario.methods = Rival.allCases.map(LabMethod.rival) + [.godwit]
+    scenario.methods = Rival.allCases.map { LabMethod.rival($0) } + [.godwit]
     (scenario.seed, scenario.rounds) = (seed, rounds)
     return scenario
   }

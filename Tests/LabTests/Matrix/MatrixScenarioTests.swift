@@ -1,6 +1,7 @@
 import Agent
 import Base
 import Foundation
+import QMP
 import Testing
 
 @testable import Lab
@@ -53,6 +54,32 @@ import Testing
     #expect(second.clients.keysPerConnection == 1000 && second.clients.batch == 8)
     #expect(second.clients.pattern == .zipf && second.clients.fillsFirst)
     #expect(second.clients.pauseMs == 5)
+  }
+
+  @Test func aTuning() throws {
+    let text =
+      Self.small.replacingOccurrences(of: "\"qemu-xbzrle\"", with: "\"qemu-xbzrle+big\"") + """
+
+        [tuning.big]
+        downtime = "100ms"
+        parameters = { xbzrle-cache-size = 1073741824, tls-creds = "", cpu-throttle-tailslow = true }
+        capabilities = { zero-blocks = true }
+        """
+    let scenario = try MatrixScenario.parse(text, path: "x.toml")
+    let tuning = try scenario.tuning(of: .rival(.xbzrle, tuning: "big"))
+    #expect(tuning.downtimeLimitMs == 100)
+    #expect(tuning.capabilities == ["zero-blocks": true])
+    #expect(
+      tuning.parameters == [
+        "xbzrle-cache-size": 1_073_741_824, "tls-creds": "", "cpu-throttle-tailslow": true,
+      ])
+    #expect(try scenario.tuning(of: .rival(.xbzrle)) == MethodTuning())
+    #expect(throws: LabError.self) { try scenario.tuning(of: .strategy("precopy", tuning: "big")) }
+    #expect(throws: LabError.self) { try scenario.tuning(of: .rival(.precopy, tuning: "small")) }
+    #expect(throws: ConfigurationError.self) {
+      let wrong = text.replacingOccurrences(of: "[tuning.big]", with: "[tuning.large]")
+      return try MatrixScenario.parse(wrong, path: "x.toml")
+    }
   }
 
   @Test(arguments: [

@@ -65,6 +65,19 @@ import Testing
     #expect(RivalSettings.cacheBytes(facts(workingSet: hotMiB << 20)) == cacheMiB << 20)
   }
 
+  @Test func aTuningWinsOnBothSides() throws {
+    var tuning = MethodTuning()
+    tuning.capabilities = ["auto-converge": true, "zero-blocks": true]
+    tuning.parameters = ["cpu-throttle-initial": 50, "max-bandwidth": 1000]
+    var settings = try RivalSettings(.autoconverge, facts())
+    settings.apply(tuning)
+    #expect(
+      settings.capabilities == ["return-path": true, "auto-converge": true, "zero-blocks": true])
+    #expect(settings.sourceCapabilities.isEmpty)
+    #expect(settings.parameters == ["cpu-throttle-initial": 50, "max-bandwidth": 1000])
+    #expect(settings.sourceParameters == ["downtime-limit": 300])
+  }
+
   @Test func names() {
     for rival in Rival.allCases {
       #expect(LabMethod(name: rival.name) == .rival(rival))
@@ -73,7 +86,10 @@ import Testing
     #expect(LabMethod(name: "qemu") == .rival(.precopy))
     #expect(LabMethod(name: "godwit") == .strategy("precopy"))
     #expect(LabMethod(name: "godwit-timebound")?.name == "godwit-timebound")
-    for wrong in ["", "qemu-", "qemu-fast", "godwit-", "precopy"] {
+    #expect(LabMethod(name: "qemu-xbzrle+big") == .rival(.xbzrle, tuning: "big"))
+    #expect(LabMethod(name: "qemu-xbzrle+big")?.name == "qemu-xbzrle+big")
+    #expect(LabMethod(name: "godwit+tight")?.name == "godwit-precopy+tight")
+    for wrong in ["qemu-xbzrle+", "+big", "", "qemu-", "qemu-fast", "godwit-", "precopy"] {
       #expect(LabMethod(name: wrong) == nil, "\(wrong)")
     }
   }

@@ -30,7 +30,7 @@ struct RivalTests {
   }
 
   @Test func everyRivalMovesAGuest() async throws {
-    let trials = try await trials { $0.methods = Rival.allCases.map(LabMethod.rival) }
+    let trials = try await trials { $0.methods = Rival.allCases.map { LabMethod.rival($0) } }
     #expect(trials.map(\.record.strategy) == Rival.allCases.map(\.rawValue))
     for trial in trials {
       #expect(trial.damage.isEmpty, "\(trial.damage)")
