@@ -10,8 +10,10 @@ public struct MatrixGuest: Sendable, Equatable {
   /// Rewritten memory per second as a multiple of the link's rate, where it was given so.
   private var timesLink: Double?
 
-  /// Turns a multiple of the link's rate into a rate, once the link is known.
+  /// Turns a multiple of the link's rate into a rate, once the link is known. Who has nothing to write is
+  /// not asked to.
   mutating func settle(linkBytesPerSecond: UInt64) {
+    if specification.workload.hotMiB == 0 { specification.workload.dirtyMiBPerSecond = 0 }
     guard let timesLink else { return }
     let rate = timesLink * Double(linkBytesPerSecond) / 1_048_576
     specification.workload.dirtyMiBPerSecond = UInt64(min(max(rate, 0), 1_048_576))

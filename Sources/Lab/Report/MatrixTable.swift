@@ -22,7 +22,10 @@ public enum MatrixTable {
 
   /// A busy machine's guests write less than they were asked to: then the name of the guest lies.
   private static func dirtyRate(_ comparison: MatrixComparison) -> String {
-    guard let rate = comparison.dirtyRate else { return "" }
+    // What memcached writes is not counted.
+    guard let rate = comparison.dirtyRate, rate.written > 0 || (rate.asked ?? 1) > 0 else {
+      return ""
+    }
     let text =
       ": wrote \(ByteCount(UInt64(min(rate.written, 1e15))))/s, \(hundredths(rate.written / rate.link)) x the link"
     guard let asked = rate.asked, rate.written < asked * 0.9 else { return text }

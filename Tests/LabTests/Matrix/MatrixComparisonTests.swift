@@ -72,6 +72,10 @@ import Testing
     }
     #expect(title(104_857_600) == "g, QEMU 10.0.2: wrote 100 MiB/s, 0.84 x the link")
     #expect(title(52_428_800)?.hasSuffix("0.42 x the link, LESS THAN ASKED (100 MiB/s)") == true)
+    let idle = Results.result("qemu-xbzrle") {
+      ($0.lab.dirtyMiBPerSecond, $0.lab.dirtyBytesPerSecond) = (0, 0)
+    }
+    #expect(MatrixTable.lines([idle]).first == "g, QEMU 10.0.2")
   }
 
   @Test func theTable() {

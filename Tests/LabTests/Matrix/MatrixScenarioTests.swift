@@ -48,7 +48,8 @@ import Testing
     #expect(first.specification.workload.changeBytes == 64)
     #expect(first.specification.memcachedMiB == nil)
     #expect(first.specification.cpus == 2)
-    #expect(second.specification.workload.dirtyMiBPerSecond == 20)
+    // Nothing to write: not asked to write 20 MiB/s of it.
+    #expect(second.specification.workload.dirtyMiBPerSecond == 0)
     #expect(second.specification.workload.hotMiB == 0)
     #expect(second.specification.memcachedMiB == 128)
     #expect(second.clients.keysPerConnection == 1000 && second.clients.batch == 8)
