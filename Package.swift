@@ -84,7 +84,9 @@ let package = Package(
         "Base", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
         "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
       ] + nio),
-    core("Lab", ["Base", "Agent", "HostIO", "PKI", "QMP", logging, system, subprocess] + nio),
+    core(
+      "Lab",
+      ["Base", "Agent", "HostIO", "PKI", "QMP", "Strategy", logging, system, subprocess] + nio),
     core(
       "CLI",
       [
@@ -124,7 +126,7 @@ let package = Package(
         "Agent", "HostIO", "PKI", "QMP", "QEMUStream", "Strategy", "Wire", "Base", "TestSupport",
         logging, tls,
       ]),
-    tests("LabTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),
+    tests("LabTests", ["Lab", "Agent", "HostIO", "QMP", "Strategy", "Base"]),
     tests(
       "CLITests",
       [

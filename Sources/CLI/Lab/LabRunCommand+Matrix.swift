@@ -31,6 +31,7 @@ extension LabRunCommand {
     let selection = try selection(scenario)
     var common = LabOptions()
     (common.insecure, common.forceLoopback, common.keep) = (insecure, loopback, keep)
+    common.tuning = constraints
     let screen = LabScreen(json: output.json)
     let run = MatrixRun(
       scenario, selection, common: common, results: results.map(ResultsFile.init), observer: screen)

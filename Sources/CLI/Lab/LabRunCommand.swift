@@ -2,6 +2,7 @@ import Agent
 public import ArgumentParser
 import Base
 public import Lab
+import Strategy
 
 struct LabRunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -60,6 +61,27 @@ struct LabRunCommand: AsyncParsableCommand {
     transform: UnitArguments.milliseconds)
   var downtime: UInt64?
   @Option(
+    help: ArgumentHelp(
+      "Longest time until the guest runs at the destination (Godwit).", valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var within: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "When that time is about to run out (Godwit): stop, postcopy or abort.", valueName: "action"))
+  var atDeadline: DeadlineAction?
+  @Option(
+    help: ArgumentHelp(
+      "Pause up to which a strategy may raise its limit (Godwit).", valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var maxDowntime: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "Most of its processor time that the guest may be denied, 0 to 99 (Godwit).",
+      valueName: "percent"))
+  var maxThrottle: UInt64?
+  @Option(help: ArgumentHelp("How: at-once, stepwise or freeze (Godwit).", valueName: "form"))
+  var throttle: ThrottleForm?
+  @Option(
     help: ArgumentHelp("Cancel a migration that takes longer.", valueName: "duration"),
     transform: UnitArguments.milliseconds)
   var timeout: UInt64?
@@ -103,6 +125,9 @@ struct LabRunCommand: AsyncParsableCommand {
   var isMatrix: Bool { Scenario.named(scenario) == nil }
 
   func validate() throws {
+    if let maxThrottle, maxThrottle > 99 {
+      throw ValidationError("--max-throttle takes 0 to 99, not \(maxThrottle)")
+    }
     if let repeatCount, !(1...10_000).contains(repeatCount) {
       throw ValidationError("--repeat takes 1 to 10000, not \(repeatCount)")
     }
@@ -136,6 +161,15 @@ struct LabRunCommand: AsyncParsableCommand {
     guard trials.allSatisfy(\.isGood) else { throw ExitStatus.failed.exitCode }
   }
 
+  /// What Godwit is asked for, whatever is moved.
+  var constraints: MethodTuning {
+    var tuning = MethodTuning()
+    (tuning.withinMs, tuning.downtimeCeilingMs) = (within, maxDowntime)
+    (tuning.atDeadline, tuning.throttleForm) = (atDeadline, throttle)
+    tuning.maxThrottlePercent = maxThrottle
+    return tuning
+  }
+
   func options() -> LabOptions {
     var options = Scenario.named(scenario)?.options ?? LabOptions()
     options.sourceQEMU = sourceQemu ?? qemu
@@ -154,6 +188,7 @@ struct LabRunCommand: AsyncParsableCommand {
     if let downtime { options.downtimeLimitMs = downtime }
     if let timeout { options.timeoutMs = timeout }
     options.linkRate = linkRate
+    options.tuning = constraints
     options.pageSource = pageSource
     options.repeatCount = repeatCount ?? 1
     options.audit = !noAudit

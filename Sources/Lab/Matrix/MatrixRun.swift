@@ -36,6 +36,8 @@ public struct MatrixRun: Sendable {
     var summary = Summary()
     let cells = MatrixPlan.cells(scenario, selection)
     summary.results = try earlier(cells)
+    // What was refused may be possible by now.
+    summary.results.removeAll { $0.record.outcome == .refused }
     let have = Set(summary.results.map(\.lab.cell))
     let todo = cells.filter { !have.contains($0.key) }
     await observer.note(
@@ -124,7 +126,7 @@ public struct MatrixRun: Sendable {
     options.audit = false
     (options.timeoutMs, options.downtimeLimitMs) = (scenario.timeoutMs, scenario.downtimeLimitMs)
     (options.warmUpMs, options.pageSource) = (scenario.warmUpMs, scenario.pageSource)
-    options.tuning = try scenario.tuning(of: cell.method)
+    options.tuning.merge(try scenario.tuning(of: cell.method))
     if let own = options.tuning.downtimeLimitMs { options.downtimeLimitMs = own }
     if let own = options.tuning.pageSource { options.pageSource = own }
     switch cell.qemu {
@@ -146,7 +148,7 @@ public struct MatrixRun: Sendable {
     return CacheFolder.key([
       "\(guest.specification)", "\(guest.clients)", "\(rest)", "\(scenario.pageSource)",
       "\(common.insecure) \(common.forceLoopback)",
-      try scenario.tuning(of: cell.method).fingerprint,
+      try options(for: cell).tuning.fingerprint,
     ])
   }
 

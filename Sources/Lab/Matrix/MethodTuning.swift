@@ -1,12 +1,16 @@
 public import Agent
 import QMP
+public import Strategy
 
 /// What of a method is set otherwise than the scenario and the lab have it: `[tuning.NAME]` in a file,
 /// used by methods that are named `qemu-autoconverge+NAME`.
 public struct MethodTuning: Sendable, Equatable {
   public var downtimeLimitMs: UInt64?
-  /// Godwit's alone.
+  /// Godwit's alone, as `godwit migrate` takes them.
   public var pageSource: MigrationRequest.PageSourceChoice?
+  public var withinMs, downtimeCeilingMs, maxThrottlePercent: UInt64?
+  public var atDeadline: DeadlineAction?
+  public var throttleForm: ThrottleForm?
   /// QEMU's alone, on both sides, over what the rival has by itself.
   var capabilities: [String: Bool] = [:]
   var parameters: [String: JSONValue] = [:]
@@ -17,13 +21,46 @@ public struct MethodTuning: Sendable, Equatable {
   var fingerprint: String {
     let pairs =
       capabilities.map { "\($0.key)=\($0.value)" } + parameters.map { "\($0.key)=\($0.value.line)" }
-    return "\(downtimeLimitMs ?? 0) \(pageSource?.rawValue ?? "") \(pairs.sorted())"
+    return "\(downtimeLimitMs ?? 0) \(pageSource?.rawValue ?? "") \(pairs.sorted()) \(godwits)"
+  }
+
+  /// Godwit's own settings, for people and for comparing.
+  private var godwits: String {
+    let numbers = [
+      ("within", withinMs), ("maxDowntime", downtimeCeilingMs), ("maxThrottle", maxThrottlePercent),
+    ]
+    return numbers.compactMap { name, value in value.map { "\(name)=\($0) " } }.joined()
+      + (atDeadline.map { "atDeadline=\($0.rawValue) " } ?? "")
+      + (throttleForm.map { "throttle=\($0.rawValue) " } ?? "")
+  }
+
+  /// What is set in `other` wins.
+  mutating func merge(_ other: MethodTuning) {
+    downtimeLimitMs = other.downtimeLimitMs ?? downtimeLimitMs
+    pageSource = other.pageSource ?? pageSource
+    withinMs = other.withinMs ?? withinMs
+    downtimeCeilingMs = other.downtimeCeilingMs ?? downtimeCeilingMs
+    maxThrottlePercent = other.maxThrottlePercent ?? maxThrottlePercent
+    atDeadline = other.atDeadline ?? atDeadline
+    throttleForm = other.throttleForm ?? throttleForm
+    capabilities.merge(other.capabilities) { $1 }
+    parameters.merge(other.parameters) { $1 }
+  }
+
+  func apply(to request: inout MigrationRequest) {
+    request.withinMs = withinMs
+    request.downtimeCeilingMs = downtimeCeilingMs
+    if let maxThrottlePercent { request.maxThrottlePercent = maxThrottlePercent }
+    if let atDeadline { request.atDeadline = atDeadline }
+    if let throttleForm { request.throttleForm = throttleForm }
   }
 
   /// Why `method` cannot be tuned like this; nil when it can.
   func problem(with method: LabMethod) -> String? {
     switch method {
-    case .rival: pageSource == nil ? nil : "pageSource means nothing to QEMU alone"
+    case .rival:
+      pageSource == nil && godwits.isEmpty
+        ? nil : "only downtime, capabilities and parameters mean something to QEMU alone"
     case .strategy:
       capabilities.isEmpty && parameters.isEmpty
         ? nil : "Godwit's agents set QEMU's capabilities and parameters"
@@ -34,6 +71,7 @@ public struct MethodTuning: Sendable, Equatable {
 extension MethodTuning: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case downtime, pageSource, capabilities, parameters
+    case within, maxDowntime, maxThrottle, atDeadline, throttle
   }
 
   /// A parameter is a number, a text or a truth.
@@ -67,6 +105,21 @@ extension MethodTuning: Decodable {
     downtimeLimitMs = try values.duration(.downtime)
     pageSource = try values.parsed(.pageSource, "auto, inline or shared") {
       MigrationRequest.PageSourceChoice(rawValue: $0)
+    }
+    withinMs = try values.duration(.within)
+    downtimeCeilingMs = try values.duration(.maxDowntime)
+    if let percent = try values.decodeIfPresent(Int.self, forKey: .maxThrottle) {
+      guard (0...99).contains(percent) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .maxThrottle, in: values, debugDescription: "\(percent) is not in 0...99")
+      }
+      maxThrottlePercent = UInt64(percent)
+    }
+    atDeadline = try values.parsed(.atDeadline, "stop, postcopy or abort") {
+      DeadlineAction(rawValue: $0)
+    }
+    throttleForm = try values.parsed(.throttle, "at-once, stepwise or freeze") {
+      ThrottleForm(rawValue: $0)
     }
     capabilities =
       try values.decodeIfPresent([String: Bool].self, forKey: .capabilities) ?? [:]

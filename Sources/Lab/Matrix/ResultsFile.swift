@@ -11,7 +11,7 @@ public struct ResultsFile: Sendable {
   public let path: String
   public init(path: String) { self.path = path }
 
-  /// What is there; nothing when the file does not exist. A last line without an end was being written
+  /// What is there, the last result of each cell; nothing when the file does not exist. A last line without an end was being written
   /// when the power went: it is left out, and `append` overwrites it.
   public func read() throws -> [MatrixResult] {
     guard SmallFile.exists(path) else { return [] }
@@ -33,7 +33,9 @@ public struct ResultsFile: Sendable {
         throw LabError("\(path), line \(index + 1): not a result of godwit lab run (\(error))")
       }
     }
-    return results
+    // A cell that was done again: the later one counts.
+    var seen: Set<String> = []
+    return results.reversed().filter { seen.insert($0.lab.cell).inserted }.reversed()
   }
 
   /// Adds a line, on the disk when this returns.

@@ -47,6 +47,7 @@ struct GodwitMover: Mover {
     request.strategy = strategy
     request.downtimeLimitMs = options.downtimeLimitMs
     request.pageSource = options.pageSource
+    options.tuning.apply(to: &request)
     request.audit = options.audit
     // The lab ends its QEMUs itself, once it has looked at them.
     request.keepSource = true

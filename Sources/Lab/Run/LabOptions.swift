@@ -23,7 +23,7 @@ public struct LabOptions: Sendable {
   /// A migration that takes longer is cancelled and counts as failed, in milliseconds.
   public var timeoutMs: UInt64 = 180_000
   public var downtimeLimitMs: UInt64 = 300
-  /// Set over what a rival has by itself; of the method that is run.
+  /// What Godwit is asked for; and, of an experiment's file, what a rival gets over what it has by itself.
   public var tuning = MethodTuning()
   /// How long the guest runs, with clients connected, before it is moved.
   public var warmUpMs: UInt64 = 2000

@@ -64,6 +64,11 @@ import Testing
     #expect(try file.read() == Array(results[..<2]))
     try file.append(results[2])
     #expect(try file.read() == results)
+    // Done again: the later one counts.
+    var again = results[1]
+    again.record.totalMs = 1
+    try file.append(again)
+    #expect(try file.read() == [results[0], results[2], again])
   }
 
   @Test(arguments: ["{}\n", "nonsense\n", "{\"outcome\":\"completed\"}\n"])

@@ -2,6 +2,7 @@ import Agent
 import Base
 import Foundation
 import QMP
+import Strategy
 import Testing
 
 @testable import Lab
@@ -81,6 +82,31 @@ import Testing
       let wrong = text.replacingOccurrences(of: "[tuning.big]", with: "[tuning.large]")
       return try MatrixScenario.parse(wrong, path: "x.toml")
     }
+  }
+
+  @Test func aTuningOfGodwits() throws {
+    let text =
+      Self.small.replacingOccurrences(of: "\"godwit-precopy\"", with: "\"godwit-timebound+tight\"")
+        + """
+
+        [tuning.tight]
+        within = "20s"
+        atDeadline = "postcopy"
+        maxDowntime = "2s"
+        maxThrottle = 50
+        throttle = "freeze"
+        """
+    let scenario = try MatrixScenario.parse(text, path: "x.toml")
+    var request = MigrationRequest(vm: "v", destination: "d")
+    var tuning = MethodTuning()
+    (tuning.withinMs, tuning.throttleForm) = (5000, .stepwise)
+    tuning.merge(try scenario.tuning(of: .strategy("timebound", tuning: "tight")))
+    tuning.apply(to: &request)
+    #expect(request.withinMs == 20_000 && request.atDeadline == .postcopy)
+    #expect(request.downtimeCeilingMs == 2000 && request.maxThrottlePercent == 50)
+    #expect(request.throttleForm == .freeze)
+    #expect(throws: LabError.self) { try scenario.tuning(of: .rival(.precopy, tuning: "tight")) }
+    #expect(tuning.fingerprint != MethodTuning().fingerprint)
   }
 
   @Test(arguments: [
