@@ -29,14 +29,21 @@ struct GuestProcess: Sendable {
   /// The monitor, once QEMU opened it.
   func monitor(timeoutMs: UInt64 = 10_000) async throws -> Monitor {
     let startMs = MonotonicClock.nowMs
-    while !SmallFile.exists(monitorPath) {
+    while true {
+      // The socket's file is there a moment before QEMU listens: a refusal means not yet.
+      if SmallFile.exists(monitorPath) {
+        do {
+          return try await Monitor.connect(path: monitorPath, timeoutMs: timeoutMs)
+        } catch {
+          guard isAlive, MonotonicClock.nowMs - startMs < timeoutMs else { throw error }
+        }
+      }
       guard isAlive else { throw LabError("QEMU did not start: \(lastWords)") }
       guard MonotonicClock.nowMs - startMs < timeoutMs else {
         throw LabError("QEMU opened no monitor within \(timeoutMs) ms: \(lastWords)")
       }
       try await Task.sleep(for: .milliseconds(5))
     }
-    return try await Monitor.connect(path: monitorPath, timeoutMs: timeoutMs)
   }
 
   /// The last lines of QEMU's log.

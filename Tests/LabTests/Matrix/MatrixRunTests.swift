@@ -62,7 +62,7 @@ struct MatrixRunTests {
     }
     do {
       let summary = try await work.value
-      #expect(summary.undone.isEmpty)
+      #expect(summary.undone.map(\.reason) == [])
     } catch is CancellationError {
       #expect(most < .max)
     }
@@ -79,10 +79,10 @@ struct MatrixRunTests {
     #expect(second.results.count == 1)
     #expect(second.notes.all.contains("tiny: 2 migrations, 1 of them already done"))
     let third = try await run(file)
-    #expect(third.results.isEmpty)
+    #expect(third.results.count == 0)
 
     let results = try file.read()
-    #expect(results == first.results + second.results)
+    #expect(results.map(\.lab.cell) == (first.results + second.results).map(\.lab.cell))
     #expect(Set(results.map(\.lab.method)) == ["qemu-precopy", "qemu-postcopy"])
     for result in results {
       #expect(
