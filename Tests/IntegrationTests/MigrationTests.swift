@@ -82,6 +82,33 @@ struct MigrationTests {
     #expect((record.supersededPages ?? 0) > 0)
   }
 
+  /// A guest that stays where it is, and why: nothing was stopped, nothing is left behind.
+  private func refusal(_ options: LabOptions) async throws -> String {
+    let record = try await trial(options).record
+    #expect(record.outcome == .refused)
+    #expect(record.isGuestSafe != false)
+    return record.reason ?? ""
+  }
+
+  @Test(.timeLimit(.minutes(5))) func timeThatCannotBeKeptIsRefused() async throws {
+    var options = options(.memfd)
+    options.methods = [.strategy("timebound")]
+    options.tuning.withinMs = 1500
+    options.linkRate = ByteRate(parsing: "200Mbit")
+    let reason = try await refusal(options)
+    #expect(reason.contains("--within"), "\(reason)")
+  }
+
+  /// Before 8.1 QEMU cannot be held, so only its own rule is offered.
+  @Test(.timeLimit(.minutes(5))) func oldQEMUIsNotHeld() async throws {
+    var options = options(.none)
+    options.methods = [.strategy("hotpages")]
+    options.sourceQEMU = Equipment.qemu72
+    options.guest.memory = .kibibytes(320 * 1024 + 64)
+    let reason = try await refusal(options)
+    #expect(reason.contains("switchover-ack"), "\(reason)")
+  }
+
   @Test(.timeLimit(.minutes(5))) func throughTheStream() async throws {
     expectIntact(try await trial(options(.none)), pageSource: "inline")
   }

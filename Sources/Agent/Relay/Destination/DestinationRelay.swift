@@ -13,12 +13,6 @@ final class DestinationRelay: Sendable {
     case failed(RelayFailure)
   }
 
-  struct Counters: Sendable {
-    var zeroPages: UInt64 = 0
-    var rawPages: UInt64 = 0
-    var appliedThrough: UInt64 = 0
-  }
-
   private struct Layout {
     var blocks: [RAMBlock] = []
     var sectionID: UInt32 = 0
@@ -30,7 +24,6 @@ final class DestinationRelay: Sendable {
   private let feeder: StreamFeeder
   private let layout = Guarded<Layout?>(nil)
   private let shared: [String: SharedFile]
-  private let counters = Guarded(Counters())
   /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
   private let lanes = Guarded<[UInt16: LaneReceiver]?>([:])
   private let entrance: PullEntrance
@@ -83,10 +76,7 @@ final class DestinationRelay: Sendable {
       apply: { [weak self] (sequence, frame) throws(RelayFailure) in
         try self?.apply(sequence, frame) ?? true
       },
-      onAdvance: { [weak self] through in
-        self?.counters.update { $0.appliedThrough = through }
-        control.acknowledge(through)
-      })
+      onAdvance: { control.acknowledge($0) })
     pipeBox.update { $0 = pipe }
   }
 
@@ -171,8 +161,6 @@ final class DestinationRelay: Sendable {
     for lane in (running ?? [:]).values { lane.stop() }
   }
 
-  var snapshot: Counters { counters.read { $0 } }
-
   /// The pull, once QEMU has been handed the guest.
   var pull: PullFeeder? { entrance.feeder }
 
@@ -187,7 +175,6 @@ final class DestinationRelay: Sendable {
         return try apply(sequence, frame, header, buffer)
       }
       try pull.arrived(header, buffer)
-      count(header)
       return true
     case .invalidPages(let pages):
       guard let layout = layout.read({ $0 }) else {
@@ -204,15 +191,6 @@ final class DestinationRelay: Sendable {
     }
     feeder.append(sequence, frame)
     return false
-  }
-
-  private func count(_ header: BatchHeader) {
-    let raw = UInt64(header.rawPageCount)
-    let all = header.runs.reduce(0) { $0 + UInt64($1.count) }
-    counters.update {
-      $0.rawPages += raw
-      $0.zeroPages += all - raw
-    }
   }
 
   /// Writes in place what can be; true when that was all of the frame.
@@ -240,7 +218,6 @@ final class DestinationRelay: Sendable {
       case .zero: break
       }
     }
-    count(header)
     if needsFeeder { feeder.append(sequence, frame) }
     return !needsFeeder
   }

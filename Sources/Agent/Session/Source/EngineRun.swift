@@ -43,6 +43,7 @@ struct EngineRun: Sendable {
   /// Whether the user's time was held against the first rate that can be believed.
   private var isJudged = false
   private let startBytesPerPage: UInt64?
+  private let firstLookMs: UInt64
 
   /// - Parameter bytesPerPage: what a page costs until the wire tells; nil: nothing is known.
   init(
@@ -50,20 +51,25 @@ struct EngineRun: Sendable {
     bytesPerPage: UInt64?
   ) {
     (self.machine, self.facts) = (machine, facts)
-    (self.beganMs, epochBeganMs) = (beganMs, nowMs)
+    (self.beganMs, epochBeganMs, firstLookMs) = (beganMs, nowMs, nowMs)
     startBytesPerPage = bytesPerPage
     if let bytesPerPage { cost.perPage = bytesPerPage }
+  }
+
+  /// Whether the link has to be looked at for longer before the user's time can be judged; the strategy
+  /// waits meanwhile, for it would stop the guest at once when the time is short.
+  func isMeasuring(_ constraints: MigrationConstraints, nowMs: UInt64) -> Bool {
+    constraints.withinMs != nil && !isJudged && nowMs < firstLookMs + Self.judgeAfterMs
   }
 
   /// Why the user's time cannot be kept, said once: as soon as the link's rate is known and before much
   /// was sent. Nil: it can, or nothing is known yet.
   mutating func refusal(_ constraints: MigrationConstraints, _ sample: EngineSample) -> String? {
-    guard !isJudged, let rate = sample.wireRate, sample.nowMs >= epochBeganMs + Self.judgeAfterMs
-    else { return nil }
+    guard !isJudged, let rate = sample.wireRate else { return nil }
     isJudged = true
     let forecast = StartForecast(
-      constraints, facts, rate: rate, wireBytesPerPage: startBytesPerPage ?? sample.wireBytesPerPage
-    )
+      constraints, facts, rate: rate,
+      wireBytesPerPage: startBytesPerPage ?? sample.wireBytesPerPage)
     return forecast.refusal
   }
 

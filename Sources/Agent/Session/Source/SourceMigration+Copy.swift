@@ -260,21 +260,27 @@ extension SourceMigration {
     throw Ending.failed("QEMU closed its migration socket before the commit")
   }
 
-  /// Looks at QEMU and the lanes, and carries out what the strategy makes of it.
-  private func sample(
-    _ setup: Setup, _ copy: Copy, _ strategy: inout PrecopyMachine
-  ) async throws {
+  /// How far QEMU says it is; nil when its monitor is busy or it has nothing to say yet.
+  func askQEMU(_ setup: Setup) async throws -> MigrationInfo.RAM? {
     let info: MigrationInfo
     do { info = try await setup.monitor.client.queryMigrate(timeoutMs: 5000) } catch {
       // A busy monitor is no reason to give up; a closed one arrives as `qemuGone`.
-      return logger.debug("query-migrate", metadata: ["error": "\(error)"])
+      logger.debug("query-migrate", metadata: ["error": "\(error)"])
+      return nil
     }
     if info.status.isFinal {
       throw Ending.failed("QEMU ended the migration: \(info.errorDescription ?? info.status.name)")
     }
-    guard let ram = info.ram else { return }
+    return info.ram
+  }
+
+  /// Looks at QEMU and the lanes, and carries out what QEMU's own rule needs.
+  private func sample(
+    _ setup: Setup, _ copy: Copy, _ strategy: inout PrecopyMachine
+  ) async throws {
+    guard let ram = try await askQEMU(setup) else { return }
     let flow = copy.relay.queue.snapshot
-    let waiting = UInt64(flow.queued) * UInt64(BatchLimits.rawPagesMax * Page.size)
+    let waiting = UInt64(flow.queued) * SendQueue.batchBytes
     let owed = UInt64(copy.relay.ledger.state.read { $0.owedCount }) * UInt64(Page.size)
     let queued = waiting + owed
     let sample = MigrationSample(

@@ -26,15 +26,7 @@ extension SourceMigration {
   func sample(
     _ setup: Setup, _ copy: Copy, _ engine: inout EngineRun, isDue: Bool
   ) async throws {
-    let info: MigrationInfo
-    do { info = try await setup.monitor.client.queryMigrate(timeoutMs: 5000) } catch {
-      // A busy monitor is no reason to give up; a closed one arrives as `qemuGone`.
-      return logger.debug("query-migrate", metadata: ["error": "\(error)"])
-    }
-    if info.status.isFinal {
-      throw Ending.failed("QEMU ended the migration: \(info.errorDescription ?? info.status.name)")
-    }
-    guard let ram = info.ram else { return }
+    guard let ram = try await askQEMU(setup) else { return }
     let (ledger, now) = (copy.relay.ledger, MonotonicClock.nowMs)
     let hasEnded = engine.noteSync(ram.dirtySyncCount, nowMs: now, ledger)
     guard isDue || hasEnded else { return }
@@ -55,7 +47,9 @@ extension SourceMigration {
     }
     noteWire(setup, copy)
     if sample.freshPages == 0, progress.phase == .bulk { try await enter(.iterate) }
-    guard !engine.isEnding else { return report() }
+    guard !engine.isEnding, !engine.isMeasuring(request.constraints, nowMs: now) else {
+      return report()
+    }
     if let reason = engine.refusal(request.constraints, sample) {
       throw Ending.refused([
         Refusal(.request, reason, remedy: "give it more time, or --at-deadline postcopy")
