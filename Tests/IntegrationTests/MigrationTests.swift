@@ -64,7 +64,7 @@ struct MigrationTests {
   /// A guest that writes faster than a slow link carries: pre-copy would not end.
   @Test(
     .timeLimit(.minutes(5)),
-    arguments: ["hotpages", "adaptive", "timebound", "auto", "ramp", "stall"])
+    arguments: ["hotpages", "adaptive", "timebound", "auto"])
   func strategiesEndAndLoseNothing(strategy: String) async throws {
     var options = options(.memfd)
     options.methods = [.strategy(strategy)]
