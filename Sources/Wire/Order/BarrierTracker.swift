@@ -19,8 +19,24 @@ public struct BarrierTracker: Sendable {
     seen = pages.map { PageBitmap(count: $0) }
   }
 
-  /// Whether a frame since the last barrier carries the page.
-  public func holds(block: Int, page: Int) -> Bool { seen[block][page] }
+  /// Notes the pages of a whole frame, which all differ: behind a barrier where one of them went in this
+  /// generation already.
+  public mutating func note(_ runs: [PageRun]) {
+    guard !insert(runs) else { return }
+    placeBarrier()
+    _ = insert(runs)
+  }
+
+  /// Says whether all of them were new; stops at the first that was not.
+  private mutating func insert(_ runs: [PageRun]) -> Bool {
+    for run in runs {
+      let first = Int(run.firstPage)
+      for page in first..<(first + Int(run.count)) {
+        guard seen[Int(run.block)].insert(page) else { return false }
+      }
+    }
+    return true
+  }
 
   /// Notes that the frame under construction carries a page.
   ///

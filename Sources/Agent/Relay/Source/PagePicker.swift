@@ -76,18 +76,7 @@ final class PagePicker: Sendable {
       ledger.state.update { $0.pen.release(pages.places) }
       buffer = target
     }
-    // No page twice between barriers; the pages of one batch differ.
-    let isNew = pages.runs.allSatisfy { run in
-      (run.firstPage..<(run.firstPage + UInt64(run.count))).allSatisfy {
-        tracker.holds(block: Int(run.block), page: Int($0)) == false
-      }
-    }
-    if !isNew { tracker.placeBarrier() }
-    for run in pages.runs {
-      for page in run.firstPage..<(run.firstPage + UInt64(run.count)) {
-        _ = tracker.note(block: Int(run.block), page: Int(page))
-      }
-    }
+    tracker.note(pages.runs)
     let header = BatchHeader(place: tracker.nextPlace(), runs: pages.runs)
     try queue.append(PageBatch(header: header, buffer: buffer))
   }
