@@ -25,8 +25,9 @@ import Testing
       decisions: 2),
   ]
 
-  @Test(arguments: budgets) func everyStateIsSafeAndLeadsToAnEnd(budget: FaultBudget) {
-    let report = CommitExplorer(budget: budget).explore()
+  @Test(arguments: budgets, [false, true])
+  func everyStateIsSafeAndLeadsToAnEnd(budget: FaultBudget, pulls: Bool) {
+    let report = CommitExplorer(budget: budget, pulls: pulls).explore()
     #expect(report.counterexample == nil, "\(Self.story(report))")
     #expect(report.isComplete)
     #expect(report.stateCount > 30)
@@ -39,10 +40,11 @@ import Testing
   @Test(arguments: CommitMutation.allCases) func brokenProtocolsAreFound(mutation: CommitMutation) {
     let budget = FaultBudget(
       crashes: 1, qemuDeaths: 0, cuts: 0, failedWrites: 1, refusals: 0, cancels: 0, forgets: 1)
-    let report = CommitExplorer(budget: budget, mutation: mutation).explore()
+    let pulls = mutation == .sourceRetiresAtOnce
+    let report = CommitExplorer(budget: budget, pulls: pulls, mutation: mutation).explore()
     #expect(report.counterexample?.violation.hasPrefix("I") == true, "\(mutation)")
     #expect((report.counterexample?.steps.count ?? 0) > 5)
-    let sound = CommitExplorer(budget: budget).explore()
+    let sound = CommitExplorer(budget: budget, pulls: pulls).explore()
     #expect(sound.counterexample == nil)
   }
 

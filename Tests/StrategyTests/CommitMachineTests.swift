@@ -17,7 +17,8 @@ import Testing
     var machine = SourceCommitMachine()
     var effects: [SourceCommitMachine.Effect] = []
     let inputs: [SourceCommitMachine.Input] = [
-      .loaded(sourceIsGone: false), .performed, .performed, .completed, .performed, .performed,
+      .loaded(sourceIsGone: false, pulls: false), .performed, .performed, .completed, .performed,
+      .performed,
       .settled(.running), .performed, .performed,
     ]
     for input in inputs {

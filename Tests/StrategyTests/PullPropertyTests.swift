@@ -37,7 +37,7 @@ private struct PullWorld {
       numbering: numbering, invalid: invalid,
       inFlightMax: Int.random(in: 1...64, using: &random),
       runMax: Int.random(in: 1...32, using: &random))
-    source = PullSource(numbering: numbering, owed: invalid)
+    source = PullSource(numbering: numbering)
     self.random = random
   }
 
@@ -81,14 +81,19 @@ private struct PullWorld {
 
   private mutating func send() throws {
     if !requests.isEmpty, Bool.random(using: &random) { try source.request(requests.removeFirst()) }
-    let isWaitedFor = source.hasUrgent()
-    guard let run = source.next(limit: Int.random(in: 1...16, using: &random)) else {
-      if source.unsentCount > 0 { trouble = "unsent pages are not handed out" }
+    let limit = Int.random(in: 1...16, using: &random)
+    let (first, second) = (Bool.random(using: &random), source)
+    guard let run = first ? source.nextUrgent(limit: limit) : source.nextAhead(limit: limit) else {
+      if source.counters != second.counters {
+        trouble = "pages are counted that were not handed out"
+      }
       return
     }
-    if run.isUrgent != isWaitedFor { trouble = "\(run) goes before what is waited for" }
-    for page in run.pages { handedOut[page, default: 0] += 1 }
-    pages.append(run.pages)
+    for page in run {
+      handedOut[page, default: 0] += 1
+      if !invalid[page] { trouble = "\(page) goes, and nobody asked for it" }
+    }
+    pages.append(run)
   }
 
   private mutating func receive() throws {
@@ -104,7 +109,7 @@ private struct PullWorld {
 
   private mutating func breakConnection() {
     lostCount += 1
-    for run in pages { source.lost(run) }
+    source.forget()
     (pages, requests, asked) = ([], [], [])
     directory.forgetRequests()
   }

@@ -21,11 +21,10 @@ private final class Source {
   private var machine: PullSource
   init(_ machine: PullSource) { self.machine = machine }
   var counters: PullSource.Counters { machine.counters }
-  var unsentCount: Int { machine.unsentCount }
   func request(_ run: PullRun) throws { try machine.request(run) }
-  func hasUrgent() -> Bool { machine.hasUrgent() }
-  func next(limit: Int) -> PullRun? { machine.next(limit: limit) }
-  func lost(_ pages: Range<Int>) { machine.lost(pages) }
+  func nextUrgent(limit: Int) -> Range<Int>? { machine.nextUrgent(limit: limit) }
+  func nextAhead(limit: Int) -> Range<Int>? { machine.nextAhead(limit: limit) }
+  func forget() { machine.forget() }
 }
 
 @Suite struct PullDirectoryTests {
@@ -154,64 +153,60 @@ private final class Source {
 }
 
 @Suite struct PullSourceTests {
-  static let numbering = PageNumbering(blockPages: [100, 1])
+  private let source = Source(PullSource(numbering: PageNumbering(blockPages: [100, 1])))
 
-  private func source(_ owed: [Int]) -> Source {
-    var bitmap = PageBitmap(count: Self.numbering.limit)
-    for page in owed { bitmap[page] = true }
-    return Source(PullSource(numbering: Self.numbering, owed: bitmap))
+  @Test func eachPageGoesOnceInTheOrderOfAsking() throws {
+    #expect(source.nextUrgent(limit: 4) == nil && source.nextAhead(limit: 4) == nil)
+    try source.request(PullRun(10..<16, isUrgent: false))
+    try source.request(PullRun(40..<42, isUrgent: false))
+    try source.request(PullRun(12..<13, isUrgent: true))
+    try source.request(PullRun(8..<9, isUrgent: true))
+    #expect(source.nextUrgent(limit: 4) == 12..<13)
+    #expect(source.nextAhead(limit: 2) == 10..<12)
+    // Around the page that has gone meanwhile.
+    #expect(source.nextAhead(limit: 2) == 13..<15)
+    #expect(source.nextUrgent(limit: 4) == 8..<9)
+    #expect(source.nextUrgent(limit: 4) == nil)
+    #expect(source.nextAhead(limit: 9) == 15..<16)
+    // On its way already.
+    try source.request(PullRun(15..<16, isUrgent: true))
+    #expect(source.nextUrgent(limit: 1) == nil && source.counters.requestedLate == 1)
+    #expect(source.nextAhead(limit: 9) == 40..<42)
+    #expect(source.nextAhead(limit: 9) == nil)
+    #expect(source.counters.urgentPages == 2 && source.counters.aheadPages == 7)
   }
 
-  @Test func waitedForThenAskedForThenTheRest() throws {
-    let source = source(Array(0..<20))
-    #expect(source.next(limit: 2) == PullRun(0..<2, isUrgent: false))
-    try source.request(PullRun(10..<14, isUrgent: false))
-    try source.request(PullRun(8..<9, isUrgent: true))
-    try source.request(PullRun(12..<13, isUrgent: true))
-    #expect(source.hasUrgent())
-    #expect(source.next(limit: 4) == PullRun(8..<9, isUrgent: true))
-    #expect(source.next(limit: 4) == PullRun(12..<13, isUrgent: true))
-    #expect(!source.hasUrgent())
-    // Around the page that has gone meanwhile.
-    #expect(source.next(limit: 4) == PullRun(10..<12, isUrgent: false))
-    #expect(source.next(limit: 4) == PullRun(13..<14, isUrgent: false))
-    #expect(source.next(limit: 4) == PullRun(2..<6, isUrgent: false))
-    try source.request(PullRun(0..<1, isUrgent: true))
-    #expect(!source.hasUrgent() && source.counters.requestedLate >= 1)
-    // The sequence steps over what has gone, and never hands it out again.
-    var rest: [Int] = []
-    while let run = source.next(limit: 100) { rest += run.pages }
-    #expect(rest == [6, 7, 9] + Array(14..<20) && source.unsentCount == 0)
-    // Lost with a connection: once more, although the sequence was behind it.
-    source.lost(3..<5)
-    #expect(source.next(limit: 100) == PullRun(3..<5, isUrgent: false))
-    #expect(source.next(limit: 100) == nil && source.counters.lostPages == 2)
+  @Test func afterABreakOnlyWhatIsAskedForAgainGoes() throws {
+    try source.request(PullRun(0..<4, isUrgent: false))
+    try source.request(PullRun(50..<51, isUrgent: true))
+    #expect(source.nextAhead(limit: 2) == 0..<2)
+    source.forget()
+    #expect(source.nextUrgent(limit: 1) == nil && source.nextAhead(limit: 1) == nil)
+    try source.request(PullRun(1..<3, isUrgent: false))
+    #expect(source.nextAhead(limit: 9) == 1..<3)
   }
 
   @Test func requestsAreBounded() throws {
-    let source = source(Array(0..<100))
-    for _ in 0..<PullSource.urgentRunsMax { try source.request(PullRun(5..<6, isUrgent: true)) }
-    #expect(throws: PullRefusal.tooManyRequests(limit: PullSource.urgentRunsMax)) {
-      try source.request(PullRun(5..<6, isUrgent: true))
+    for isUrgent in [true, false] {
+      let limit = isUrgent ? PullSource.urgentRunsMax : PullSource.aheadRunsMax
+      for _ in 0..<limit { try source.request(PullRun(5..<6, isUrgent: isUrgent)) }
+      #expect(throws: PullRefusal.tooManyRequests(limit: limit)) {
+        try source.request(PullRun(5..<6, isUrgent: isUrgent))
+      }
     }
-    #expect(source.next(limit: 1) == PullRun(5..<6, isUrgent: true))
-    #expect(!source.hasUrgent())
-    for page in 0..<PullSource.aheadRunsMax + 10 {
-      try source.request(PullRun(page % 100..<page % 100 + 1, isUrgent: false))
-    }
-    // The oldest ten are forgotten.
-    #expect(source.next(limit: 9)?.pages == 10..<11)
+    #expect(source.nextUrgent(limit: 1) == 5..<6)
+    #expect(source.nextUrgent(limit: 1) == nil && source.nextAhead(limit: 1) == nil)
+    // Answered ones have made room.
+    try source.request(PullRun(6..<7, isUrgent: true))
+    #expect(source.nextUrgent(limit: 1) == 6..<7)
   }
 
   @Test(arguments: [-1..<1, 0..<101, 99..<129, 100..<101, 128..<130, Int.max - 1..<Int.max])
   func pagesThatAreNoneAreRefused(pages: Range<Int>) throws {
-    let source = source([0])
     for isUrgent in [false, true] {
       #expect(throws: PullRefusal.self) {
         try source.request(PullRun(pages, isUrgent: isUrgent))
       }
     }
-    source.lost(Int.max - 3..<Int.max)
-    #expect(source.unsentCount == 1)
   }
 }

@@ -50,10 +50,13 @@ import Wire
     }
 
     bytes = []
-    PullDone(placedPages: 258).encode(into: &bytes)
-    #expect(bytes == [0, 0, 0, 0, 0, 0, 1, 2])
+    PullDone(placedPages: 258, faultPages: 3, comparedPages: 7, differingPages: 1).encode(
+      into: &bytes)
+    #expect(bytes.count == PullDone.byteCount && bytes.prefix(8) == [0, 0, 0, 0, 0, 0, 1, 2])
     cursor = ByteCursor(bytes.span.bytes)
-    #expect(try PullDone(decoding: &cursor).placedPages == 258)
+    let done = try PullDone(decoding: &cursor)
+    #expect(done.placedPages == 258 && done.faultPages == 3)
+    #expect(done.comparedPages == 7 && done.differingPages == 1)
   }
 
   private func decode(_ bytes: [UInt8], as kind: Int) throws {
@@ -66,7 +69,7 @@ import Wire
   }
 
   @Test func everyOtherLengthIsRefused() throws {
-    for (kind, bytes) in [Self.requestBytes, Self.invalidBytes, [UInt8](repeating: 0, count: 8)]
+    for (kind, bytes) in [Self.requestBytes, Self.invalidBytes, [UInt8](repeating: 0, count: 32)]
       .enumerated()
     {
       try decode(bytes, as: kind)

@@ -17,8 +17,9 @@ struct AuditCheck {
     .audited(pagesCompared: compared, pagesDiffering: differing, examples: examples)
   }
 
+  /// - Parameter pull: of a guest that moves before its memory: it compares what comes later.
   mutating func check(
-    block: String, firstPage: UInt64, digests: Data, _ qemu: IncomingQEMU
+    block: String, firstPage: UInt64, digests: Data, _ qemu: IncomingQEMU, _ pull: PullFeeder?
   ) async throws {
     let own: GuestDigests
     if let opened = self.own {
@@ -27,22 +28,49 @@ struct AuditCheck {
       own = try await GuestDigests.open(qemu.monitor.client, pid: qemu.identity.pid)
       self.own = own
     }
-    let size = PageFingerprint.byteCount
-    let theirs = [UInt8](digests)
-    let count = theirs.count / size
+    let theirs = try Self.decode([UInt8](digests))
     guard own.length(of: block) != nil else { return }
-    let mine = try await Blocking.run {
-      try own.digests(of: block, firstPage: firstPage, count: count)
-    }
-    for page in 0..<count {
-      compared += 1
-      guard theirs[page * size..<(page + 1) * size] != mine[page * size..<(page + 1) * size] else {
-        continue
+    let isHere = try pull?.expect(block: block, firstPage: firstPage, digests: theirs)
+    // Memory that QEMU waits for must not be touched: its reader would wait as well.
+    var next = 0
+    while let first = Self.firstPage(in: isHere, from: next, of: theirs.count) {
+      let end = Self.end(in: isHere, from: first, of: theirs.count)
+      let mine = try Self.decode(
+        try await Blocking.run {
+          try own.digests(of: block, firstPage: firstPage + UInt64(first), count: end - first)
+        })
+      for page in first..<end {
+        note(block, firstPage + UInt64(page), theirs[page] == mine[page - first])
       }
-      differing += 1
-      if examples.count < Self.examplesMax {
-        examples.append("\(block)+0x\(String((firstPage + UInt64(page)) << 12, radix: 16))")
-      }
+      next = end
     }
+  }
+
+  private mutating func note(_ block: String, _ page: UInt64, _ isEqual: Bool) {
+    compared += 1
+    guard !isEqual else { return }
+    differing += 1
+    if examples.count < Self.examplesMax {
+      examples.append("\(block)+0x\(String(page << 12, radix: 16))")
+    }
+  }
+
+  private static func firstPage(in isHere: [Bool]?, from start: Int, of count: Int) -> Int? {
+    guard let isHere else { return start < count ? start : nil }
+    return isHere[start...].firstIndex(of: true)
+  }
+
+  private static func end(in isHere: [Bool]?, from start: Int, of count: Int) -> Int {
+    isHere?[start...].firstIndex(of: false) ?? count
+  }
+
+  private static func decode(_ bytes: [UInt8]) throws(DecodeError) -> [PageFingerprint] {
+    var cursor = unsafe ByteCursor(bytes.span.bytes)
+    var digests: [PageFingerprint] = []
+    digests.reserveCapacity(bytes.count / PageFingerprint.byteCount)
+    while cursor.remaining >= PageFingerprint.byteCount {
+      digests.append(try PageFingerprint(decoding: &cursor))
+    }
+    return digests
   }
 }

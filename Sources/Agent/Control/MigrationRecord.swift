@@ -37,6 +37,14 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     public var totalMs, totalLowMs, totalHighMs, downtimeMs: UInt64?
     public init() {}
   }
+  /// Of a guest that ran at the destination before its memory was there.
+  public struct Pull: Codable, Sendable, Equatable {
+    /// Pages that were missing there when the guest stopped, and that came while it ran.
+    public var owedPages, placedPages: UInt64?
+    /// Of these, pages that the guest had to wait for.
+    public var faultPages: UInt64?
+    public init() {}
+  }
   public struct Disk: Codable, Sendable, Equatable {
     public var bytesReadAtSource, wireBytes: UInt64?
     public init() {}
@@ -81,6 +89,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   public var forecast = Forecast()
   /// Of completed migrations: how right the ETA was.
   public var eta: EtaRecord?
+  /// Nil when the guest moved with all of its memory.
+  public var pull: Pull?
   public var disk = Disk()
 
   public init(outcome: Outcome, reason: String? = nil) {
@@ -121,6 +131,7 @@ extension MigrationRecord {
     try fields.encode(audit, forKey: .audit)
     try fields.encode(forecast, forKey: .forecast)
     try fields.encode(eta, forKey: .eta)
+    try fields.encode(pull, forKey: .pull)
     try fields.encode(disk, forKey: .disk)
   }
 }
@@ -171,6 +182,15 @@ extension MigrationRecord.Forecast {
     try fields.encode(totalLowMs, forKey: .totalLowMs)
     try fields.encode(totalHighMs, forKey: .totalHighMs)
     try fields.encode(downtimeMs, forKey: .downtimeMs)
+  }
+}
+
+extension MigrationRecord.Pull {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(owedPages, forKey: .owedPages)
+    try fields.encode(placedPages, forKey: .placedPages)
+    try fields.encode(faultPages, forKey: .faultPages)
   }
 }
 

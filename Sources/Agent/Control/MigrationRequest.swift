@@ -49,6 +49,13 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
 }
 
 extension MigrationRequest {
+  /// Whether the guest may move before its memory: what the strategy is there for, or what the user wants
+  /// at the deadline.
+  public var mayPull: Bool {
+    strategy == StrategyName.dsm.rawValue || strategy == StrategyName.auto.rawValue
+      || (withinMs != nil && atDeadline == .postcopy)
+  }
+
   /// What a strategy is held to.
   public var constraints: MigrationConstraints {
     MigrationConstraints(

@@ -1,3 +1,4 @@
+import QEMUStream
 import Strategy
 
 /// What each side writes down before it acts, one JSON object a line.
@@ -14,6 +15,9 @@ enum JournalRecord: Codable, Sendable {
   /// The destination is about to start, or has started, a QEMU.
   case destinationBegan(DestinationStart)
   case destinationStarted(DestinationStart, QEMUHandle)
+  /// The guest is to run at the destination before its memory is there: written before the source stops
+  /// it, and by the destination before `prepared`.
+  case pulling(PullStart)
   /// The destination has loaded everything and is paused: it decides nothing alone any more.
   case prepared
   /// The source is about to send SHUT 0.
@@ -41,6 +45,14 @@ enum JournalRecord: Codable, Sendable {
     var keepSource: Bool
   }
 
+  /// What a pull goes on from when an agent died.
+  struct PullStart: Codable, Sendable {
+    /// The stream's RAM blocks, in its order: requests name them by their place.
+    var blocks: [RAMBlock]
+    /// Of RAM's sections.
+    var sectionID: UInt32
+  }
+
   struct DestinationStart: Codable, Sendable {
     var id, vm, source: String
     var resumeGuest: Bool
@@ -62,6 +74,7 @@ extension JournalRecord {
     case .vcpusRestored: "vcpusRestored"
     case .destinationBegan: "destinationBegan"
     case .destinationStarted: "destinationStarted"
+    case .pulling: "pulling"
     case .prepared: "prepared"
     case .committing: "committing"
     case .committed: "committed"

@@ -5,6 +5,8 @@ import Strategy
 struct SourceStory {
   var start: JournalRecord.SourceStart?
   var facts: SourceJournal = []
+  /// The guest moves before its memory.
+  var pull: JournalRecord.PullStart?
   /// How the vCPU threads were before they were limited; nil: they are so, as far as is known.
   var vcpus: VCPUSnapshot?
 
@@ -16,6 +18,9 @@ struct SourceStory {
         facts.insert(.began)
       case .vcpusLimited(let snapshot): vcpus = snapshot
       case .vcpusRestored: vcpus = nil
+      case .pulling(let start):
+        pull = start
+        facts.insert(.pulls)
       case .committing: facts.insert(.committing)
       case .committed: facts.insert(.committed)
       case .takenBack: facts.insert(.takenBack)
@@ -35,6 +40,8 @@ struct DestinationStory {
   var start: JournalRecord.DestinationStart?
   var qemu: JournalRecord.QEMUHandle?
   var facts: DestinationJournal = []
+  /// The guest runs before its memory is here.
+  var pull: JournalRecord.PullStart?
 
   init(_ records: [JournalRecord]) {
     for record in records {
@@ -45,6 +52,9 @@ struct DestinationStory {
       case .destinationStarted(let start, let handle):
         (self.start, qemu) = (start, handle)
         facts.insert(.began)
+      case .pulling(let start):
+        pull = start
+        facts.insert(.pulls)
       case .prepared: facts.insert(.prepared)
       case .resuming: facts.insert(.resuming)
       case .refused: facts.insert(.refused)

@@ -52,6 +52,8 @@ enum PeerMessage: Codable, Sendable {
     var strategy: String
     var audit: Bool
     var pageSource: MigrationRequest.PageSourceChoice
+    /// The guest may move before its memory, if the destination's QEMU can; nil: it shall not.
+    var pull: Bool?
   }
 
   struct PrepareOffer: Codable, Sendable {
@@ -63,6 +65,8 @@ enum PeerMessage: Codable, Sendable {
     var windowBytes: UInt64
     /// RAM blocks that can be written in place.
     var sharedBlocks: [String]
+    /// The destination's QEMU can run a guest before its memory is there.
+    var mayPull: Bool?
   }
 
   struct BeginOrder: Codable, Sendable {
@@ -71,6 +75,8 @@ enum PeerMessage: Codable, Sendable {
     var inPlaceBlocks: [String]
     /// How long the source looks for a connection that broke, before it gives up.
     var networkPatienceMs: UInt64
+    /// The guest may be handed over before its memory is complete.
+    var mayPull: Bool?
   }
 
   func encoded() throws(RelayFailure) -> [UInt8] {

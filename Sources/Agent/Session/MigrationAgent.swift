@@ -19,6 +19,9 @@ public actor MigrationAgent: AgentService {
   private let historyStore: HistoryStore?
   private var outgoing: [String: SourceMigration] = [:]
   private var incoming: [MigrationID: DestinationMigration] = [:]
+  /// Pulls that an earlier agent of this host left behind: into it, and out of it.
+  var revivals: [MigrationID: PullRevival] = [:]
+  var servers: [MigrationID: RevivedServer] = [:]
   /// Journals that are being settled now.
   private var settling: Set<String> = []
 
@@ -164,6 +167,7 @@ public actor MigrationAgent: AgentService {
       switch hello.role {
       case .control: await receive(hello, socket)
       case .data, .resume: await admit(hello, socket)
+      case .pull: await pull(hello, socket)
       case .settle: await PeerVerdict.serve(hello.migration, socket, agent: self)
       }
     }
@@ -198,6 +202,14 @@ public actor MigrationAgent: AgentService {
     } else if let refusal {
       PeerConnection.welcome(socket, refusal: refusal)
     }
+  }
+
+  /// A source's connection for pages that a guest lacks here: of a migration that runs, of one that an
+  /// earlier agent left behind, or of one that is through, whose source has not heard so.
+  private func pull(_ hello: Hello, _ socket: any ByteConnection) async {
+    if incoming[hello.migration]?.admitPull(socket, lane: hello.lane) == true { return }
+    if revivals[hello.migration]?.admit(socket, lane: hello.lane) == true { return }
+    await PullAnswer.serve(hello, socket, agent: self)
   }
 
   /// The running migration that a verdict is about.

@@ -29,6 +29,8 @@ struct PhaseHolds: Sendable {
     holdMs = holds
   }
 
+  func isHeld(_ phase: MigrationPhase) -> Bool { holdMs[phase] != nil }
+
   func hold(_ phase: MigrationPhase) async throws {
     guard let ms = holdMs[phase] else { return }
     try await Task.sleep(nanoseconds: ms * 1_000_000)

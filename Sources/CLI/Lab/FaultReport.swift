@@ -1,6 +1,7 @@
 import Agent
 import Base
 import Lab
+import Strategy
 
 /// What became of each broken migration: a line as it is known, a table in the end.
 actor FaultReport {
@@ -8,7 +9,8 @@ actor FaultReport {
   private let json: Bool
   private let started = ContinuousClock.now
   private var table = Table([
-    "PHASE", "BROKEN", "AFTER", "LASTS", "GUEST AT", "SETTLED", "RETRIES", "MIGRATE SAID", "OK",
+    "PHASE", "BROKEN", "STRATEGY", "AFTER", "LASTS", "GUEST AT", "SETTLED", "RETRIES",
+    "MIGRATE SAID", "OK",
   ])
   private var (count, good) = (0, 0)
   private var peakBytes: UInt64 = 0
@@ -32,7 +34,8 @@ actor FaultReport {
       Output.write("\(place): \(TerminalText.plain(problem))\n", to: 2)
     }
     table.add([
-      plan.phase.rawValue, plan.victim.rawValue, "\(result.killedAfterMs) ms", plan.lasting,
+      plan.phase.rawValue, plan.victim.rawValue, plan.strategy.rawValue,
+      "\(result.killedAfterMs) ms", plan.lasting,
       result.guestAt, result.settledMs.map(Milliseconds.format) ?? "-",
       result.retries.map(String.init) ?? "-",
       String((result.outcome ?? "(its agent was gone)").prefix(48)),
@@ -52,7 +55,7 @@ actor FaultReport {
 }
 
 private struct Answer: Encodable {
-  let phase, victim, guestAt: String
+  let phase, victim, strategy, guestAt: String
   let outcome: String?
   let killedAfterMs, lastsMs: UInt64
   let settledMs, retries, agentPeakBytes: UInt64?
@@ -60,6 +63,7 @@ private struct Answer: Encodable {
 
   init(_ result: FaultResult) {
     (phase, victim) = (result.plan.phase.rawValue, result.plan.victim.rawValue)
+    strategy = result.plan.strategy.rawValue
     (guestAt, outcome) = (result.guestAt, result.outcome)
     (killedAfterMs, settledMs) = (result.killedAfterMs, result.settledMs)
     lastsMs = result.plan.lastsMs

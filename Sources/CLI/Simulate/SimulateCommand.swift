@@ -19,8 +19,9 @@ struct SimulateCommitCommand: AsyncParsableCommand {
       with this many crashes of agents, and one of each other fault: a QEMU that dies, a connection \
       that breaks, a journal that can't be written, a QEMU that refuses a command, a cancellation, and a \
       person who decides with godwit recover, having looked whether what it warns of is so. \
-      Then makes random runs with many more. The agents' decisions are the very code of godwit agent. \
-      Checked: never two running guests, never none without cause, nothing left behind, and an end. \
+      Once for a guest that moves with its memory, once for one whose last pages follow it. Then makes random runs with many more. The agents' decisions are the very code of godwit agent. \
+      Checked: never two running guests, never none without cause, no page let go of that a guest lacks, \
+      nothing left behind, and an end. \
       Exit status 1 when something is found; what led there is printed step by step.
       """)
 
@@ -40,32 +41,33 @@ struct SimulateCommitCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let explored = CommitExplorer(budget: FaultBudget(crashes: crashes)).explore()
+    let budget = FaultBudget(crashes: crashes)
+    let explored = CommitExplorer(budget: budget).explore()
+    let pulling =
+      explored.counterexample == nil
+      ? CommitExplorer(budget: budget, pulls: true).explore() : CommitReport()
     let loud = FaultBudget(
       crashes: 8, cuts: 8, failedWrites: 4, refusals: 4, cancels: 1, forgets: 1)
     let ran =
-      explored.counterexample == nil
+      explored.counterexample == nil && pulling.counterexample == nil
       ? CommitRuns(budget: loud).run(seed: seed, count: runs) : CommitReport()
     if output.json {
-      try Output.json(Answer(crashes: crashes, seed: seed, runs: runs, explored, ran))
+      try Output.json(Answer(crashes: crashes, seed: seed, runs: runs, explored, pulling, ran))
     } else {
-      Self.lines(explored, ran, seed: seed, runs: runs).forEach(Output.line)
+      Self.lines(explored, pulling, ran, seed: seed, runs: runs).forEach(Output.line)
     }
-    guard explored.counterexample == nil, ran.counterexample == nil else {
+    guard [explored, pulling, ran].allSatisfy({ $0.counterexample == nil }) else {
       throw ExitStatus.failed.exitCode
     }
   }
 
   static func lines(
-    _ explored: CommitReport, _ ran: CommitReport, seed: UInt64, runs: Int
+    _ explored: CommitReport, _ pulling: CommitReport, _ ran: CommitReport, seed: UInt64, runs: Int
   ) -> [String] {
-    var lines = [
-      "\(RecordReport.grouped(UInt64(explored.stateCount))) states, "
-        + "\(RecordReport.grouped(UInt64(explored.transitionCount))) steps between them"
-        + (explored.isComplete ? ": all there are" : "; there are more"),
-      "ends: \(ends(explored))",
-    ]
+    var lines = ["a guest that moves with its memory:"] + Self.lines(explored)
     if let found = explored.counterexample { return lines + story(found) }
+    lines += ["a guest whose last pages follow it:"] + Self.lines(pulling)
+    if let found = pulling.counterexample { return lines + story(found) }
     guard runs > 0 else { return lines + ["nothing found"] }
     let last = seed &+ UInt64(max(runs - 1, 0))
     lines.append(
@@ -73,6 +75,15 @@ struct SimulateCommitCommand: AsyncParsableCommand {
         + "\(RecordReport.grouped(UInt64(ran.transitionCount))) steps")
     lines.append("ends: \(ends(ran))")
     return lines + (ran.counterexample.map(story) ?? ["nothing found"])
+  }
+
+  private static func lines(_ explored: CommitReport) -> [String] {
+    [
+      "\(RecordReport.grouped(UInt64(explored.stateCount))) states, "
+        + "\(RecordReport.grouped(UInt64(explored.transitionCount))) steps between them"
+        + (explored.isComplete ? ": all there are" : "; there are more"),
+      "ends: \(ends(explored))",
+    ]
   }
 
   private static func ends(_ report: CommitReport) -> String {
@@ -108,22 +119,26 @@ extension SimulateCommitCommand {
     let runs: Int
     let isComplete: Bool
     let explored: Ends
+    let exploredPulling: Ends
     let random: Ends
     let violation: String?
     let steps: [String]
 
     init(
-      crashes: UInt8, seed: UInt64, runs: Int, _ explored: CommitReport, _ random: CommitReport
+      crashes: UInt8, seed: UInt64, runs: Int, _ explored: CommitReport, _ pulling: CommitReport,
+      _ random: CommitReport
     ) {
       (self.crashes, self.seed, self.runs) = (crashes, seed, runs)
-      (self.explored, self.random) = (Ends(explored), Ends(random))
-      isComplete = explored.isComplete
-      let found = explored.counterexample ?? random.counterexample
+      (self.explored, exploredPulling, self.random) = (Ends(explored), Ends(pulling), Ends(random))
+      isComplete = explored.isComplete && pulling.isComplete
+      let found =
+        explored.counterexample ?? pulling.counterexample ?? random.counterexample
       (violation, steps) = (found?.violation, found?.steps ?? [])
     }
 
     private enum CodingKeys: CodingKey {
-      case simulation, crashes, seed, runs, isComplete, explored, random, violation, steps
+      case simulation, crashes, seed, runs, isComplete, explored, exploredPulling, random,
+        violation, steps
     }
 
     func encode(to encoder: any Encoder) throws {
@@ -134,6 +149,7 @@ extension SimulateCommitCommand {
       try fields.encode(runs, forKey: .runs)
       try fields.encode(isComplete, forKey: .isComplete)
       try fields.encode(explored, forKey: .explored)
+      try fields.encode(exploredPulling, forKey: .exploredPulling)
       try fields.encode(random, forKey: .random)
       try fields.encode(violation, forKey: .violation)
       try fields.encode(steps, forKey: .steps)

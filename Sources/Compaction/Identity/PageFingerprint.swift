@@ -1,4 +1,4 @@
-import Base
+public import Base
 import CXXHash
 
 /// 128 bits that tell pages apart quickly (XXH3). Not collision-resistant: it finds accidents, such
@@ -13,6 +13,11 @@ public struct PageFingerprint: Hashable, Sendable {
       unsafe XXH3_128bits(raw.baseAddress, raw.count)
     }
     (high, low) = (hash.high64, hash.low64)
+  }
+
+  public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
+    high = try cursor.readBE()
+    low = try cursor.readBE()
   }
 
   public func encode(into out: inout [UInt8]) {

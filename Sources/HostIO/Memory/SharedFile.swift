@@ -43,6 +43,14 @@ public final class SharedFile: @unchecked Sendable {
     unsafe mapping = address
   }
 
+  /// The block size of the file's file system, in bytes: that of its pages for huge ones, 4096 for others
+  /// that hold guests' memory.
+  public static func blockSize(path: String) throws(SystemError) -> UInt64 {
+    var status = statvfs()
+    guard unsafe statvfs(path, &status) == 0 else { throw SystemError("look at \(path)") }
+    return UInt64(clamping: status.f_bsize)
+  }
+
   deinit { if let mapping = unsafe mapping { _ = unsafe munmap(mapping, Int(length)) } }
 
   /// Whether the block is mapped; otherwise each access is a system call.

@@ -1,5 +1,6 @@
 public import Agent
 public import Base
+public import Strategy
 
 /// One thing to break, in which phase of a migration, and for how long.
 public struct FaultPlan: Sendable, Hashable {
@@ -57,9 +58,14 @@ public struct FaultPlan: Sendable, Hashable {
   public let victim: Victim
   /// How long what is no kill lasts, in milliseconds; for an upgrade, how long the agent may drain.
   public let lastsMs: UInt64
+  /// How the guest is moved; a phase of a pull needs one that pulls.
+  public let strategy: StrategyName
 
-  public init(phase: MigrationPhase, victim: Victim, lastsMs: UInt64 = 1500) {
+  public init(
+    phase: MigrationPhase, victim: Victim, lastsMs: UInt64 = 1500, strategy: StrategyName = .precopy
+  ) {
     (self.phase, self.victim, self.lastsMs) = (phase, victim, lastsMs)
+    self.strategy = phase == .pull ? .dsm : strategy
   }
 
   static let phases: [MigrationPhase] = MigrationPhase.allCases.filter { $0 != .done }
@@ -78,14 +84,18 @@ public struct FaultPlan: Sendable, Hashable {
     let isShort = random.next() % 3 > 0
     let lastsMs = UInt64.random(
       in: 50...(isShort ? min(3000, longestMs) : longestMs), using: &random)
-    return FaultPlan(phase: phase, victim: victim, lastsMs: lastsMs)
+    let strategy = [StrategyName.precopy, .hotpages, .dsm].randomElement(using: &random)
+    return FaultPlan(
+      phase: phase, victim: victim, lastsMs: lastsMs, strategy: strategy ?? .precopy)
   }
 
   /// Whether the guest must arrive all the same: nothing that died is needed, and the network is
   /// back before patience ends, while the guest still runs. A slow network is no broken one, and once
   /// the agents are connected no clock matters but the one that nobody can set.
   func mustComplete(patienceMs: UInt64) -> Bool {
-    switch victim {
+    // The guest runs at the destination, and whoever is left gives it its pages.
+    if phase == .pull { return !victim.isQEMU }
+    return switch victim {
     case .connections: phase <= .iterate && phase > .prepare
     case .link, .sourceAgentFrozen, .destinationAgentFrozen:
       phase <= .iterate && phase > .prepare && lastsMs + 1000 < patienceMs

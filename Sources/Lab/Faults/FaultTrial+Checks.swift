@@ -84,7 +84,7 @@ extension FaultTrial {
         default: false
         }
       if !isExpected { return ["the guest is gone (\(outcome ?? "no outcome"))"] }
-      if plan.victim == .sourceQEMU, isQEMUThere {
+      if plan.victim == .sourceQEMU, isQEMUThere, plan.phase < .pull {
         return ["a QEMU is left behind at the destination"]
       }
       if plan.victim == .sourceQEMU, outcome?.hasPrefix("completed") == true {

@@ -3,6 +3,7 @@ import Base
 import Glibc
 import HostIO
 import QMP
+import Strategy
 
 /// One migration in which something breaks, and the look at what became of the guest.
 struct FaultTrial: Sendable {
@@ -88,6 +89,7 @@ struct FaultTrial: Sendable {
       vm: "qmp:\(session.source.monitorPath)",
       destination: "\(session.hosts.address(.destination)):\(agents.destination.port)")
     request.pageSource = session.options.pageSource
+    request.strategy = plan.strategy.rawValue
     request.networkPatienceMs = Self.networkPatienceMs
     do {
       for try await update in ControlClient(path: agents.source.controlSocket).migrate(request) {

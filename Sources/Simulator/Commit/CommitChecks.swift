@@ -13,6 +13,11 @@ enum CommitChecks {
     if world.hasRunAtDestination, !world.isStreamOut {
       return "I1: the destination runs a guest that it has not all of"
     }
+    if world.lacksPages, world.hasRunAtDestination, world.sourceQEMU == .retired,
+      !world.isDestinationGone, !world.personDecided
+    {
+      return "I1: the source let go of pages that the guest lacks"
+    }
     return world.isSettled ? settledViolation(in: world) : nil
   }
 
@@ -58,10 +63,13 @@ extension CommitWorld {
     case .idle(let end): destinationEnd = end
     case .active(let machine):
       // Its own agent has never died: it waits with its session.
-      guard machine.effect == .awaitVerdict, !isDestinationGone, toDestination.isEmpty else {
-        return false
+      switch machine.effect {
+      case .awaitVerdict where !isDestinationGone && toDestination.isEmpty:
+        destinationEnd = .awaitsVerdict
+      // For pages that are gone, or that a person has closed the source's book on.
+      case .pull where !isDestinationGone && lacksPages: destinationEnd = .open(.lacksPages)
+      default: return false
       }
-      destinationEnd = .awaitsVerdict
     }
     var isHumanAsked = personForgot
     switch sourceEnd {
@@ -71,7 +79,7 @@ extension CommitWorld {
     }
     switch destinationEnd {
     case .needsHuman, .ended, .nothing: return true
-    case .awaitsVerdict: return isHumanAsked
+    case .awaitsVerdict, .open(.lacksPages): return isHumanAsked
     case .open: return false
     }
   }

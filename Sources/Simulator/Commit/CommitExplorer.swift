@@ -5,17 +5,23 @@ import Strategy
 public struct CommitExplorer {
   let budget: FaultBudget
   let mutation: CommitMutation?
+  let pulls: Bool
   /// Exploration stops there and says so: memory is bounded.
   let statesMax: Int
 
-  public init(budget: FaultBudget, mutation: CommitMutation? = nil, statesMax: Int = 4_000_000) {
-    (self.budget, self.mutation, self.statesMax) = (budget, mutation, statesMax)
+  /// - Parameter pulls: the guest moves before its memory.
+  public init(
+    budget: FaultBudget, pulls: Bool = false, mutation: CommitMutation? = nil,
+    statesMax: Int = 4_000_000
+  ) {
+    (self.budget, self.pulls) = (budget, pulls)
+    (self.mutation, self.statesMax) = (mutation, statesMax)
   }
 
   /// Explores until everything is seen, or something is wrong.
   public func explore() -> CommitReport {
     var visited = Visited()
-    _ = visited.add(CommitWorld(budget), from: -1)
+    _ = visited.add(CommitWorld(budget, pulls: pulls), from: -1)
     var report = CommitReport()
     var next = 0
     while next < visited.states.count {

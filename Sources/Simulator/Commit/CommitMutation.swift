@@ -10,6 +10,8 @@ public enum CommitMutation: String, Sendable, CaseIterable {
   case destinationAnswersFirst
   /// A destination without a journal vouches that the guest never ran there.
   case destinationVouchesForAll
+  /// A source retires its QEMU although the destination still lacks pages.
+  case sourceRetiresAtOnce
   /// A person decides without having looked whether what `godwit recover` warns of is so.
   case personGuesses
 }

@@ -81,6 +81,7 @@ extension CommitWorld {
         outcomes.add(.performed, "finds QEMU alive")
       }
     case .resumeGuest: resumeGuest(&outcomes)
+    case .pull: pull(&outcomes)
     case .discard:
       outcomes.add(.performed, "ends QEMU") { world in
         if !world.isDestinationGone { world.destinationQEMU = .discarded }
@@ -105,7 +106,11 @@ extension CommitWorld {
   }
 
   private func load(_ outcomes: inout DestinationOutcomes) {
-    if destinationQEMU == .paused { outcomes.add(.loaded, "sees everything loaded") }
+    if destinationQEMU == .paused {
+      outcomes.add(.loaded(pulls: pulls), "sees everything loaded") { world in
+        if world.pulls { world.destinationJournal.insert(DestinationJournal.pulls) }
+      }
+    }
     if isDestinationGone { outcomes.add(.gaveUp, "sees QEMU gone") }
     if toDestination.first == .abort {
       outcomes.add(.gaveUp, "hears abort") { $0.toDestination.removeFirst() }
@@ -153,6 +158,20 @@ extension CommitWorld {
       outcomes.add(.verdict(stray), "hears a late \(stray.rawValue)") {
         ($0.stray, $0.asker) = (nil, .nobody)
       }
+    }
+  }
+
+  private func pull(_ outcomes: inout DestinationOutcomes) {
+    guard !isDestinationGone else { return outcomes.add(.qemuGone, "finds QEMU gone") }
+    if !lacksPages { outcomes.add(.performed, "sees that nothing is missing") }
+    // A source that asks again is told that the guest runs.
+    if case .asked = call {
+      outcomes.add(nil, "is asked while it pulls") { $0.call = .answered(.running) }
+    }
+    if stray != nil { outcomes.add(nil, "hears a late verdict") { $0.stray = nil } }
+    guard budget.refusals > 0 else { return }
+    outcomes.add(.failed, "can give its QEMU no pages", isFault: true) {
+      $0.budget.refusals -= 1
     }
   }
 

@@ -68,6 +68,7 @@ extension CommitWorld {
       }
       outcomes.add(.performed, "tells QEMU to go on") { $0.runAtSource() }
       silence(&outcomes)
+    case .serve: serve(mutation, &outcomes)
     case .retire:
       outcomes.add(.performed, "tells QEMU to quit") { world in
         if !world.isSourceGone { world.sourceQEMU = .retired }
@@ -75,6 +76,22 @@ extension CommitWorld {
     case .stop: break
     }
     return outcomes
+  }
+
+  /// Pages go out in one step, and the destination says that it has them.
+  private func serve(_ mutation: CommitMutation?, _ outcomes: inout SourceOutcomes) {
+    if mutation == .sourceRetiresAtOnce {
+      return outcomes.add(.performed, "gives nothing more")
+    }
+    if !lacksPages || destinationJournal.outcome == .running {
+      outcomes.add(.performed, "hears that nothing is missing")
+    } else if isSourceGone {
+      outcomes.add(.qemuGone, "finds the pages gone with QEMU")
+    } else if case .active(let machine) = destination, machine.effect == .pull {
+      outcomes.add(nil, "gives the last page") { $0.lacksPages = false }
+    } else {
+      outcomes.add(.failed, "finds nobody who takes pages")
+    }
   }
 
   private func silence(_ outcomes: inout SourceOutcomes) {
@@ -88,7 +105,7 @@ extension CommitWorld {
     let giveUp = SourceCommitMachine.Input.gaveUp
     switch toSource.first {
     case .loaded:
-      outcomes.add(.loaded(sourceIsGone: isSourceGone), "hears loaded") {
+      outcomes.add(.loaded(sourceIsGone: isSourceGone, pulls: pulls), "hears loaded") {
         $0.toSource.removeFirst()
       }
     case .failed: outcomes.add(giveUp, "hears failed") { $0.toSource.removeFirst() }

@@ -83,10 +83,18 @@ struct CommitWorld: Hashable {
   /// A person has closed a journal (`--forget`): nothing is expected of that side any more.
   var personForgot = false
 
+  /// The guest moves before its memory: pages follow after the commit.
+  let pulls: Bool
+  /// They have not all followed.
+  var lacksPages: Bool
+
   /// Faults that may still happen.
   var budget: FaultBudget
 
-  init(_ budget: FaultBudget) { self.budget = budget }
+  init(_ budget: FaultBudget, pulls: Bool) {
+    (self.budget, self.pulls, lacksPages) = (budget, pulls, pulls)
+    if pulls { sourceJournal.insert(SourceJournal.pulls) }
+  }
 
   var isSourceGone: Bool { sourceQEMU == .dead || sourceQEMU == .retired }
   var isDestinationGone: Bool { destinationQEMU == .dead || destinationQEMU == .discarded }

@@ -63,6 +63,8 @@ public struct SourceJournal: OptionSet, Hashable, Sendable {
   public static let committed = Self(rawValue: 4)
   public static let takenBack = Self(rawValue: 8)
   public static let done = Self(rawValue: 16)
+  /// The destination is to get the last pages after the commit.
+  public static let pulls = Self(rawValue: 32)
 
   public mutating func insert(_ record: SourceRecord) {
     switch record {
@@ -76,8 +78,8 @@ public struct SourceJournal: OptionSet, Hashable, Sendable {
 
 /// The destination's journal, condensed; empty where there is none.
 public struct DestinationJournal: OptionSet, Hashable, Sendable {
-  public let rawValue: UInt8
-  public init(rawValue: UInt8) { self.rawValue = rawValue }
+  public let rawValue: UInt16
+  public init(rawValue: UInt16) { self.rawValue = rawValue }
 
   public static let began = Self(rawValue: 1)
   public static let prepared = Self(rawValue: 2)
@@ -86,6 +88,8 @@ public struct DestinationJournal: OptionSet, Hashable, Sendable {
   public static let running = Self(rawValue: 16)
   public static let lost = Self(rawValue: 32)
   public static let discarded = Self(rawValue: 64)
+  /// PREPARED without all of the guest's memory.
+  public static let pulls = Self(rawValue: 128)
 
   /// How it ended, once it has.
   public var outcome: DestinationOutcome? {
@@ -136,6 +140,8 @@ public enum SourceObstacle: String, Codable, Hashable, Sendable {
   case qemuSilent
   /// The journal cannot be written.
   case journalFailed
+  /// The guest runs at the destination, whose agent takes no pages now; this QEMU holds them.
+  case destinationLacksPages
 }
 
 /// What no agent can find out.
@@ -146,6 +152,8 @@ public enum SourceDoubt: String, Codable, Hashable, Sendable {
   case destinationForgot
   /// The guest was taken back on a person's word, and yet the destination has run it.
   case destinationRuns
+  /// The guest runs at the destination and lacks pages that no longer are anywhere.
+  case pagesLost
 }
 
 /// Where the destination's part stands when its agent has nothing more to do now.
@@ -163,4 +171,6 @@ public enum DestinationEnd: Hashable, Sendable {
 
 public enum DestinationObstacle: String, Codable, Hashable, Sendable {
   case qemuSilent, journalFailed
+  /// The guest runs here, and pages that it lacks cannot be given to its QEMU now.
+  case lacksPages
 }

@@ -16,6 +16,9 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     case checkQEMU
     /// `cont`: `performed`; `refused` when QEMU said no and is still paused; `qemuGone`; `failed`.
     case resumeGuest
+    /// The guest runs and lacks pages: give them to QEMU as they come, until none is missing: `performed`;
+    /// `qemuGone`; `failed` when QEMU takes no more.
+    case pull
     /// Kill QEMU and remove its files: `performed`, or `failed` while its process still lives.
     case discard
     /// Tell whoever asked, or the source that is still connected.
@@ -24,7 +27,9 @@ public struct DestinationCommitMachine: Hashable, Sendable {
   }
 
   public enum Input: Hashable, Sendable {
-    case loaded, gaveUp
+    /// `pulls`: the guest is here but for pages that the source still holds.
+    case loaded(pulls: Bool)
+    case gaveUp
     case verdict(CommitVerdict)
     case performed, failed, refused, qemuGone
   }
@@ -33,7 +38,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     case loading, writingPrepared, announcing, waiting
     case checking, checkingIdle, writingResuming, resuming, writingRefused
     case discarding(DestinationOutcome)
-    case answeringRunning
+    case answeringRunning, pulling
     case writingDone(DestinationOutcome)
     case answering(CommitSettlement, then: DestinationEnd)
     case stopped(DestinationEnd)
@@ -45,6 +50,8 @@ public struct DestinationCommitMachine: Hashable, Sendable {
   /// `resuming` was written by this agent, so no `cont` came before its own.
   private var isFirstResume = false
   private var decision: OperatorDecision?
+  /// Pages come after the guest runs.
+  private var pulls = false
 
   /// A migration that this agent receives.
   public init() { (step, isAsked) = (.loading, true) }
@@ -56,6 +63,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
   ) {
     (isAsked, self.decision) = (verdict != nil, decision)
     step = .stopped(.nothing)
+    pulls = journal.contains(.pulls)
     if let outcome = journal.outcome {
       conclude(outcome.settlement, .ended(outcome))
     } else if !journal.contains(.began) {
@@ -88,6 +96,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     case .writingRefused: .append(.refused)
     case .discarding: .discard
     case .answeringRunning: .answer(.running)
+    case .pulling: .pull
     case .writingDone(let outcome): .append(.done(outcome))
     case .answering(let settlement, _): .answer(settlement)
     case .stopped(let end): .stop(end)
@@ -97,7 +106,9 @@ public struct DestinationCommitMachine: Hashable, Sendable {
   /// Takes the outcome of `effect`; what does not belong to it is ignored.
   public mutating func handle(_ input: Input) {
     switch (step, input) {
-    case (.loading, .loaded): step = .writingPrepared
+    case (.loading, .loaded(let pulls)):
+      self.pulls = pulls
+      step = .writingPrepared
     case (.loading, .gaveUp): step = .discarding(.discarded)
     case (.writingPrepared, .performed): step = .announcing
     case (.writingPrepared, _): step = .discarding(.discarded)
@@ -118,11 +129,13 @@ public struct DestinationCommitMachine: Hashable, Sendable {
       if isFirstResume { step = .writingRefused } else { refused() }
     case (.resuming, .performed), (.resuming, .qemuGone):
       // A QEMU that died here may have run the guest first.
-      step = isAsked ? .answeringRunning : .writingDone(.running)
+      if isAsked { step = .answeringRunning } else { running() }
     case (.resuming, _): stop(.open(.qemuSilent))
     case (.answeringRunning, _):
       isAsked = false
-      step = .writingDone(.running)
+      running()
+    case (.pulling, .performed), (.pulling, .qemuGone): step = .writingDone(.running)
+    case (.pulling, _): stop(.open(.lacksPages))
     case (.writingRefused, .performed): step = .discarding(.lost)
     case (.writingRefused, _): stop(.open(.journalFailed))
 
@@ -133,6 +146,8 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     case (.loading, _), (.waiting, _), (.stopped, _): break
     }
   }
+
+  private mutating func running() { step = pulls ? .pulling : .writingDone(.running) }
 
   private mutating func conclude(_ settlement: CommitSettlement, _ end: DestinationEnd) {
     step = isAsked ? .answering(settlement, then: end) : .stopped(end)

@@ -26,6 +26,9 @@ public struct SourceCommitMachine: Hashable, Sendable {
     case restoreSettings
     /// `cont`: `performed`, `qemuGone`, `failed`.
     case resumeGuest
+    /// The guest runs at the destination and lacks pages: give them until it says that it has all:
+    /// `performed`; `qemuGone` when its memory is gone; `failed` when nobody takes them.
+    case serve
     /// The guest runs elsewhere: end this QEMU, unless it is to be kept.
     case retire
     /// Nothing more to do now.
@@ -34,7 +37,8 @@ public struct SourceCommitMachine: Hashable, Sendable {
 
   public enum Input: Hashable, Sendable {
     /// PREPARED. `sourceIsGone`: QEMU is known to have died frozen, while the agent withheld SHUT.
-    case loaded(sourceIsGone: Bool)
+    /// `pulls`: the destination lacks pages that it will ask for.
+    case loaded(sourceIsGone: Bool, pulls: Bool)
     case gaveUp
     /// QEMU's socket is closed. `mayBePrepared`: the whole stream was out by then, so the destination
     /// may hold all of the guest.
@@ -48,7 +52,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
   enum Step: Hashable, Sendable {
     case copying, writingCommitting, shutting, asking, writingCommitted
     case announcingCommit, awaiting, settlingCommit
-    case resuming, writingReturned, retiring
+    case resuming, writingReturned, serving, retiring
     case announcingAbort, givingBack, restoring, writingTakenBack, settlingAbort
     case writingDone(SourceEnd)
     case stopped(SourceEnd)
@@ -59,6 +63,8 @@ public struct SourceCommitMachine: Hashable, Sendable {
   /// resumed the guest. False after a restart, since the agent's death closed the socket.
   private let holdsSocket: Bool
   private var mayBePrepared = true
+  /// The destination gets the last pages after the commit: this QEMU holds them until then.
+  private var pulls = false
   /// The destination has vouched that it will not run the guest.
   private var isVouchedFor = false
   /// A person's word, used at the first point where the agent may not decide alone.
@@ -70,6 +76,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
   /// A migration that an earlier agent left behind.
   public init(replaying journal: SourceJournal, decision: OperatorDecision? = nil) {
     (holdsSocket, self.decision) = (false, decision)
+    pulls = journal.contains(.pulls)
     if journal.contains(.done) || !journal.contains(.began) {
       step = .stopped(.nothing)
     } else if journal.contains(.takenBack) {
@@ -94,6 +101,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
     case .settlingCommit: .settle(.commit)
     case .resuming: .resumeGuest
     case .writingReturned, .writingTakenBack: .append(.takenBack)
+    case .serving: .serve
     case .retiring: .retire
     case .announcingAbort: .announce(.abort)
     case .givingBack: .giveGuestBack
@@ -107,7 +115,8 @@ public struct SourceCommitMachine: Hashable, Sendable {
   /// Takes the outcome of `effect`; what does not belong to it is ignored.
   public mutating func handle(_ input: Input) {
     switch (step, input) {
-    case (.copying, .loaded(let sourceIsGone)):
+    case (.copying, .loaded(let sourceIsGone, let pulls)):
+      self.pulls = pulls
       // A QEMU that died frozen needs no SHUT, and can never resume.
       step = sourceIsGone ? .writingCommitted : .writingCommitting
     case (.copying, .gaveUp): step = .announcingAbort
@@ -129,6 +138,9 @@ public struct SourceCommitMachine: Hashable, Sendable {
     case (.awaiting, _): step = .settlingCommit
     case (.settlingCommit, _): stop(.open(.destinationSilentAfterCommit))
 
+    case (.serving, .performed): step = .retiring
+    case (.serving, .qemuGone): stop(.needsHuman(.pagesLost))
+    case (.serving, _): stop(.open(.destinationLacksPages))
     case (.retiring, _): step = .writingDone(.completed)
     case (.resuming, .performed): step = .writingReturned
     case (.resuming, .qemuGone): step = .writingDone(.bothGone)
@@ -160,7 +172,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
 
   private mutating func committed(_ settlement: CommitSettlement) {
     switch settlement {
-    case .running: step = .retiring
+    case .running: step = pulls ? .serving : .retiring
     case .gone, .lost:
       isVouchedFor = true
       step = .resuming
@@ -191,7 +203,7 @@ extension SourceEnd {
     switch self {
     case .needsHuman(.commitInDoubt), .needsHuman(.destinationForgot): [.commit, .abort, .forget]
     case .open(.destinationSilentAfterCommit): [.abort, .forget]
-    case .open, .needsHuman(.destinationRuns): [.forget]
+    case .open, .needsHuman(.destinationRuns), .needsHuman(.pagesLost): [.forget]
     case .completed, .takenBack, .returned, .bothGone, .forgotten, .nothing: []
     }
   }

@@ -22,6 +22,14 @@ public struct StopForecast: Sendable, Hashable {
     }
   }
 
+  /// The pause of a guest that moves before its memory: what is on its way, and nothing of what is owed.
+  public init(pulling sample: EngineSample, _ facts: EngineFacts) {
+    (pages, bytes) = (0, sample.inFlightBytes)
+    downtimeMs = sample.wireRate.map {
+      $0.milliseconds(for: ByteCount(sample.inFlightBytes)).addingSaturating(facts.pauseOverheadMs)
+    }
+  }
+
   /// Pages dirtied since the last epoch ended that were not owed already: at the pace at which that epoch
   /// made the debt larger, and at most as many as it dirtied. A page that is owed costs nothing more when
   /// it is written again.

@@ -1,4 +1,4 @@
-import Base
+public import Base
 
 /// The one truth about guest memory at the source: what the destination has, lacks, and will lack.
 ///
@@ -78,6 +78,17 @@ public struct PageLedger: Sendable {
   public var freshCount: Int { fresh.population }
   public var dirtyCount: Int { dirty.population }
   public var owedCount: Int { fresh.population + dirty.population }
+
+  /// Everything owed, by number.
+  public var owedPages: PageBitmap {
+    var owed = fresh
+    var next = dirty.first(atOrAfter: 0)
+    while let page = next {
+      _ = owed.insert(page)
+      next = dirty.first(atOrAfter: page + 1)
+    }
+    return owed
+  }
 
   public func isOwed(_ page: Int) -> Bool { fresh[page] || dirty[page] }
   public func isZero(_ page: Int) -> Bool { zero[page] }

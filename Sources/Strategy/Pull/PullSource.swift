@@ -1,91 +1,87 @@
-public import Base
+import Base
 
-/// The source's part of a pull: what is still to be sent, and in which order. The guest's memory is
-/// frozen here and stays readable until the destination has said that it has everything. Pure.
+/// The source's part of a pull: which of the pages that the destination has asked for goes next. Pure.
 ///
-/// First what a processor of the guest waits for, then what the destination asks for ahead, then the
-/// rest in the order of memory. Each page is handed out once, unless a connection lost it (`lost`).
+/// The source knows nothing of what the destination lacks: it answers requests from the stopped guest's
+/// memory. So a connection that broke, or an agent that was started anew, needs nothing from before;
+/// everything begins again with what the destination asks for next (`forget`).
 ///
-/// Memory: a bit per page, and the requests.
+/// First what a processor of the guest waits for, then what is asked for ahead, each in the order of asking. A
+/// page goes once over the same connections: what is asked for while it is on its way is not sent again.
+///
+/// Memory: two bits per page, and the requests.
 public struct PullSource: Sendable {
   public struct Counters: Sendable, Hashable {
-    public var urgentPages = 0
-    public var aheadPages = 0
-    public var sequencePages = 0
+    public var urgentPages: UInt64 = 0
+    public var aheadPages: UInt64 = 0
     /// Pages asked for that were on their way already.
-    public var requestedLate = 0
-    public var lostPages = 0
+    public var requestedLate: UInt64 = 0
+
+    public init() {}
   }
 
   /// Urgent requests that may wait. A guest's processors and QEMU's own threads cause one each.
   public static let urgentRunsMax = 65_536
-  /// Other requests that are kept; beyond that the oldest is forgotten: its pages have their turn anyway.
-  public static let aheadRunsMax = 1024
+  /// Other requests that may wait; an honest destination has a few pages on their way.
+  public static let aheadRunsMax = 65_536
 
   public let numbering: PageNumbering
   public private(set) var counters = Counters()
-  private var unsent: PageBitmap
+  /// Asked for and not handed out.
+  private var wanted: PageBitmap
+  /// Handed out.
+  private var sent: PageBitmap
   private var urgent = RunQueue()
   private var ahead = RunQueue()
-  private var sequenceNext = 0
 
-  /// - Parameter owed: what the destination lacks or has old copies of, by number.
-  public init(numbering: PageNumbering, owed: PageBitmap) {
-    precondition(owed.count == numbering.limit)
-    (self.numbering, unsent) = (numbering, owed)
+  public init(numbering: PageNumbering) {
+    self.numbering = numbering
+    wanted = PageBitmap(count: numbering.limit)
+    sent = PageBitmap(count: numbering.limit)
   }
-
-  public var unsentCount: Int { unsent.population }
 
   /// The destination asks for pages.
   public mutating func request(_ run: PullRun) throws(PullRefusal) {
     guard numbering.contains(run.pages.lowerBound), numbering.contains(run.pages.upperBound - 1),
       numbering.block(of: run.pages.lowerBound) == numbering.block(of: run.pages.upperBound - 1)
     else { throw .noSuchPage(run.pages.lowerBound) }
-    if run.isUrgent {
-      guard urgent.count < Self.urgentRunsMax else {
-        throw .tooManyRequests(limit: Self.urgentRunsMax)
-      }
-      urgent.append(run.pages)
-    } else {
-      if ahead.count >= Self.aheadRunsMax { ahead.dropFirst() }
-      ahead.append(run.pages)
+    let limit = run.isUrgent ? Self.urgentRunsMax : Self.aheadRunsMax
+    guard (run.isUrgent ? urgent.count : ahead.count) < limit else {
+      throw .tooManyRequests(limit: limit)
     }
-  }
-
-  /// Whether `next` would give pages that somebody waits for. Requests for what is sent already are
-  /// forgotten on the way.
-  public mutating func hasUrgent() -> Bool {
-    urgent.next(of: unsent, limit: 1, late: &counters.requestedLate) != nil
-  }
-
-  /// Hands out the next pages to send, at most `limit` (at least 1); nil: all are sent.
-  public mutating func next(limit: Int) -> PullRun? {
-    let limit = max(limit, 1)
-    let pages: Range<Int>
-    var isUrgent = false
-    if let run = urgent.next(of: unsent, limit: limit, late: &counters.requestedLate) {
-      (pages, isUrgent) = (run, true)
-      counters.urgentPages += run.count
-    } else if let run = ahead.next(of: unsent, limit: limit, late: &counters.requestedLate) {
-      pages = run
-      counters.aheadPages += run.count
-    } else {
-      guard let page = unsent.first(atOrAfter: sequenceNext) ?? unsent.first(atOrAfter: 0) else {
-        return nil
-      }
-      pages = unsent.run(from: page, limit: limit)
-      sequenceNext = pages.upperBound
-      counters.sequencePages += pages.count
+    for page in run.pages {
+      if sent[page] { counters.requestedLate += 1 } else { _ = wanted.insert(page) }
     }
-    for page in pages { _ = unsent.remove(page) }
-    return PullRun(pages, isUrgent: isUrgent)
+    if run.isUrgent { urgent.append(run.pages) } else { ahead.append(run.pages) }
   }
 
-  /// Pages that were handed out went down with a connection.
-  public mutating func lost(_ pages: Range<Int>) {
-    for page in pages where numbering.contains(page) && unsent.insert(page) {
-      counters.lostPages += 1
+  /// The next pages that somebody waits for, at most `limit` (at least 1).
+  public mutating func nextUrgent(limit: Int) -> Range<Int>? {
+    guard let pages = urgent.next(of: wanted, limit: max(limit, 1)) else { return nil }
+    handOut(pages)
+    counters.urgentPages += UInt64(pages.count)
+    return pages
+  }
+
+  /// The next pages that are asked for ahead, at most `limit` (at least 1).
+  public mutating func nextAhead(limit: Int) -> Range<Int>? {
+    guard let pages = ahead.next(of: wanted, limit: max(limit, 1)) else { return nil }
+    handOut(pages)
+    counters.aheadPages += UInt64(pages.count)
+    return pages
+  }
+
+  /// The connections broke: whatever was asked for or on its way is asked for again.
+  public mutating func forget() {
+    (urgent, ahead) = (RunQueue(), RunQueue())
+    wanted = PageBitmap(count: numbering.limit)
+    sent = PageBitmap(count: numbering.limit)
+  }
+
+  private mutating func handOut(_ pages: Range<Int>) {
+    for page in pages {
+      _ = wanted.remove(page)
+      _ = sent.insert(page)
     }
   }
 }
@@ -96,26 +92,23 @@ private struct RunQueue: Sendable {
   private var head = 0
 
   var count: Int { runs.count - head }
-  var first: Range<Int>? { head < runs.count ? runs[head] : nil }
 
   mutating func append(_ run: Range<Int>) { runs.append(run) }
 
-  /// The first unsent pages that are asked for; what is before them is dropped. `late` counts what
-  /// was asked for and has gone already.
-  mutating func next(of unsent: PageBitmap, limit: Int, late: inout Int) -> Range<Int>? {
-    while let run = first {
-      if let page = unsent.first(atOrAfter: run.lowerBound), page < run.upperBound {
-        late += page - run.lowerBound
+  /// The first wanted pages that are asked for; requests before them have been answered and are dropped.
+  mutating func next(of wanted: PageBitmap, limit: Int) -> Range<Int>? {
+    while head < runs.count {
+      let run = runs[head]
+      if let page = wanted.first(atOrAfter: run.lowerBound), page < run.upperBound {
         runs[head] = page..<run.upperBound
-        return unsent.run(from: page, limit: min(limit, run.upperBound - page))
+        return wanted.run(from: page, limit: min(limit, run.upperBound - page))
       }
-      late += run.count
       dropFirst()
     }
     return nil
   }
 
-  mutating func dropFirst() {
+  private mutating func dropFirst() {
     head += 1
     guard head >= 64, head * 2 >= runs.count else { return }
     runs.removeFirst(head)

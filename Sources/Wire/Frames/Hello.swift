@@ -13,6 +13,9 @@ public struct Hello: Sendable, Hashable {
     case settle = 3
     /// The control lane of a running migration again, after its connection broke; `token` as for data.
     case resume = 4
+    /// A connection of a pull, `lane` 0 for requests and what the guest waits for, others for what is
+    /// asked for ahead. Whoever knows the migration's id may open it, as for `settle`.
+    case pull = 5
   }
 
   /// The protocol both agents must speak; refused when it differs.

@@ -4,8 +4,8 @@ public import Base
 public enum PullLimits {
   /// Requests in one frame.
   public static let requestsMax = 256
-  /// Pages in one request: 1 GiB, the largest page a host has.
-  public static let requestPagesMax: UInt32 = 1 << 18
+  /// Pages in one request; each costs its reader a step.
+  public static let requestPagesMax: UInt32 = 1024
   /// Runs in one frame of invalid pages: 1 MiB.
   public static let invalidRunsMax = 65_536
 }
@@ -98,20 +98,38 @@ public struct PullRequests: Sendable, Hashable {
 /// The payload of a `pullDone` frame, destination to source: every page is in place, and the source may
 /// let go of the guest's memory.
 ///
-/// Layout: pages placed u64.
+/// Layout: pages placed u64, faults u64, pages compared u64, of these differing u64.
 public struct PullDone: Sendable, Hashable {
-  public static let byteCount = 8
-  /// Pages that were placed while the guest ran, for the record.
-  public let placedPages: UInt64
+  public static let byteCount = 32
+  /// Pages that were placed once QEMU had the devices' state.
+  public var placedPages: UInt64
+  /// Of these, pages that the guest had to wait for.
+  public var faultPages: UInt64
+  /// Pages that an audit compared as they came, and those that differed.
+  public var comparedPages, differingPages: UInt64
 
-  public init(placedPages: UInt64) { self.placedPages = placedPages }
+  public init(
+    placedPages: UInt64, faultPages: UInt64 = 0, comparedPages: UInt64 = 0,
+    differingPages: UInt64 = 0
+  ) {
+    (self.placedPages, self.faultPages) = (placedPages, faultPages)
+    (self.comparedPages, self.differingPages) = (comparedPages, differingPages)
+  }
 
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     placedPages = try cursor.readBE()
+    faultPages = try cursor.readBE()
+    comparedPages = try cursor.readBE()
+    differingPages = try cursor.readBE()
     try cursor.expectEnd(of: "pull done")
   }
 
-  public func encode(into out: inout [UInt8]) { out.appendBE(placedPages) }
+  public func encode(into out: inout [UInt8]) {
+    out.appendBE(placedPages)
+    out.appendBE(faultPages)
+    out.appendBE(comparedPages)
+    out.appendBE(differingPages)
+  }
 }
 
 extension ByteCursor {

@@ -25,7 +25,7 @@ struct PullFeederTests {
       let pair = try await PullPair(program)
       self.pair = pair
       let (guest, qemu, invalid) = (pair.guest, pair.qemu, pair.invalid)
-      let peer = PullingSource(guest, owed: invalid, isHeld: isHeld)
+      let peer = PullingSource(guest, isHeld: isHeld)
       self.peer = peer
       let events = self.events
       let feeder = try PullFeeder(
@@ -136,6 +136,58 @@ struct PullFeederTests {
     let counters = rig.feeder.counters
     #expect(counters.placed == rig.pair.invalid.population && counters.placedForFaults > 0)
     #expect(try await rig.pair.to.client.queryStatus().isRunning)
+  }
+
+  /// An agent died: QEMU says which pages it has, on a new stream, and waits for the others there.
+  @Test(arguments: QEMUProgram.installed)
+  func aQEMUThatLostItsStreamGoesOnWithAnother(program: QEMUProgram) async throws {
+    let rig = try await Rig(program, isHeld: true)
+    let pair = rig.pair
+    #expect(try await pair.wait(for: .postcopyActive) == .postcopyActive)
+    try await pair.to.client.cont()
+    let (lost, old) = (rig.peer, rig.feeder)
+    let asked = try await Blocking.run {
+      lost.state.wait(timeoutMs: 60_000) { $0.urgentRequests > 0 ? true : nil }
+    }
+    #expect(asked == true)
+    lost.state.update { $0.hasEnded = true }
+    try await Blocking.run { old.stop() }
+    #expect(try await pair.wait(for: .postcopyPaused) == .postcopyPaused)
+
+    let path = pair.destination.folder.path() + "/again.sock"
+    try await pair.to.client.migrateRecover(uri: "unix:" + path)
+    let guest = pair.guest
+    let events = Events<PullFeeder.Event>()
+    let peer = PullingSource(guest, isHeld: false)
+    defer { peer.state.update { $0.hasEnded = true } }
+    let (feeder, missing) = try await Blocking.run {
+      let qemu = try UnixSocket.connect(path: path)
+      let (missing, reader) = try PausedQEMU.takeUp(qemu, guest.blocks, timeoutMs: 10_000)
+      let feeder = try PullFeeder(
+        qemu: qemu, blocks: guest.blocks, sectionID: guest.sectionID, invalid: missing,
+        ask: { (requests) throws(RelayFailure) in peer.asked(requests) },
+        onEvent: { events.add($0) })
+      _ = WorkerThread("peer") {
+        peer.run { (header, buffer) throws(RelayFailure) in try feeder.arrived(header, buffer) }
+      }
+      try feeder.resume(reader)
+      return (feeder, missing)
+    }
+    // What came before the loss is there.
+    let before = old.counters.placed
+    #expect(before > 0 && missing.population == pair.invalid.population - before)
+    let shut = try await Blocking.run {
+      events.first(timeoutMs: 60_000) { event -> UInt32? in
+        guard case .shut(let value) = event else { return nil }
+        return value
+      }
+    }
+    #expect(shut == 0)
+    #expect(try await pair.wait(for: .completed) == .completed)
+    #expect(try await pair.to.client.queryStatus().isRunning)
+    #expect(feeder.counters.placed == missing.population)
+    #expect(peer.state.read { $0.failure } == nil)
+    try await Blocking.run { feeder.stop() }
   }
 
   @Test func aQEMUThatDiesIsTold() async throws {

@@ -110,10 +110,9 @@ final class PullingSource: Sendable {
   let state: Guarded<State>
   private let guest: StoppedGuest
 
-  init(_ guest: StoppedGuest, owed: PageBitmap, isHeld: Bool) {
+  init(_ guest: StoppedGuest, isHeld: Bool) {
     self.guest = guest
-    state = Guarded(
-      State(source: PullSource(numbering: guest.numbering, owed: owed), isHeld: isHeld))
+    state = Guarded(State(source: PullSource(numbering: guest.numbering), isHeld: isHeld))
   }
 
   func asked(_ requests: [PullRequest]) {
@@ -134,20 +133,19 @@ final class PullingSource: Sendable {
     }
   }
 
-  /// Sends until everything is sent; blocks.
+  /// Sends what is asked for, until it is ended; blocks.
   func run(_ send: (BatchHeader, PageBuffer?) throws(RelayFailure) -> Void) {
     var sequence: UInt64 = 0
     while true {
-      let next = state.wait { state -> PullRun?? in
+      let next = state.wait { state -> Range<Int>?? in
         if state.hasEnded || state.failure != nil { return .some(nil) }
-        if state.source.hasUrgent() || !state.isHeld && !state.isCut {
-          return .some(state.source.next(limit: 64))
-        }
-        return nil
+        if let pages = state.source.nextUrgent(limit: 64) { return .some(pages) }
+        guard !state.isHeld, !state.isCut else { return nil }
+        return state.source.nextAhead(limit: 64).map { .some($0) }
       }
-      guard let run = next ?? nil else { return }
+      guard let pages = next ?? nil else { return }
       sequence += 1
-      let (header, buffer) = guest.batch(run.pages, sequence: sequence)
+      let (header, buffer) = guest.batch(pages, sequence: sequence)
       do { try send(header, buffer) } catch {
         state.update { $0.failure = "\(error)" }
       }

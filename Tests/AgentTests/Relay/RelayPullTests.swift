@@ -20,6 +20,8 @@ struct RelayPullTests {
     let events = Events<DestinationRelay.Event>()
     let control: ControlLane
     let lanes: [FrameSocket]
+    /// The source's ends of the pull's connections.
+    let pullLanes: [FrameSocket]
     let ends = Events<RelayFailure?>()
     /// Frames from the destination.
     let frames = Events<(FrameType, [UInt8])>()
@@ -54,16 +56,31 @@ struct RelayPullTests {
         lanes.append(FrameSocket(near))
       }
       self.lanes = lanes
+      var pullLanes: [FrameSocket] = []
+      for number in 0...1 as ClosedRange<UInt16> {
+        let (near, far) = try Sockets.tcpPair()
+        _ = relay.port?.attach(far, lane: number)
+        pullLanes.append(FrameSocket(near))
+      }
+      self.pullLanes = pullLanes
       control = ControlLane(near, silenceLimitMs: 10_000)
       let frames = self.frames
       control.start(
         onFrame: { (type, payload) throws(RelayFailure) in
           frames.add((type, payload))
-          guard type == .pullRequest else { return }
-          var cursor = ByteCursor(payload.span.bytes)
-          if let asked = try? PullRequests(decoding: &cursor) { onRequests(asked.requests) }
         },
         onEnd: { _ in })
+      let (requests, frames2) = (pullLanes[0], self.frames)
+      _ = WorkerThread("pull-rx") {
+        while let header = try? requests.receiveHeader(),
+          let payload = try? requests.receivePayload(of: header)
+        {
+          frames2.add((header.type, payload))
+          guard header.type == .pullRequest else { continue }
+          var cursor = ByteCursor(payload.span.bytes)
+          if let asked = try? PullRequests(decoding: &cursor) { onRequests(asked.requests) }
+        }
+      }
       try control.send(
         .message, try PeerMessage.layout(guest.blocks, sectionID: guest.sectionID).encoded()
       )
@@ -112,10 +129,11 @@ struct RelayPullTests {
       }
     }
 
-    /// Pages of a pull: each once, so all stand behind the same barrier.
+    /// Pages of a pull.
     func sendPulled(_ header: BatchHeader, _ buffer: PageBuffer?) throws(RelayFailure) {
-      let place = tracker.update { $0.nextPlace() }
-      try send(BatchHeader(place: place, runs: header.runs), buffer)
+      var head: [UInt8] = []
+      header.encode(into: &head)
+      try pullLanes[1].send(.pages, head, body: buffer.map { $0.part(0, $0.byteCount) })
     }
 
     func sendRuns(_ runs: [Range<UInt64>]) throws {
@@ -150,7 +168,7 @@ struct RelayPullTests {
   @Test(arguments: QEMUProgram.installed)
   func aGuestMovesBeforeItsMemory(program: QEMUProgram) async throws {
     let pair = try await PullPair(program)
-    let peer = PullingSource(pair.guest, owed: pair.invalid, isHeld: true)
+    let peer = PullingSource(pair.guest, isHeld: true)
     let rig = try Rig(pair.guest, qemu: pair.qemu) { peer.asked($0) }
     let (guest, invalid, head) = (pair.guest, pair.invalid, pair.head)
     let (sent, old) = (pair.sent, pair.stale)

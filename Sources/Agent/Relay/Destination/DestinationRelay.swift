@@ -10,6 +10,8 @@ final class DestinationRelay: Sendable {
     case streamFed
     /// What a pull says; `pull` of the relay has its figures.
     case pull(PullFeeder.Event)
+    /// The connections of a pull broke, or are there again.
+    case pullConnection(isUp: Bool)
     case failed(RelayFailure)
   }
 
@@ -27,6 +29,8 @@ final class DestinationRelay: Sendable {
   /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
   private let lanes = Guarded<[UInt16: LaneReceiver]?>([:])
   private let entrance: PullEntrance
+  /// Where the source's connections of a pull come in; nil when none was agreed on.
+  let port: PullPort?
   private let corruptions = Guarded(0)
   private let onEvent: @Sendable (Event) -> Void
   /// Set once in `init`; needs `self`'s parts, so it cannot be a `let` of a class with closures.
@@ -36,11 +40,14 @@ final class DestinationRelay: Sendable {
   ///   capabilities for it, and `shared` is empty: nothing may be written in place then.
   init(
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
-    mayPull: Bool = false, onEvent: @escaping @Sendable (Event) -> Void
+    mayPull: Bool = false, audits: Bool = false, onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.shared, self.onEvent) = (qemu, control, shared, onEvent)
-    let entrance = PullEntrance(isAllowed: mayPull && shared.isEmpty)
+    let entrance = PullEntrance(isAllowed: mayPull && shared.isEmpty, audits: audits)
+    let port = PullPort(
+      onEvent: { onEvent(.pullConnection(isUp: $0)) }, onFailure: { onEvent(.failed($0)) })
     self.entrance = entrance
+    self.port = mayPull ? port : nil
     let layout = self.layout
     feeder = StreamFeeder(
       qemu: qemu,
@@ -51,24 +58,11 @@ final class DestinationRelay: Sendable {
           throw .protocolViolation("device state before the RAM layout")
         }
         try entrance.begin(
-          qemu: qemu, blocks: layout.blocks, sectionID: layout.sectionID,
-          ask: { (requests) throws(RelayFailure) in
-            var payload: [UInt8] = []
-            PullRequests(requests).encode(into: &payload)
-            try control.send(.pullRequest, payload)
-          },
+          qemu: qemu, blocks: layout.blocks, sectionID: layout.sectionID, port: port,
           onEvent: { event in
-            switch event {
-            case .complete(let placedPages):
-              var payload: [UInt8] = []
-              PullDone(placedPages: placedPages).encode(into: &payload)
-              do throws(RelayFailure) { try control.send(.pullDone, payload) } catch {
-                return onEvent(.failed(error))
-              }
-              onEvent(.pull(event))
-            case .failed(let failure): onEvent(.failed(failure))
-            case .handedOver, .shut: onEvent(.pull(event))
-            }
+            if case .complete(let done) = event { port.finished(done) }
+            if case .failed(let failure) = event { return onEvent(.failed(failure)) }
+            onEvent(.pull(event))
           })
       })
     let pipe = ApplyPipe(
@@ -153,6 +147,7 @@ final class DestinationRelay: Sendable {
 
   func stop() {
     feeder.stop()
+    port?.stop()
     entrance.feeder?.stop()
     let running = lanes.update { lanes in
       defer { lanes = nil }
@@ -168,14 +163,8 @@ final class DestinationRelay: Sendable {
   private func apply(_ sequence: UInt64, _ frame: IncomingFrame) throws(RelayFailure) -> Bool {
     switch frame {
     case .pages(let header, let buffer):
-      guard let pull = entrance.feeder else {
-        guard !entrance.hasBegun else {
-          throw .protocolViolation("pages beside the handover")
-        }
-        return try apply(sequence, frame, header, buffer)
-      }
-      try pull.arrived(header, buffer)
-      return true
+      guard !entrance.hasBegun else { throw .protocolViolation("pages beside the handover") }
+      return try apply(sequence, frame, header, buffer)
     case .invalidPages(let pages):
       guard let layout = layout.read({ $0 }) else {
         throw .protocolViolation("invalid pages before the RAM layout")

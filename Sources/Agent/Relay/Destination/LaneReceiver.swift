@@ -23,7 +23,8 @@ final class LaneReceiver: Sendable {
           guard header.type == .pages else {
             throw .protocolViolation("\(header.type) frame on a data lane")
           }
-          try receiveBatch(header)
+          let batch = try frames.receiveBatch(header) { pipe.takeBuffer(byteCount: $0) }
+          try pipe.arrived(batch.header.place, .pages(batch.header, batch.buffer))
         }
         onEnd(nil)
       } catch {
@@ -38,45 +39,5 @@ final class LaneReceiver: Sendable {
   func stop() {
     frames.socket.shutdown()
     thread.update { $0 }?.join()
-  }
-
-  /// Reads the batch header (small, checked) and then its page bytes straight into a page buffer.
-  private func receiveBatch(_ frame: FrameHeader) throws(RelayFailure) {
-    let payloadLength = frame.payloadLength
-    let fixed = SequencedHeader.byteCount + 4
-    guard payloadLength >= fixed else {
-      throw .protocolViolation("batch of \(payloadLength) bytes")
-    }
-    var head = try frames.receivePart(fixed)
-    let runCount = head.suffix(4).reduce(0) { $0 << 8 | Int($1) }
-    guard runCount <= BatchLimits.runsMax, fixed + runCount * PageRun.byteCount <= payloadLength
-    else {
-      // Who is to blame, the peer or the network? The whole payload tells.
-      head += try frames.receivePart(payloadLength - fixed)
-      try FrameSocket.check(frame, unsafe FrameChecksum.of(head.span.bytes))
-      throw .protocolViolation("batch of \(runCount) runs in \(payloadLength) bytes")
-    }
-    head += try frames.receivePart(runCount * PageRun.byteCount)
-    let byteCount = payloadLength - head.count
-    let buffer = byteCount > 0 ? pipe.takeBuffer(byteCount: byteCount) : nil
-    if let buffer {
-      let isComplete: Bool
-      do { isComplete = try unsafe frames.socket.readFully(into: buffer.part(0, byteCount)) } catch
-      {
-        throw .peer("\(error)")
-      }
-      guard isComplete else { throw .peer("ended inside a batch") }
-      try FrameSocket.check(frame, unsafe FrameChecksum.of(head.span.bytes, buffer.span(byteCount)))
-    } else {
-      try FrameSocket.check(frame, unsafe FrameChecksum.of(head.span.bytes))
-    }
-    let header: BatchHeader
-    do {
-      var cursor = unsafe ByteCursor(head.span.bytes)
-      header = try BatchHeader(decoding: &cursor, pageBytes: byteCount)
-    } catch {
-      throw .protocolViolation("\(error)")
-    }
-    try pipe.arrived(header.place, .pages(header, buffer))
   }
 }

@@ -9,9 +9,9 @@ import Wire
 /// A page leaves the ledger here, before its bytes are read (shared memory: by the lane's thread), so
 /// that a later write of the guest's comes back as a new version.
 final class PagePicker: Sendable {
-  private let ledger: SourceLedger
-  private let queue: SendQueue
-  private let control: ControlLane
+  let ledger: SourceLedger
+  let queue: SendQueue
+  let control: ControlLane
   private let pen: PageBuffer
   private let thread = Guarded<WorkerThread?>(nil)
 
@@ -48,7 +48,13 @@ final class PagePicker: Sendable {
         if let item = state.ordered.first, item.mayGo(state) {
           state.ordered.removeFirst()
           state.orderedBytes -= item.byteCount
-          if case .ramEnd = item { state.noteStopSet() }
+          switch item {
+          case .ramEnd: state.noteStopSet()
+          case .invalidPages:
+            state.noteStopSet()
+            state.invalidPages = UInt64(state.owedCount)
+          default: break
+          }
           return .success(.ordered(item))
         }
         return state.pick().map { .success(.pages($0)) }
@@ -89,6 +95,8 @@ final class PagePicker: Sendable {
       try sendInOrder(.verbatim, bytes, inWindow: inWindow, &tracker)
     case .ramEnd: try sendInOrder(.ramEnd, [], inWindow: false, &tracker)
     case .tail(let bytes): try sendInOrder(.tail, bytes, inWindow: false, &tracker)
+    case .invalidPages: try sendInvalidPages(&tracker)
+    case .deviceState(let bytes): try sendDeviceState(bytes, &tracker)
     case .handOver(let bytes):
       if !bytes.isEmpty { try sendInOrder(.verbatim, bytes, inWindow: false, &tracker) }
     }
@@ -133,7 +141,7 @@ extension SourceLedger.Ordered {
   /// Whether nothing that must go before it is left.
   func mayGo(_ state: SourceLedger.State) -> Bool {
     switch self {
-    case .verbatim, .tail: true
+    case .verbatim, .tail, .invalidPages, .deviceState: true
     case .ramEnd, .handOver: state.owedCount == 0
     }
   }

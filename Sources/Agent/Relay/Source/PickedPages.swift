@@ -32,7 +32,8 @@ extension SourceLedger.State {
   /// Takes the next pages out of the ledger: of the scan or of the cycle over dirty pages, whichever
   /// is behind its share. Nil when nothing may be sent.
   mutating func pick() -> PickedPages? {
-    guard ledger != nil else { return nil }
+    // What a stopped guest that moves before its memory still owes is asked for by the destination.
+    guard ledger != nil, !(pulls && guestIsStopped) else { return nil }
     let prefersScan = scanLead <= 0
     if let pages = gather(fromScan: prefersScan) { return pages }
     // The other one's turn for as long as this one has nothing.
@@ -49,7 +50,7 @@ extension SourceLedger.State {
     var block = 0
     var expected = -1
     while let number = fromScan
-      ? ledger.nextFresh() : ledger.nextDirty(colderThan: holdBackHeat)
+      ? ledger.nextFresh() : ledger.nextDirty(colderThan: penIsFull ? 9 : holdBackHeat)
     {
       if number != expected { block = ledger.numbering.block(of: number) }
       let (isZero, isInline) = (ledger.isZero(number), !blockIsShared[block])

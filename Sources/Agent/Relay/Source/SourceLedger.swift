@@ -22,14 +22,19 @@ final class SourceLedger: Sendable {
     case verbatim([UInt8], inWindow: Bool)
     case ramEnd
     case tail([UInt8])
+    /// Of a guest that moves before its memory, in place of RAM's end and the tail: what it lacks is
+    /// named, then it is handed over with its devices' state.
+    case invalidPages
+    case deviceState([UInt8])
     /// Everything owed goes before what follows; then the rest of the stream passes unread, after
     /// `bytes` have brought the destination's QEMU to the same place.
     case handOver([UInt8])
 
     var byteCount: Int {
       switch self {
-      case .verbatim(let bytes, _), .tail(let bytes), .handOver(let bytes): bytes.count
-      case .ramEnd: 0
+      case .verbatim(let bytes, _), .tail(let bytes), .handOver(let bytes), .deviceState(let bytes):
+        bytes.count
+      case .ramEnd, .invalidPages: 0
       }
     }
   }
@@ -51,9 +56,15 @@ final class SourceLedger: Sendable {
     /// Mentions not made up for by pages sent.
     var lead = 0
     var guestIsStopped = false
+    /// QEMU waits because the pen is full: nothing can be held back, or it would wait for ever.
+    var penIsFull = false
+    /// The guest moves before its memory: what is owed when it stops is named, and not sent from here.
+    var pulls = false
     /// Pages taken when the guest was seen stopped, and from then until RAM's END: the stop set.
     var takenAtStop: UInt64?
     var stopSetPages: UInt64?
+    /// Pages that the destination is to ask for; nil: none.
+    var invalidPages: UInt64?
     var failure: RelayFailure?
 
     var owedCount: Int { ledger?.owedCount ?? 0 }
@@ -136,21 +147,32 @@ final class SourceLedger: Sendable {
 
   /// Places for pages that arrive in the stream; waits while the pen is full.
   func reservePlaces() throws(RelayFailure) -> [Int32] {
-    let result = state.wait { state -> Result<[Int32], RelayFailure>? in
+    let take: (inout State) -> Result<[Int32], RelayFailure>? = { state in
       if let failure = state.failure { return .failure(failure) }
       let places = state.pen.reserve()
+      state.penIsFull = places.isEmpty
       return places.isEmpty ? nil : .success(places)
     }
+    // The first look is an `update`: the picker must hear of a pen that is full.
+    let result = state.update(take) ?? state.wait(until: take)
     return try result?.get() ?? []
   }
 
   /// RAM's END began: the guest is stopped.
-  func guestStopped() {
+  ///
+  /// - Returns: whether it moves before its memory, which is settled by now.
+  func guestStopped() -> Bool {
     state.update { state in
       state.guestIsStopped = true
-      state.holdBackHeat = 9
       state.takenAtStop = state.ledger?.takenCount
+      if !state.pulls { state.holdBackHeat = 9 }
+      return state.pulls
     }
+  }
+
+  /// Whether the guest shall move before its memory; counts until it is stopped.
+  func setPulls(_ pulls: Bool) {
+    state.update { if !$0.guestIsStopped { $0.pulls = pulls } }
   }
 
   /// Ends the epoch of the dirty log, see `PageLedger.endEpoch`.

@@ -24,20 +24,23 @@ final class SourceRelay: Sendable {
   private let control: ControlLane
   private let lanes: [LaneSender]
   private let shared: [String: SharedFile]
-  private let layout = Guarded<[RAMBlock]>([])
+  private let mayPull: Bool
+  private let layout = Guarded<(blocks: [RAMBlock], sectionID: UInt32)>(([], 0))
   private let reader = Guarded<WorkerThread?>(nil)
   private let onEvent: @Sendable (Event) -> Void
 
   /// - Parameters:
   ///   - memoryLimit: memory for pages that arrived and wait, in bytes.
+  ///   - mayPull: the destination may be asked to take the guest before its memory.
   ///   - recovery: how a lane comes back whose connection broke; nil: it does not.
   init(
     qemu: StreamSocket, control: ControlLane, lanes: [any ByteConnection], queue: SendQueue,
-    memoryLimit: UInt64, shared: [String: SharedFile], recovery: LaneRecovery? = nil,
+    memoryLimit: UInt64, shared: [String: SharedFile], mayPull: Bool = false,
+    recovery: LaneRecovery? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.queue) = (qemu, control, queue)
-    (self.shared, self.onEvent) = (shared, onEvent)
+    (self.shared, self.mayPull, self.onEvent) = (shared, mayPull, onEvent)
     ledger = SourceLedger(memoryLimit: memoryLimit)
     picker = PagePicker(ledger: ledger, queue: queue, control: control)
     let layout = self.layout
@@ -46,7 +49,9 @@ final class SourceRelay: Sendable {
         socket, number: UInt16(index + 1), queue: queue, recovery: recovery,
         counting: control.bytesWritten
       ) { block in
-        layout.read { $0.indices.contains(block) ? $0[block].name : nil }.flatMap { shared[$0] }
+        layout.read { $0.blocks.indices.contains(block) ? $0.blocks[block].name : nil }.flatMap {
+          shared[$0]
+        }
       }
     }
   }
@@ -88,16 +93,29 @@ final class SourceRelay: Sendable {
   }
 
   /// The stream's RAM blocks, once it named them.
-  var blockNames: [String] { layout.read { $0.map(\.name) } }
+  var blockNames: [String] { blocks.map(\.name) }
 
   /// Bytes written to all lanes, the control lane included.
   var wireBytes: UInt64 { control.bytesWritten.read { $0 } }
 
+  /// Where every connection of this migration counts what it writes.
+  var bytesWritten: Guarded<UInt64> { control.bytesWritten }
+
+  /// The stream's RAM blocks, in its order, once it named them.
+  var blocks: [RAMBlock] { layout.read { $0.blocks } }
+
+  /// Of its RAM sections.
+  var sectionID: UInt32 { layout.read { $0.sectionID } }
+
   private func readLoop() throws(RelayFailure) {
     let buffer = PageBuffer(byteCount: Self.readBufferBytes + StreamReader.carryMax)
     var stream = StreamReader()
-    var visitor = StreamToLedger(ledger: ledger, control: control, shared: shared) { [self] event in
-      if case .layout(let blocks, _) = event { layout.update { $0 = blocks } }
+    var visitor = StreamToLedger(
+      ledger: ledger, control: control, shared: shared, mayPull: mayPull
+    ) { [self] event in
+      if case .layout(let blocks, let sectionID) = event {
+        layout.update { $0 = (blocks, sectionID) }
+      }
       onEvent(.stream(event))
     }
     var filled = 0

@@ -29,14 +29,20 @@ struct StreamToLedger: StreamVisitor {
   private var lastBytes = [UInt8](repeating: 0, count: Page.size)
   /// The RAM section that the stream is inside of.
   private var openSection: SectionKind?
-  private var isHandedOver = false
   private(set) var failure: RelayFailure?
+  /// The destination may be asked to take the guest before its memory.
+  private let mayPull: Bool
+  private var isAdvised = false
+  /// It is; nothing of the stream's tail is passed on before all of it is here.
+  private var pulls = false
+  private var tailBytes: [UInt8] = []
 
   init(
-    ledger: SourceLedger, control: ControlLane, shared: [String: SharedFile],
+    ledger: SourceLedger, control: ControlLane, shared: [String: SharedFile], mayPull: Bool,
     onEvent: @escaping @Sendable (StreamEvent) -> Void
   ) {
     (self.ledger, self.control, self.shared, self.onEvent) = (ledger, control, shared, onEvent)
+    self.mayPull = mayPull
     buffer = ledger.state.read { $0.pen.buffer }
     mentions.reserveCapacity(Self.gatherMax)
   }
@@ -44,6 +50,13 @@ struct StreamToLedger: StreamVisitor {
   mutating func verbatim(_ bytes: RawSpan, _ item: VerbatimItem) throws(VisitorStopped) {
     // Without a length of its own: as long as the guest's RAM, after a hand-over.
     let isLong = item == .opaque || item == .packaged
+    if mayPull, blocks.isEmpty, !isAdvised, case .section(.start, _, "ram") = item {
+      // Post-copy may follow; the source's QEMU knows nothing of it.
+      isAdvised = true
+      var advice: [UInt8] = []
+      PostcopyWriter.advise(opensReturnPath: false, into: &advice)
+      try append(.verbatim(advice, inWindow: false))
+    }
     try append(.verbatim(Self.copy(bytes), inWindow: isLong))
   }
 
@@ -98,21 +111,37 @@ struct StreamToLedger: StreamVisitor {
 
   mutating func ramEndBegan() throws(VisitorStopped) {
     openSection = .end
-    ledger.guestStopped()
+    pulls = ledger.guestStopped()
+    // From now on its pages are read where they are: they change no more, and a full pen must not stop
+    // a QEMU whose guest stands still.
+    if pulls { blockIsShared = blocks.map { _ in true } }
     onEvent(.guestStopped)
   }
 
   mutating func ramEnded() throws(VisitorStopped) {
     openSection = nil
-    try append(.ramEnd)
+    try append(pulls ? .invalidPages : .ramEnd)
   }
 
   mutating func tail(_ bytes: RawSpan) throws(VisitorStopped) {
-    try append(.tail(Self.copy(bytes)))
+    guard pulls else { return try append(.tail(Self.copy(bytes))) }
+    guard tailBytes.count + bytes.byteCount <= PullEntrance.deviceStateMax else {
+      return try carry(.failure(.memory("the devices' state is too long for post-copy")))
+    }
+    tailBytes += Self.copy(bytes)
   }
 
   mutating func ended(descriptionLength: Int) throws(VisitorStopped) {
     try flush()
+    if pulls {
+      do {
+        let state = try DeviceState(tail: tailBytes, descriptionLength: descriptionLength)
+        tailBytes = []
+        try append(.deviceState(state.bytes))
+      } catch let error as VisitorStopped { throw error } catch {
+        try carry(.failure(.qemu("\(error)")))
+      }
+    }
     onEvent(.ended)
   }
 
@@ -120,6 +149,8 @@ struct StreamToLedger: StreamVisitor {
     _ reason: HandoverReason, at offset: UInt64, lastBlock: Int?
   ) throws(VisitorStopped) {
     try flush()
+    // What isn't read can't be named as missing.
+    ledger.setPulls(false)
     // The records that follow may say "same block as before" and may stand in the middle of a
     // section. The destination's QEMU has seen other sections than the source's wrote, so it is
     // brought to the same place: the section opened, the last page said once more by name.

@@ -24,7 +24,7 @@ extension DestinationMigration {
     case .load:
       do {
         try await receive(&undo)
-        return .loaded
+        return .loaded(pulls: undo.relay?.pull != nil)
       } catch {
         undo.fail(error)
         return .gaveUp
@@ -43,6 +43,7 @@ extension DestinationMigration {
       undo.fail(Ending.failed("the destination's QEMU died before the guest ran in it"))
       return .qemuGone
     case .resumeGuest: return await resumeGuest(&undo)
+    case .pull: return await awaitPull(&undo)
     case .discard: return await discard(undo)
     case .answer(let settlement):
       answer(settlement, &undo)
@@ -92,7 +93,7 @@ extension DestinationMigration {
       case .peer(.ended), .relay(.failed):
         // In doubt: the source may have committed. It will come back and say.
         logger.warning("the source is gone after PREPARED; waiting for its verdict")
-      case .relay(.streamFed), .relay(.pull), .peer(.connection): break
+      case .relay(.streamFed), .relay(.pull), .relay(.pullConnection), .peer(.connection): break
       }
     }
   }
@@ -103,7 +104,8 @@ extension DestinationMigration {
     do {
       switch message {
       case .auditPages(let block, let firstPage, let digests):
-        try await undo.audit.check(block: block, firstPage: firstPage, digests: digests, qemu)
+        try await undo.audit.check(
+          block: block, firstPage: firstPage, digests: digests, qemu, undo.relay?.pull)
       case .auditEnd: try link.send(undo.audit.message)
       default: logger.warning("unexpected message", metadata: ["message": "\(message)"])
       }
@@ -152,7 +154,8 @@ extension DestinationMigration {
 
   private func noteRunning(_ undo: DestinationUndo) {
     state.update { state in
-      state.progress.phase = .done
+      state.progress.phase = undo.relay?.pull == nil ? .done : .pull
+      guard state.progress.phase == .done else { return }
       (state.progress.progressPermille, state.progress.etaMs) = (1000, 0)
     }
     let vm = state.read { $0.progress.vm }
@@ -164,6 +167,9 @@ extension DestinationMigration {
     let capabilities = try? await qemu.monitor.client.queryMigrateCapabilities()
     if capabilities?.exists("events") == true {
       try? await qemu.monitor.client.migrateSetCapabilities(["events": false])
+    }
+    if capabilities?.states["postcopy-ram"] == true {
+      try? await qemu.monitor.client.migrateSetCapabilities(["postcopy-ram": false])
     }
   }
 }

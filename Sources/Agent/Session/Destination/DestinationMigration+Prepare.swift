@@ -64,12 +64,14 @@ extension DestinationMigration {
     let shared =
       request.pageSource == .inline
       ? [] : try await SharedMemoryBackend.locate(qemu.monitor.client, pid: qemu.identity.pid)
+    let mayPull = request.pull == true ? await preparePull(qemu) : nil
+    undo.audits = request.audit
     try link.send(
       .offer(
         .init(
           destination: facts, host: host, token: token.description,
           windowBytes: configuration.windowBytes,
-          sharedBlocks: shared.map(\.blockName))))
+          sharedBlocks: shared.map(\.blockName), mayPull: mayPull)))
     return qemu
   }
 
@@ -88,6 +90,10 @@ extension DestinationMigration {
     let client = qemu.monitor.client
     let capabilities = try await client.queryMigrateCapabilities()
     if capabilities.exists("events") { try await client.migrateSetCapabilities(["events": true]) }
+    let mayPull = order.mayPull == true
+    if !mayPull, capabilities.states["postcopy-ram"] == true {
+      try await client.migrateSetCapabilities(["postcopy-ram": false])
+    }
     let path = qemu.monitorPath + ".in"
     try await client.migrateIncoming(uri: "unix:" + path)
     let socket = try await Blocking.run { try UnixSocket.connect(path: path) }
@@ -100,7 +106,8 @@ extension DestinationMigration {
     }
     let relay = DestinationRelay(
       qemu: socket, control: link.lane, shared: shared,
-      windowBytes: configuration.windowBytes
+      windowBytes: configuration.windowBytes,
+      mayPull: mayPull, audits: undo.audits
     ) { [mailbox] in mailbox.put(.relay($0)) }
     undo.relay = relay
     link.setRelay { (type, payload) throws(RelayFailure) in try relay.arrived(type, payload) }
@@ -148,6 +155,16 @@ extension DestinationMigration {
             "the destination's QEMU runs the guest before the commit; is -S missing?")
         }
         return
+      case .postcopyActive:
+        // The devices are loaded once QEMU stands there paused; its memory follows.
+        guard undo.relay?.pull != nil else { continue }
+        let status = try await qemu.monitor.client.queryStatus()
+        if status.state == .inMigrate { continue }
+        guard !status.isRunning else {
+          throw Ending.failed(
+            "the destination's QEMU runs the guest before the commit; is -S missing?")
+        }
+        return try await notePull(undo)
       case .failed, .cancelled:
         throw await explained(
           Ending.failed(info.errorDescription ?? "loading the state failed"), qemu)

@@ -86,6 +86,13 @@ final class DestinationMigration: Sendable {
     return nil
   }
 
+  /// Lets a connection in that pages are asked for over; false: none is expected.
+  func admitPull(_ socket: any ByteConnection, lane: UInt16) -> Bool {
+    guard let port = state.read({ $0.relay?.port }) else { return false }
+    PeerConnection.welcome(socket)
+    return port.attach(socket, lane: lane)
+  }
+
   /// Runs to the end. Everything that was started is gone afterwards, unless the guest runs here.
   ///
   /// The record is for the history; nil when nothing had begun, or nothing is settled yet.
@@ -172,7 +179,7 @@ final class DestinationMigration: Sendable {
     case .peer(.connection(let isUp)):
       state.update { $0.progress.isConnected = isUp }
       return nil
-    case .relay(.streamFed), .relay(.pull): return nil
+    case .relay(.streamFed), .relay(.pull), .relay(.pullConnection): return nil
     case .qemuGone: throw Ending.failed("the destination's QEMU ended")
     case .verdict(_, let answer):
       undo.asker = answer  // hears `gone` once that is true

@@ -35,6 +35,8 @@ extension DestinationEnd {
     case .awaitsVerdict:
       "prepared: the guest is loaded and paused here; only the source knows whether it was given up"
     case .open(.qemuSilent): "QEMU here does not answer or does not end"
+    case .open(.lacksPages):
+      "the guest runs here and lacks pages that the source holds; what touches them waits"
     case .open(.journalFailed): "the journal cannot be written"
     case .needsHuman:
       "QEMU here refuses to run the guest, which an earlier agent may have run already"

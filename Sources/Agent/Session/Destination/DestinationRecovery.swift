@@ -2,6 +2,7 @@ import HostIO
 import Logging
 import QMP
 import Strategy
+import Wire
 
 /// A migration into this host that an earlier agent left behind, or that has ended: carries out what
 /// `DestinationCommitMachine` makes of its journal.
@@ -51,6 +52,7 @@ struct DestinationRecovery {
     case .append(let record): return await append(record, story)
     case .checkQEMU: return story.process?.isAlive == true ? .performed : .qemuGone
     case .resumeGuest: return await resume(story)
+    case .pull: return await pull(story)
     case .discard: return await discard(story)
     // Only a session that receives pages itself has these.
     case .load, .announceLoaded, .awaitVerdict, .answer, .stop: return .failed
@@ -72,6 +74,32 @@ struct DestinationRecovery {
         "QEMU cannot be asked", metadata: ["migration": "\(id)", "error": "\(error)"])
       return process.isAlive ? .failed : .qemuGone
     }
+  }
+
+  /// The pages come beside the recovery; `failed` until they are through.
+  private func pull(_ story: DestinationStory) async -> DestinationCommitMachine.Input {
+    guard let id = MigrationID(self.id), let pull = story.pull, let qemu = story.qemu else {
+      return .failed
+    }
+    if let input = await agent.pullInput(id) { return input }
+    guard let process = story.process, process.isAlive else { return .qemuGone }
+    do {
+      let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+      let info = try? await monitor.client.queryMigrate()
+      await monitor.close()
+      // The last page came before the agent died.
+      if info?.status == .completed { return .performed }
+      let revival = try await PullRevival.begin(
+        self.id, pull, monitorPath: qemu.monitorPath, logger: agent.logger
+      ) { [agent] in agent.settleSoon(id, source: false) }
+      await agent.revive(id, revival)
+    } catch {
+      agent.logger.error(
+        "the guest here lacks pages and its QEMU takes none yet",
+        metadata: ["migration": "\(id)", "error": "\(error)"])
+      if !process.isAlive { return .qemuGone }
+    }
+    return .failed
   }
 
   private func discard(_ story: DestinationStory) async -> DestinationCommitMachine.Input {

@@ -6,6 +6,8 @@ struct DestinationUndo {
   var qemu: IncomingQEMU?
   var relay: DestinationRelay?
   var audit = AuditCheck()
+  /// Every page is to be compared.
+  var audits = false
   /// The guest ran at the source, so it shall run here.
   var resumesGuest = true
   /// Who gave a verdict over a connection of its own, and waits; nil: nobody, or the session's own link.

@@ -59,6 +59,7 @@ extension SourceMigration {
     case .resumeGuest:
       guard undo.guestWasRunning, let monitor = undo.monitor else { return .performed }
       return await SourceQEMU(monitor.client, undo.process).resumeGuest()
+    case .serve: return await servePull()
     case .retire:
       await retire(undo)
       return .performed
@@ -117,6 +118,7 @@ extension SourceMigration {
       switch event {
       case .peer(.message(.running)): return .running
       case .peer(.message(.failed)): return .lost
+      case .pull(let event): notePull(event)
       case .peer(.ended):
         logger.warning("connection lost during the commit, asking again")
         return nil

@@ -16,6 +16,9 @@ extension SourceMigration {
     let strategy: StrategyName?
     /// Nil where no strategy limits the guest's processors.
     let vcpus: VCPUControl?
+    let journal: Journal
+    /// How connections come back that broke.
+    let recovery: LaneRecovery
   }
 
   /// Lets the destination's QEMU listen, opens the lanes, points the source's QEMU at us.
@@ -38,7 +41,7 @@ extension SourceMigration {
       .begin(
         .init(
           laneCount: request.laneCount, inPlaceBlocks: setup.inPlaceBlocks,
-          networkPatienceMs: request.networkPatienceMs)))
+          networkPatienceMs: request.networkPatienceMs, mayPull: setup.mayPull)))
     guard
       case .ready = try await nextMessage(
         timeoutMs: Self.answerTimeoutMs, waitingFor: "the destination's QEMU to listen")
@@ -81,7 +84,8 @@ extension SourceMigration {
       link: share)
     let relay = SourceRelay(
       qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue,
-      memoryLimit: configuration.memoryLimitBytes, shared: setup.shared, recovery: recovery
+      memoryLimit: configuration.memoryLimitBytes, shared: setup.shared, mayPull: setup.mayPull,
+      recovery: recovery
     ) { [mailbox] in mailbox.put(.relay($0)) }
     setup.link.setRelay { (type, payload) throws(RelayFailure) in
       guard type == .acknowledge else {
@@ -100,7 +104,8 @@ extension SourceMigration {
     note { $0.progress.laneCount = lanes.count }
     relay.start()
     return Copy(
-      relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins, strategy: strategy, vcpus: vcpus)
+      relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins, strategy: strategy, vcpus: vcpus,
+      journal: journal, recovery: recovery)
   }
 
   /// The agents find each other again after a break: `request.networkPatienceMs` long, or a moment
@@ -175,7 +180,7 @@ extension SourceMigration {
           throw Ending.failed("given up by the destination: \(reason)")
         case .relay(.stream(let event)):
           try await handle(event, setup)
-          if case .layout = event { engine = makeEngine(setup, copy) }
+          if case .layout = event { engine = await makeEngine(setup, copy) }
           if case .handedOver = event {
             engine = nil
             try await fallBackToQEMU(setup, copy)
@@ -321,8 +326,8 @@ extension SourceMigration {
   func noteWire(_ setup: Setup, _ copy: Copy) {
     let bytes = copy.relay.wireBytes
     let counters = copy.relay.queue.snapshot.counters
-    let (stopSet, superseded) = copy.relay.ledger.state.read {
-      ($0.stopSetPages, $0.ledger?.supersededCount)
+    let (stopSet, superseded, invalid) = copy.relay.ledger.state.read {
+      ($0.stopSetPages, $0.ledger?.supersededCount, $0.invalidPages)
     }
     let condition = setup.link.lane.condition
     let retries = UInt64(condition.breaks + copy.relay.breaks)
@@ -330,6 +335,10 @@ extension SourceMigration {
     note { state in
       state.record.retries = retries
       (state.record.stopSetPages, state.record.supersededPages) = (stopSet, superseded)
+      if let invalid, state.record.pull == nil {
+        state.record.pull = .init()
+        state.record.pull?.owedPages = invalid
+      }
       state.progress.retries = retries
       state.progress.isConnected = condition.isConnected
       state.record.wireBytes = bytes

@@ -9,13 +9,14 @@ import Strategy
 extension SourceMigration {
   /// The strategy that was asked for, once the stream has named the guest's RAM; nil where QEMU's own
   /// rule decides.
-  func makeEngine(_ setup: Setup, _ copy: Copy) -> EngineRun? {
+  func makeEngine(_ setup: Setup, _ copy: Copy) async -> EngineRun? {
     guard let name = copy.strategy else { return nil }
     let pages = copy.relay.ledger.state.read { UInt64($0.ledger?.numbering.pageCount ?? 0) }
     let cpus = copy.vcpus?.facts
+    let canPull = await openStoppedMemory(setup, copy)
     let facts = EngineFacts(
       ramPages: pages, vcpuCount: cpus?.vcpuCount ?? 1, hostCores: cpus?.hostCores ?? 1,
-      canLimitCPU: cpus?.canLimitCPU ?? false, canPull: false)
+      canLimitCPU: cpus?.canLimitCPU ?? false, canPull: canPull)
     let now = MonotonicClock.nowMs
     return EngineRun(
       name.makeMachine(request.constraints, facts), facts, beganMs: startedAtMs, nowMs: now,
@@ -55,15 +56,16 @@ extension SourceMigration {
         Refusal(.request, reason, remedy: "give it more time, or --at-deadline postcopy")
       ])
     }
+    let forecasts = (full: forecast, pulling: StopForecast(pulling: sample, engine.facts))
     for effect in engine.handle(sample) {
-      try await carryOut(effect, forecast, setup, copy, &engine)
+      try await carryOut(effect, forecasts, setup, copy, &engine)
     }
     report()
   }
 
   private func carryOut(
-    _ effect: EngineEffect, _ forecast: StopForecast, _ setup: Setup, _ copy: Copy,
-    _ engine: inout EngineRun
+    _ effect: EngineEffect, _ forecast: (full: StopForecast, pulling: StopForecast),
+    _ setup: Setup, _ copy: Copy, _ engine: inout EngineRun
   ) async throws {
     switch effect {
     case .collect: engine.collect(copy.relay.ledger)
@@ -74,9 +76,13 @@ extension SourceMigration {
       do { try await copy.vcpus?.apply(limit) } catch {
         logger.warning("vCPUs cannot be limited", metadata: ["error": "\(error)"])
       }
-    case .stop(let reason), .pull(let reason):
+    case .stop(let reason):
       engine.isEnding = true
-      try await stopGuest(reason, forecast, setup, copy)
+      try await stopGuest(reason, forecast.full, setup, copy)
+    case .pull(let reason):
+      engine.isEnding = true
+      let pulls = await beginPull(copy)
+      try await stopGuest(reason, pulls ? forecast.pulling : forecast.full, setup, copy)
     case .abandon(let reason): throw Ending.failed(reason)
     }
   }

@@ -17,6 +17,8 @@ extension SourceMigration {
     let shared: [String: SharedFile]
     /// Blocks that the destination writes in place.
     let inPlaceBlocks: [String]
+    /// Both ends have agreed that the guest may move before its memory.
+    let mayPull: Bool
   }
 
   /// Finds the VM, asks the peer, checks everything that can be checked before anything changes.
@@ -63,7 +65,8 @@ extension SourceMigration {
         .init(
           vm: vm.name, source: facts,
           commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
-          strategy: request.strategy, audit: request.audit, pageSource: request.pageSource)))
+          strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
+          pull: request.mayPull)))
     let answer = try await nextMessage(
       timeoutMs: configuration.startTimeoutMs + Self.answerTimeoutMs,
       waitingFor: "preparing the destination's QEMU")
@@ -75,7 +78,9 @@ extension SourceMigration {
       source: facts, destination: offer.destination, host: offer.host, request: request)
     guard refusals.isEmpty else { throw Ending.refused(refusals) }
     let shared = try await openShared(monitor, vm)
-    let inPlace = request.pageSource == .inline ? [] : offer.sharedBlocks
+    let mayPull = request.mayPull && offer.mayPull == true && vm.process != nil
+    // Memory that QEMU may come to wait for is written by QEMU alone.
+    let inPlace = request.pageSource == .inline || mayPull ? [] : offer.sharedBlocks
     let kind =
       switch (shared.isEmpty, inPlace.isEmpty) {
       case (false, false): "shared"
@@ -89,7 +94,7 @@ extension SourceMigration {
     }
     return Setup(
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
-      inPlaceBlocks: inPlace)
+      inPlaceBlocks: inPlace, mayPull: mayPull)
   }
 
   /// Every strategy but QEMU's own rule must be able to hold QEMU back.

@@ -16,6 +16,7 @@ extension SourceMigration {
     let client = monitor.client
     let isStopped = state.read { $0.stoppedAtMs } != nil
     if !isStopped { try? await client.migrateCancel() }
+    await stopPull()
     // A stopped guest is resumed by QEMU itself when its socket closes without SHUT 0.
     let relay = undo.relay
     _ = try? await Blocking.run { relay?.stop() }

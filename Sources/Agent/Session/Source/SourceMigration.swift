@@ -14,6 +14,7 @@ final class SourceMigration: Sendable {
   enum Event: Sendable {
     case peer(PeerLink.Inbound)
     case relay(SourceRelay.Event)
+    case pull(PullServer.Event)
     case qemuGone
     case cancel
   }
@@ -31,12 +32,23 @@ final class SourceMigration: Sendable {
     /// The source's QEMU died with the guest frozen and the whole stream out: the destination is
     /// all there is, and nothing else can ever run the guest.
     var sourceIsGone = false
+    /// The guest's memory as it is read once the guest has stopped here for good; nil: it cannot be.
+    var stoppedMemory: StoppedMemory?
+    /// Gives pages to a destination that runs the guest before its memory.
+    var pullServer: PullServer?
+    /// How the pull ended, once it has.
+    var pullEnd: PullEnd?
     /// When the stream told that the guest is stopped, in milliseconds.
     var stoppedAtMs: UInt64?
     var lastWire: (atMs: UInt64, bytes: UInt64)?
     /// Who hears how it goes, for those who watch at the destination; and when it last did.
     var watcher: PeerLink?
     var toldAtMs: UInt64 = 0
+  }
+
+  enum PullEnd: Sendable {
+    case done(PullDone)
+    case failed(RelayFailure)
   }
 
   static let connectTimeoutMs: UInt64 = 5000
@@ -101,12 +113,16 @@ final class SourceMigration: Sendable {
       try await copyUntilLoaded(setup, copy)
       if request.audit { try await audit(setup, copy) }
       try await readyToCommit()
-      machine.handle(.loaded(sourceIsGone: state.read { $0.sourceIsGone }))
+      machine.handle(
+        .loaded(
+          sourceIsGone: state.read { $0.sourceIsGone },
+          pulls: copy.relay.ledger.state.read { $0.pulls }))
     } catch {
       describe(error, undo)
       machine.handle(.gaveUp)
     }
     conclude(await settle(&machine, &undo))
+    await stopPull()
     await undo.closeLinks()
     note { state in
       state.record.totalMs = MonotonicClock.nowMs - startedAtMs
@@ -206,6 +222,7 @@ final class SourceMigration: Sendable {
     case .relay(.failed(let failure)): throw Ending.failed("\(failure)")
     case .qemuGone: throw Ending.sourceLost("the source's QEMU ended during the migration")
     case .cancel: throw Ending.cancelled
+    case .pull(let event): notePull(event)
     case .peer(.message), .peer(.connection), .relay(.stream): break
     }
   }

@@ -39,6 +39,10 @@ extension SourceEnd {
       "the guest is here; the destination's agent, which may hold a paused copy, cannot be reached"
     case .open(.qemuSilent): "the source's QEMU does not answer or does not obey its monitor"
     case .open(.journalFailed): "the journal cannot be written"
+    case .open(.destinationLacksPages):
+      "the guest runs at the destination and lacks pages that QEMU here holds; they are given as soon as its agent asks"
+    case .needsHuman(.pagesLost):
+      "the guest runs at the destination and lacks pages, and the source's QEMU, which held them, is gone: it waits for them for ever"
     case .needsHuman(.commitInDoubt):
       "commit in doubt: the agent died around the hand-over and then QEMU here did; nobody knows whether the guest had run on here"
     case .needsHuman(.destinationForgot):

@@ -79,6 +79,7 @@ struct SourceRecovery {
       return await withQEMU(story, start, gone: .qemuGone) { client in
         start.wasRunning ? await SourceQEMU(client, story.process).resumeGuest() : .performed
       }
+    case .serve: return await serve(story, start, id)
     case .retire:
       guard !start.keepSource else { return .performed }
       let input = await withQEMU(story, start, gone: .performed) { client in
@@ -90,6 +91,26 @@ struct SourceRecovery {
     // Only a session that moves pages itself has these.
     case .copy, .answerShut, .announce, .awaitAnswer, .stop: return .failed
     }
+  }
+
+  /// The pages go on beside the recovery; `failed` until they are through.
+  private func serve(
+    _ story: SourceStory, _ start: JournalRecord.SourceStart, _ id: MigrationID
+  ) async -> SourceCommitMachine.Input {
+    if let input = await agent.serveInput(id) { return input }
+    if let process = story.process, !process.isAlive { return .qemuGone }
+    guard let pull = story.pull else { return .failed }
+    do {
+      let server = try await RevivedServer.begin(
+        start, pull, id, agent.configuration, logger: agent.logger
+      ) { [agent] in agent.settleSoon(id, source: true) }
+      await agent.revive(id, server)
+    } catch {
+      agent.logger.error(
+        "the guest's pages cannot be given",
+        metadata: ["migration": "\(id)", "error": "\(error)"])
+    }
+    return .failed
   }
 
   /// Does something at the source's QEMU. A monitor that cannot be reached proves nothing: only a

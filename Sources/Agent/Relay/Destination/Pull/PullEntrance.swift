@@ -23,8 +23,9 @@ final class PullEntrance: Sendable {
   private let state = Guarded(State())
   /// The session has agreed to a pull and has set QEMU up for it.
   private let isAllowed: Bool
+  private let audits: Bool
 
-  init(isAllowed: Bool) { self.isAllowed = isAllowed }
+  init(isAllowed: Bool, audits: Bool) { (self.isAllowed, self.audits) = (isAllowed, audits) }
 
   /// Set once QEMU's stream is the pull's.
   var feeder: PullFeeder? { state.read { $0.feeder } }
@@ -73,8 +74,7 @@ final class PullEntrance: Sendable {
 
   /// Hands over to QEMU; blocks until QEMU has read it.
   func begin(
-    qemu: StreamSocket, blocks: [RAMBlock], sectionID: UInt32,
-    ask: @escaping @Sendable ([PullRequest]) throws(RelayFailure) -> Void,
+    qemu: StreamSocket, blocks: [RAMBlock], sectionID: UInt32, port: PullPort,
     onEvent: @escaping @Sendable (PullFeeder.Event) -> Void
   ) throws(RelayFailure) {
     let (sections, invalid) = state.update { state in
@@ -87,12 +87,13 @@ final class PullEntrance: Sendable {
     do {
       deviceState = try DeviceState(sections: sections)
       feeder = try PullFeeder(
-        qemu: qemu, blocks: blocks, sectionID: sectionID, invalid: invalid, ask: ask,
-        onEvent: onEvent)
+        qemu: qemu, blocks: blocks, sectionID: sectionID, invalid: invalid, audits: audits,
+        ask: { port.ask($0) }, onEvent: onEvent)
     } catch {
       throw .protocolViolation("\(error)")
     }
     state.update { $0.feeder = feeder }
+    port.begin(feeder)
     try feeder.start(deviceState, invalid: invalid)
   }
 

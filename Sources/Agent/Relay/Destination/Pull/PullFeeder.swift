@@ -1,4 +1,5 @@
 import Base
+import Compaction
 import HostIO
 import QEMUStream
 import Strategy
@@ -16,7 +17,7 @@ final class PullFeeder: Sendable {
     /// QEMU has the device state; it may be told to run the guest as soon as it says `paused`.
     case handedOver
     /// Every page is with QEMU: the source may let go of the guest's memory.
-    case complete(placedPages: UInt64)
+    case complete(PullDone)
     /// QEMU has placed every page and closed the migration; anything but 0 is a failure.
     case shut(UInt32)
     case failed(RelayFailure)
@@ -33,29 +34,41 @@ final class PullFeeder: Sendable {
   private static let readBytes = 16 << 10
 
   private let qemu: StreamSocket
-  private let blocks: [RAMBlock]
+  let blocks: [RAMBlock]
+  /// Of RAM's sections in QEMU's stream.
+  let sectionID: UInt32
   private let stream: Guarded<Stream>
-  private let directory: Guarded<PullDirectory>
+  let directory: Guarded<PullDirectory>
   /// One thread asks at a time: requests leave in the order in which the directory names them.
   private let asking = Guarded(())
+  /// Only for a migration that is audited.
+  let audit: Guarded<PullAudit>?
   private let ask: @Sendable ([PullRequest]) throws(RelayFailure) -> Void
   private let onEvent: @Sendable (Event) -> Void
+  private let shut = Guarded<UInt32?>(nil)
   private let reader = Guarded<WorkerThread?>(nil)
 
   /// - Parameters:
   ///   - invalid: pages that are missing or stale, numbered as `PageNumbering` does.
+  ///   - audits: the bytes of what arrives are held against the source's digests.
   ///   - ask: sends a `pullRequest` frame.
   ///   - onEvent: called on the threads of the feeder and of lanes.
   init(
     qemu: StreamSocket, blocks: [RAMBlock], sectionID: UInt32, invalid: PageBitmap,
+    audits: Bool = false,
     ask: @escaping @Sendable ([PullRequest]) throws(RelayFailure) -> Void,
     onEvent: @escaping @Sendable (Event) -> Void
   ) throws(PostcopyWriter.Refusal) {
-    (self.qemu, self.blocks, self.ask, self.onEvent) = (qemu, blocks, ask, onEvent)
+    (self.qemu, self.blocks, self.sectionID) = (qemu, blocks, sectionID)
+    (self.ask, self.onEvent) = (ask, onEvent)
+    audit = audits ? Guarded(PullAudit()) : nil
     let numbering = PageNumbering(blockPages: blocks.map(\.pageCount))
     stream = Guarded(Stream(writer: try PostcopyWriter(sectionID: sectionID, blocks: blocks)))
     directory = Guarded(PullDirectory(numbering: numbering, invalid: invalid))
   }
+
+  /// What QEMU ended the migration with, 0 when it has every page; nil until it has.
+  var shutCode: UInt32? { shut.read { $0 } }
 
   var counters: PullDirectory.Counters { directory.read { $0.counters } }
   var missingCount: Int { directory.read { $0.missingCount } }
@@ -63,7 +76,7 @@ final class PullFeeder: Sendable {
   /// Discards what is invalid, hands the device state over, and begins to listen and to ask. Blocks
   /// until QEMU has read it all.
   func start(_ state: DeviceState, invalid: PageBitmap) throws(RelayFailure) {
-    let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath() }
+    let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath(ReturnPathReader()) }
     reader.update { $0 = worker }
     let numbering = directory.read { $0.numbering }
     try writing { (stream) throws(RelayFailure) in
@@ -87,6 +100,16 @@ final class PullFeeder: Sendable {
     try askForMore()
   }
 
+  /// Goes on with a QEMU that has the device state and runs the guest, and says again what it waits for.
+  ///
+  /// - Parameter path: has read the return path so far.
+  func resume(_ path: ReturnPathReader) throws(RelayFailure) {
+    let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath(path) }
+    reader.update { $0 = worker }
+    try endIfDone()
+    try askForMore()
+  }
+
   /// Pages came over a lane. Those that QEMU lacks go to it, the others are dropped.
   func arrived(_ header: BatchHeader, _ buffer: PageBuffer?) throws(RelayFailure) {
     try writing { (stream) throws(RelayFailure) in
@@ -102,10 +125,12 @@ final class PullFeeder: Sendable {
           switch run.pageClass {
           case .zero:
             if isWanted {
+              self.noteZeroForAudit(block, run.firstPage + UInt64(index))
               stream.writer.zeroPage(block: block, offset: offset, into: &gathered.head)
             }
           case .raw:
             if isWanted {
+              self.noteForAudit(block, run.firstPage + UInt64(index), buffer, at: rawPage)
               stream.writer.pageHeader(block: block, offset: offset, into: &gathered.head)
               gathered.cut(page: rawPage)
             }
@@ -161,7 +186,15 @@ final class PullFeeder: Sendable {
       stream.writer.end(into: &bytes)
       try self.write(&bytes)
     }
-    if hasEnded { onEvent(.complete(placedPages: UInt64(counters.placed))) }
+    guard hasEnded else { return }
+    let counters = counters
+    let audited = audit?.read { $0 }
+    onEvent(
+      .complete(
+        PullDone(
+          placedPages: UInt64(counters.placed), faultPages: UInt64(counters.placedForFaults),
+          comparedPages: audited?.comparedCount ?? 0,
+          differingPages: audited?.differingCount ?? 0)))
   }
 
   /// Sends what the directory wants to ask for now.
@@ -186,8 +219,8 @@ final class PullFeeder: Sendable {
     }
   }
 
-  private func readReturnPath() {
-    var path = ReturnPathReader()
+  private func readReturnPath(_ path: ReturnPathReader) {
+    var path = path
     var requests = PageRequestReader(blocks: blocks)
     let buffer = PageBuffer(byteCount: Self.readBytes)
     var isShut = false
@@ -205,6 +238,7 @@ final class PullFeeder: Sendable {
             try fault(request)
           case .shut(let value):
             isShut = true
+            shut.update { $0 = value }
             onEvent(.shut(value))
           case .pong, .receivedBitmap, .resumeAck, .switchoverAck: break
           }

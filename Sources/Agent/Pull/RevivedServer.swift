@@ -1,0 +1,71 @@
+import Base
+import HostIO
+import Logging
+import QMP
+import Strategy
+import Wire
+
+/// A pull out of this host whose agent died: the source's QEMU holds the pages, and this agent gives them.
+final class RevivedServer: Sendable {
+  /// Without a connection for so long, it ends and is begun anew later.
+  static let patienceMs: UInt64 = 20_000
+
+  private let server: PullServer
+  private let status: Guarded<PullRevival.Status>
+
+  /// Finds the guest's memory again and looks for the destination.
+  ///
+  /// - Parameter onEnd: called once, when it is done or has failed.
+  static func begin(
+    _ start: JournalRecord.SourceStart, _ pull: JournalRecord.PullStart, _ id: MigrationID,
+    _ configuration: AgentConfiguration, logger: Logger, onEnd: @escaping @Sendable () -> Void
+  ) async throws -> RevivedServer {
+    let monitor = try await Monitor.connect(path: start.monitorPath, timeoutMs: 10_000)
+    let memory: StoppedMemory
+    do {
+      memory = try await StoppedMemory.open(
+        pull.blocks, shared: [:], monitor.client, pid: start.pid)
+    } catch {
+      await monitor.close()
+      throw error
+    }
+    await monitor.close()
+    let (peer, security) = (start.destination, PeerSecurity(configuration))
+    let status = Guarded(PullRevival.Status.running)
+    let server = PullServer(
+      memory: memory, laneCount: 4,
+      recovery: LaneRecovery(
+        patienceMs: { patienceMs },
+        dial: { role, lane in
+          try PeerConnection.open(
+            peer, Hello(role: role, lane: lane, migration: id, token: id), security: security,
+            timeoutMs: SourceMigration.redialTimeoutMs)
+        }),
+      bytesWritten: Guarded(0)
+    ) { event in
+      let end: PullRevival.Status
+      switch event {
+      case .connected:
+        return logger.notice("giving pages to \(peer)", metadata: ["migration": "\(id)"])
+      case .broken(let reason):
+        return logger.error(
+          "the guest at \(peer) waits for pages that are here",
+          metadata: ["migration": "\(id)", "error": "\(reason)"])
+      case .done: end = .done
+      case .failed(let failure): end = .failed("\(failure)")
+      }
+      status.update { $0 = end }
+      onEnd()
+    }
+    server.start()
+    return RevivedServer(server, status)
+  }
+
+  private init(_ server: PullServer, _ status: Guarded<PullRevival.Status>) {
+    (self.server, self.status) = (server, status)
+  }
+
+  var state: PullRevival.Status { status.read { $0 } }
+
+  func stop() async { _ = try? await Blocking.run { [server] in server.stop() } }
+}

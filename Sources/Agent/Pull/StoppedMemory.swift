@@ -1,0 +1,62 @@
+import Base
+import HostIO
+import QEMUStream
+import QMP
+import Strategy
+
+/// The memory of a guest that has stopped for good here, readable until its QEMU ends.
+///
+/// Shared RAM is read through the agent's own mapping, other RAM out of QEMU's process.
+struct StoppedMemory: Sendable {
+  enum Place: Sendable {
+    case file(SharedFile)
+    case process(ProcessMemory, address: UInt64)
+  }
+
+  let numbering: PageNumbering
+  private let places: [Place]
+
+  /// Finds every block of the stream.
+  ///
+  /// - Parameters:
+  ///   - blocks: of the stream, in its order.
+  ///   - shared: those that the agent has mapped already, by name.
+  static func open(
+    _ blocks: [RAMBlock], shared: [String: SharedFile], _ client: QMPClient, pid: Int32
+  ) async throws -> StoppedMemory {
+    let known = try await client.ramBlocks()
+    let addresses = try await HostAddresses.find(
+      known.filter { shared[$0.name] == nil }, client)
+    let memory = try ProcessMemory(pid: pid)
+    var places: [Place] = []
+    for block in blocks {
+      if let file = shared[block.name], file.length >= block.length {
+        places.append(.file(file))
+      } else if let address = addresses[block.name],
+        known.contains(where: { $0.name == block.name && $0.usedSize >= block.length })
+      {
+        places.append(.process(memory, address: address))
+      } else {
+        throw Ending.failed("RAM block \(block.name) cannot be read from outside QEMU")
+      }
+    }
+    return StoppedMemory(
+      numbering: PageNumbering(blockPages: blocks.map(\.pageCount)), places: places)
+  }
+
+  private init(numbering: PageNumbering, places: [Place]) {
+    (self.numbering, self.places) = (numbering, places)
+  }
+
+  /// Copies `buffer.count` bytes of pages, from page `firstPage` of a block on.
+  func read(
+    block: Int, firstPage: UInt64, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(SystemError) {
+    let offset = firstPage << UInt64(Page.shift)
+    switch places[block] {
+    case .file(let file): try unsafe file.read(at: offset, into: buffer)
+    case .process(let memory, let address):
+      try unsafe memory.read(at: address + offset, into: buffer)
+    }
+  }
+}

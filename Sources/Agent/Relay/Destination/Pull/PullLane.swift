@@ -1,0 +1,48 @@
+import Base
+import HostIO
+import Wire
+
+/// One connection of a pull at the destination.
+final class PullLane: Sendable {
+  private let frames: FrameSocket
+  private let over = Guarded(false)
+
+  init(_ socket: any ByteConnection) { frames = FrameSocket(socket) }
+
+  var isOver: Bool { over.read { $0 } }
+
+  func shutdown() {
+    over.update { $0 = true }
+    frames.socket.shutdown()
+  }
+
+  func send(_ requests: [PullRequest]) throws(RelayFailure) {
+    var payload: [UInt8] = []
+    PullRequests(requests).encode(into: &payload)
+    try unsafe frames.send(.pullRequest, payload)
+  }
+
+  func send(_ done: PullDone) throws(RelayFailure) {
+    var payload: [UInt8] = []
+    done.encode(into: &payload)
+    try unsafe frames.send(.pullDone, payload)
+  }
+
+  func sendHeartbeat() throws(RelayFailure) {
+    var payload: [UInt8] = []
+    Heartbeat(receivedThrough: 0).encode(into: &payload)
+    try unsafe frames.send(.heartbeat, payload)
+  }
+
+  /// The next pages; nil at the end of the connection.
+  func receive() throws(RelayFailure) -> (header: BatchHeader, buffer: PageBuffer?)? {
+    while let header = try frames.receiveHeader() {
+      switch header.type {
+      case .heartbeat: _ = try frames.receivePayload(of: header)
+      case .pages: return try frames.receiveBatch(header) { PageBuffer(byteCount: $0) }
+      default: throw .protocolViolation("\(header.type) frame in a pull")
+      }
+    }
+    return nil
+  }
+}

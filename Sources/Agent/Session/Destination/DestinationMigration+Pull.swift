@@ -1,0 +1,82 @@
+import Base
+import HostIO
+import Logging
+import QMP
+import Strategy
+import Wire
+
+// A guest that runs here before its memory is here.
+extension DestinationMigration {
+  static let pullPollMs: UInt64 = 200
+
+  /// Whether this QEMU and this host can wait for pages; QEMU is set up for it if so.
+  func preparePull(_ qemu: IncomingQEMU) async -> Bool {
+    do {
+      let backends = try await SharedMemoryBackend.locate(
+        qemu.monitor.client, pid: qemu.identity.pid)
+      // Larger pages have to be placed whole.
+      guard
+        try backends.allSatisfy({ try SharedFile.blockSize(path: $0.path) == UInt64(Page.size) })
+      else {
+        return false
+      }
+      try await qemu.monitor.client.migrateSetCapabilities([
+        "postcopy-ram": true, "return-path": true,
+      ])
+      return true
+    } catch {
+      logger.notice("no post-copy here", metadata: ["error": "\(error)"])
+      return false
+    }
+  }
+
+  /// PREPARED without all of the memory: what a later agent goes on from is written down first.
+  func notePull(_ undo: DestinationUndo) async throws {
+    guard let pull = undo.relay?.pull else { return }
+    try await undo.journal?.append(
+      .pulling(.init(blocks: pull.blocks, sectionID: pull.sectionID)))
+  }
+
+  /// Waits until QEMU has every page. The guest runs; whoever asks is told so.
+  func awaitPull(_ undo: inout DestinationUndo) async -> DestinationCommitMachine.Input {
+    guard let qemu = undo.qemu, let pull = undo.relay?.pull else { return .failed }
+    while true {
+      switch pull.shutCode {
+      case nil: break
+      case 0:
+        if await hasCompleted(qemu) {
+          state.update { $0.progress.phase = .done }
+          return .performed
+        }
+      case let code?:
+        logger.error("QEMU gave the pull up", metadata: ["code": "\(code)"])
+        return qemu.identity.isAlive ? .failed : .qemuGone
+      }
+      state.update { state in
+        state.progress.remainingBytes = UInt64(pull.missingCount) << UInt64(Page.shift)
+      }
+      guard let event = await mailbox.take(timeoutMs: Self.pullPollMs) else { continue }
+      switch event {
+      case .verdict(_, let answer): answer(.running)
+      case .qemuGone: return .qemuGone
+      case .relay(.failed(let failure)):
+        logger.error(
+          "pages cannot be given to QEMU", metadata: ["error": "\(failure)"])
+        return qemu.identity.isAlive ? .failed : .qemuGone
+      case .relay(.pullConnection(let isUp)):
+        state.update { $0.progress.isConnected = isUp }
+        if !isUp {
+          logger.warning("the guest's missing pages wait for the source, whose connection broke")
+        }
+      case .relay, .peer: break
+      }
+    }
+  }
+
+  private func hasCompleted(_ qemu: IncomingQEMU) async -> Bool {
+    guard let info = try? await qemu.monitor.client.queryMigrate(timeoutMs: 5000) else {
+      return false
+    }
+    return info.status == .completed
+  }
+}

@@ -1,0 +1,130 @@
+import Base
+import HostIO
+import Logging
+import QEMUStream
+import Strategy
+import Wire
+
+// A guest that moves before its memory: this side keeps it, and gives pages until none is missing.
+extension SourceMigration {
+  /// How often progress is told while pages are given.
+  static let pullReportIntervalMs: UInt64 = 500
+
+  /// Whether the guest may move before its memory: everything of it can be read here once it has stopped.
+  func openStoppedMemory(_ setup: Setup, _ copy: Copy) async -> Bool {
+    guard setup.mayPull, let process = setup.vm.process else { return false }
+    do {
+      let memory = try await StoppedMemory.open(
+        copy.relay.blocks, shared: setup.shared, setup.monitor.client, pid: process.pid)
+      note { $0.stoppedMemory = memory }
+      return true
+    } catch {
+      logger.warning(
+        "the guest cannot move before its memory", metadata: ["error": "\(error)"])
+      return false
+    }
+  }
+
+  /// Opens the connections that pages will be asked for over, while the guest still runs, and writes down
+  /// that they will be. False: that fails, and the guest is stopped and moved with all of its memory.
+  func beginPull(_ copy: Copy) async -> Bool {
+    guard let memory = state.read({ $0.stoppedMemory }) else { return false }
+    let dial = copy.recovery.dial
+    let server = PullServer(
+      memory: memory, laneCount: UInt16(clamping: request.laneCount),
+      // The guest runs at the destination, and nowhere else ever: there is no time to give up after.
+      recovery: LaneRecovery(patienceMs: { .max }, dial: dial),
+      bytesWritten: copy.relay.bytesWritten
+    ) { [mailbox] in mailbox.put(.pull($0)) }
+    do {
+      try await Blocking.run { try server.connect() }
+      try await copy.journal.append(
+        .pulling(.init(blocks: copy.relay.blocks, sectionID: copy.relay.sectionID)))
+      // A pull that is to be broken somewhere must not be over by then.
+      if holds.isHeld(.pull) { server.setPrefetching(false) }
+      server.start()
+      note { $0.pullServer = server }
+      copy.relay.ledger.setPulls(true)
+      return true
+    } catch {
+      logger.warning(
+        "the guest moves with all of its memory", metadata: ["error": "\(error)"])
+      _ = try? await Blocking.run { server.stop() }
+      return false
+    }
+  }
+
+  /// The guest runs at the destination: gives it the pages it lacks, for as long as that takes.
+  func servePull() async -> SourceCommitMachine.Input {
+    try? await enter(.pull)
+    state.read { $0.pullServer }?.setPrefetching(true)
+    while true {
+      switch state.read({ $0.pullEnd }) {
+      case .done(let done):
+        note(done)
+        return .performed
+      case .failed(let failure):
+        logger.error(
+          "the guest runs at the destination and cannot be given its pages",
+          metadata: ["error": "\(failure)"])
+        if case .memory = failure { return .qemuGone }
+        return .failed
+      case nil: break
+      }
+      notePullProgress()
+      let event = await mailbox.take(timeoutMs: Self.pullReportIntervalMs)
+      if case .pull(let event) = event { notePull(event) }
+    }
+  }
+
+  func notePull(_ event: PullServer.Event) {
+    switch event {
+    case .connected: note { $0.progress.isConnected = true }
+    case .broken(let reason):
+      note { $0.progress.isConnected = false }
+      guard progress.phase == .pull else { return }
+      logger.error(
+        """
+        the guest runs at the destination and waits for pages that are here; the connection broke \
+        and is looked for. Don't end the source's QEMU, don't restart either host; mend the network
+        """,
+        metadata: ["peer": "\(request.destination)", "error": "\(reason)"])
+    case .done(let done): note { $0.pullEnd = .done(done) }
+    case .failed(let failure): note { $0.pullEnd = .failed(failure) }
+    }
+  }
+
+  private func notePullProgress() {
+    guard let server = state.read({ $0.pullServer }) else { return }
+    let (pages, breaks) = server.counters
+    let sent = pages.urgentPages + pages.aheadPages
+    note { state in
+      state.progress.retries = (state.record.retries ?? 0) + breaks
+      let owed = state.record.pull?.owedPages ?? 0
+      state.progress.wireBytes = server.wireBytes
+      state.progress.remainingBytes = (owed > sent ? owed - sent : 0) * UInt64(Page.size)
+    }
+    report()
+  }
+
+  private func note(_ done: PullDone) {
+    let server = state.read { $0.pullServer?.counters }
+    note { state in
+      state.record.pull?.placedPages = done.placedPages
+      state.record.pull?.faultPages = done.faultPages
+      state.record.retries = (state.record.retries ?? 0) + (server?.breaks ?? 0)
+      state.record.wireBytes = state.pullServer?.wireBytes ?? state.record.wireBytes
+      if done.comparedPages > 0 {
+        let audit = state.record.audit
+        state.record.audit.pagesCompared = (audit.pagesCompared ?? 0) + done.comparedPages
+        state.record.audit.pagesDiffering = (audit.pagesDiffering ?? 0) + done.differingPages
+      }
+    }
+  }
+
+  /// Ends the server's threads; whoever recovers the migration has another.
+  func stopPull() async {
+    guard let server = state.read({ $0.pullServer }) else { return }
+    _ = try? await Blocking.run { server.stop() }
+  }
+}
