@@ -17,7 +17,7 @@ public struct GodwitCommand: AsyncParsableCommand {
       AgentCommand.self, VMsCommand.self, MigrateCommand.self, StatusCommand.self,
       WatchCommand.self, CancelCommand.self, RecoverCommand.self, HistoryCommand.self,
       VersionCommand.self, PKICommand.self, LabCommand.self, SimulateCommand.self,
-      StreamCommand.self, ManualCommand.self,
+      StreamCommand.self, ManualCommand.self, KeepMonitorCommand.self,
     ])
 
   public init() {}

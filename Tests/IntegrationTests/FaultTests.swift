@@ -22,6 +22,9 @@ struct FaultTests {
       FaultPlan(phase: .bulk, victim: .destinationClock, lastsMs: 500),
       FaultPlan(phase: .bulk, victim: .sourceAgentUpgraded, lastsMs: 300),
       FaultPlan(phase: .bulk, victim: .destinationAgentUpgraded, lastsMs: 60_000),
+      FaultPlan(phase: .pull, victim: .sourceAgent),
+      FaultPlan(phase: .pull, victim: .destinationAgent),
+      FaultPlan(phase: .pull, victim: .link, lastsMs: 4000),
     ])
   func guestLivesOnce(plan: FaultPlan) async throws {
     var options = LabOptions()

@@ -18,9 +18,11 @@ public struct IncomingQEMU: Sendable {
   ///
   /// Returns once its monitor answers. When it ends before that, the error carries its last words.
   ///
-  /// - Parameter id: the migration's; makes the paths unique.
+  /// - Parameters:
+  ///   - id: the migration's; makes the paths unique.
+  ///   - mayPull: it gets a second monitor, for a `MonitorKeeper`.
   public static func start(
-    _ launch: QEMULaunch, id: String, configuration: AgentConfiguration
+    _ launch: QEMULaunch, id: String, mayPull: Bool = false, configuration: AgentConfiguration
   ) async throws -> IncomingQEMU {
     let label = fileName(id)
     let directory = directoryPath(id: id, configuration)
@@ -38,12 +40,19 @@ public struct IncomingQEMU: Sendable {
     try PrivateDirectory.make(logDirectory)
     let logPath = "\(logDirectory)/\(fileName(launch.name))-\(label).log"
     let socket = LaunchArguments.escape(monitorPath)
-    let arguments =
+    var arguments =
       launch.arguments + [
         "-S", "-incoming", "defer",
         "-chardev", "socket,id=godwit-qmp,path=\(socket),server=on,wait=off",
         "-mon", "chardev=godwit-qmp,mode=control",
       ]
+    if mayPull {
+      let socket = LaunchArguments.escape(keptMonitorPath(monitorPath))
+      arguments += [
+        "-chardev", "socket,id=godwit-kept,path=\(socket),server=on,wait=off",
+        "-mon", "chardev=godwit-kept,mode=control",
+      ]
+    }
     let identity: ProcessIdentity
     do {
       identity = try DaemonProcess.spawn(
@@ -75,6 +84,9 @@ public struct IncomingQEMU: Sendable {
     let path = directoryPath(id: id, configuration) + "/qmp.sock"
     return try await VMDiscovery.scan().first { $0.monitorPaths.contains(path) }
   }
+
+  /// The second monitor of a guest that may be pulled.
+  static func keptMonitorPath(_ monitorPath: String) -> String { monitorPath + "-2" }
 
   /// A migration's id, short enough for a socket's path.
   static func label(_ id: String) -> String { String(id.prefix(12)) }

@@ -19,7 +19,8 @@ final class PullRevival: Sendable {
   /// Longest wait for each of QEMU's answers on the new stream.
   static let answerTimeoutMs: UInt64 = 10_000
 
-  let id: String
+  /// The kept monitor's path.
+  private let kept: String
   private let monitor: Monitor
   private let feeder: PullFeeder
   private let port: PullPort
@@ -32,7 +33,8 @@ final class PullRevival: Sendable {
     _ id: String, _ pull: JournalRecord.PullStart, monitorPath: String, logger: Logger,
     onEnd: @escaping @Sendable () -> Void
   ) async throws -> PullRevival {
-    let monitor = try await Monitor.connect(path: monitorPath, timeoutMs: 10_000)
+    let kept = IncomingQEMU.keptMonitorPath(monitorPath)
+    let monitor = try await Monitor.connect(path: kept + MonitorKeeper.suffix, timeoutMs: 5000)
     do {
       let qemu = try await open(monitor, monitorPath + ".again")
       let (invalid, reader) = try await Blocking.run {
@@ -68,7 +70,7 @@ final class PullRevival: Sendable {
         })
       port.begin(feeder)
       try await Blocking.run { try feeder.resume(reader) }
-      return PullRevival(id: id, monitor, feeder, port, status)
+      return PullRevival(kept: kept, monitor, feeder, port, status)
     } catch {
       await monitor.close()
       throw error
@@ -76,11 +78,11 @@ final class PullRevival: Sendable {
   }
 
   private init(
-    id: String, _ monitor: Monitor, _ feeder: PullFeeder, _ port: PullPort,
+    kept: String, _ monitor: Monitor, _ feeder: PullFeeder, _ port: PullPort,
     _ status: Guarded<Status>
   ) {
-    (self.id, self.monitor, self.feeder, self.port, self.status) =
-      (id, monitor, feeder, port, status)
+    (self.kept, self.monitor, self.feeder, self.port, self.status) =
+      (kept, monitor, feeder, port, status)
   }
 
   var state: Status { status.read { $0 } }
@@ -92,20 +94,18 @@ final class PullRevival: Sendable {
   }
 
   func stop() async {
-    let (port, feeder) = (port, feeder)
+    let (port, feeder, kept) = (port, feeder, kept)
+    await monitor.close()
+    let isDone = if case .done = state { true } else { false }
     _ = try? await Blocking.run {
       port.stop()
       feeder.stop()
+      if isDone { MonitorKeeper.end(kept) }
     }
-    await monitor.close()
   }
 
   /// QEMU's end of a new stream.
   private static func open(_ monitor: Monitor, _ path: String) async throws -> StreamSocket {
-    let info = try await monitor.client.queryMigrate()
-    guard info.status == .postcopyPaused || info.status == .postcopyRecover else {
-      throw Ending.failed("QEMU is not waiting for a new stream: \(info.status.name)")
-    }
     do { try await monitor.client.migrateRecover(uri: "unix:" + path) } catch {
       // An earlier attempt may have come as far as this; its socket is there then.
       guard let socket = try? await Blocking.run({ try UnixSocket.connect(path: path) }) else {

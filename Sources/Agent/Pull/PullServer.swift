@@ -120,7 +120,9 @@ final class PullServer: Sendable {
     guard let dial = recovery.dial else { throw .peer("the pull's connections are gone") }
     let opened = Guarded<PullConnections?>(nil)
     let attempt = LaneRecovery(patienceMs: recovery.patienceMs) { [self] (role, lane) in
-      let connections = try open(dial)
+      // A destination that takes no pages now may take them in a moment: its agent is being started anew.
+      let connections: PullConnections
+      do { connections = try open(dial) } catch { throw RelayFailure.peer("\(error)") }
       opened.update { $0 = connections }
       return connections.first
     }

@@ -38,7 +38,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     case loading, writingPrepared, announcing, waiting
     case checking, checkingIdle, writingResuming, resuming, writingRefused
     case discarding(DestinationOutcome)
-    case answeringRunning, pulling
+    case answeringRunning, answeringBeforeResuming, pulling
     case writingDone(DestinationOutcome)
     case answering(CommitSettlement, then: DestinationEnd)
     case stopped(DestinationEnd)
@@ -72,7 +72,8 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     } else if journal.contains(.refused) {
       step = .discarding(.lost)
     } else if journal.contains(.resuming) {
-      step = .resuming
+      // The source gives pages only to a guest that may run; QEMU may need one to take the next command.
+      step = pulls && isAsked ? .answeringBeforeResuming : .resuming
     } else if journal.contains(.prepared) {
       switch verdict {
       case .commit: step = .checking
@@ -95,7 +96,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     case .resuming: .resumeGuest
     case .writingRefused: .append(.refused)
     case .discarding: .discard
-    case .answeringRunning: .answer(.running)
+    case .answeringRunning, .answeringBeforeResuming: .answer(.running)
     case .pulling: .pull
     case .writingDone(let outcome): .append(.done(outcome))
     case .answering(let settlement, _): .answer(settlement)
@@ -131,6 +132,9 @@ public struct DestinationCommitMachine: Hashable, Sendable {
       // A QEMU that died here may have run the guest first.
       if isAsked { step = .answeringRunning } else { running() }
     case (.resuming, _): stop(.open(.qemuSilent))
+    case (.answeringBeforeResuming, _):
+      isAsked = false
+      step = .resuming
     case (.answeringRunning, _):
       isAsked = false
       running()

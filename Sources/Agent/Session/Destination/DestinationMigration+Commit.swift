@@ -169,6 +169,8 @@ extension DestinationMigration {
       try? await qemu.monitor.client.migrateSetCapabilities(["events": false])
     }
     if capabilities?.states["postcopy-ram"] == true {
+      let path = IncomingQEMU.keptMonitorPath(qemu.monitorPath)
+      try? await Blocking.run { MonitorKeeper.end(path) }
       try? await qemu.monitor.client.migrateSetCapabilities(["postcopy-ram": false])
     }
   }

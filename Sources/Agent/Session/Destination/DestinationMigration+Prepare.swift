@@ -35,7 +35,8 @@ extension DestinationMigration {
     let qemu: IncomingQEMU
     do {
       qemu = try await IncomingQEMU.start(
-        launch, id: IncomingQEMU.label(id.description), configuration: configuration)
+        launch, id: IncomingQEMU.label(id.description), mayPull: request.pull == true,
+        configuration: configuration)
     } catch let refusal as LaunchRefusal {
       throw Ending.refused([Refusal(.request, refusal.cause, remedy: refusal.remedy)])
     } catch let error as QEMUStartError {

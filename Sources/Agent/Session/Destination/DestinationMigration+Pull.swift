@@ -23,6 +23,8 @@ extension DestinationMigration {
       try await qemu.monitor.client.migrateSetCapabilities([
         "postcopy-ram": true, "return-path": true,
       ])
+      try await MonitorKeeper.start(
+        IncomingQEMU.keptMonitorPath(qemu.monitorPath), logPath: qemu.logPath)
       return true
     } catch {
       logger.notice("no post-copy here", metadata: ["error": "\(error)"])

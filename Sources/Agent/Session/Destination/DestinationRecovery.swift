@@ -63,6 +63,8 @@ struct DestinationRecovery {
     guard let qemu = story.qemu, let process = story.process, process.isAlive else {
       return .qemuGone
     }
+    // A guest that waits for a page may hold QEMU's main loop, and with it `cont`.
+    if story.pull != nil { _ = await pull(story) }
     guard story.start?.resumeGuest == true else { return .performed }
     do {
       let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
@@ -84,11 +86,7 @@ struct DestinationRecovery {
     if let input = await agent.pullInput(id) { return input }
     guard let process = story.process, process.isAlive else { return .qemuGone }
     do {
-      let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
-      let info = try? await monitor.client.queryMigrate()
-      await monitor.close()
-      // The last page came before the agent died.
-      if info?.status == .completed { return .performed }
+      if try await hasEveryPage(qemu.monitorPath) { return .performed }
       let revival = try await PullRevival.begin(
         self.id, pull, monitorPath: qemu.monitorPath, logger: agent.logger
       ) { [agent] in agent.settleSoon(id, source: false) }
@@ -100,6 +98,16 @@ struct DestinationRecovery {
       if !process.isAlive { return .qemuGone }
     }
     return .failed
+  }
+
+  /// The last page came before the agent died. A QEMU that doesn't say so has not.
+  private func hasEveryPage(_ monitorPath: String) async throws -> Bool {
+    guard let monitor = try? await Monitor.connect(path: monitorPath, timeoutMs: 1000) else {
+      return false
+    }
+    let info = try? await monitor.client.queryMigrate(timeoutMs: 1000)
+    await monitor.close()
+    return info?.status == .completed
   }
 
   private func discard(_ story: DestinationStory) async -> DestinationCommitMachine.Input {
