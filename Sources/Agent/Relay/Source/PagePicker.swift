@@ -141,7 +141,8 @@ extension SourceLedger.Ordered {
   /// Whether nothing that must go before it is left.
   func mayGo(_ state: SourceLedger.State) -> Bool {
     switch self {
-    case .verbatim, .tail, .invalidPages, .deviceState: true
+    case .verbatim, .tail, .deviceState: true
+    case .invalidPages: state.nextUnreadable == nil
     case .ramEnd, .handOver: state.owedCount == 0
     }
   }

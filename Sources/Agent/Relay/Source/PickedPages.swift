@@ -32,13 +32,38 @@ extension SourceLedger.State {
   /// Takes the next pages out of the ledger: of the scan or of the cycle over dirty pages, whichever
   /// is behind its share. Nil when nothing may be sent.
   mutating func pick() -> PickedPages? {
+    guard ledger != nil else { return nil }
     // What a stopped guest that moves before its memory still owes is asked for by the destination.
-    guard ledger != nil, !(pulls && guestIsStopped) else { return nil }
+    if pulls, guestIsStopped { return pickUnreadable() }
     let prefersScan = scanLead <= 0
     if let pages = gather(fromScan: prefersScan) { return pages }
     // The other one's turn for as long as this one has nothing.
     scanLead = 0
     return gather(fromScan: !prefersScan)
+  }
+
+  /// An owed page that nobody could ask for later.
+  var nextUnreadable: Int? {
+    for range in unreadable {
+      if let page = ledger?.firstOwed(atOrAfter: range.lowerBound), range.contains(page) {
+        return page
+      }
+    }
+    return nil
+  }
+
+  /// One at a time: they are a handful, if any.
+  private mutating func pickUnreadable() -> PickedPages? {
+    guard let number = nextUnreadable, let numbering = ledger?.numbering else { return nil }
+    let block = numbering.block(of: number)
+    let isZero = ledger?.isZero(number) ?? false
+    var picked = PickedPages()
+    _ = ledger?.take(number)
+    if let place = pen.take(number), !isZero { picked.places.append(place) }
+    picked.add(
+      block: UInt16(truncatingIfNeeded: block), page: UInt64(number - numbering.bases[block]),
+      isZero: isZero)
+    return picked
   }
 
   private mutating func gather(fromScan: Bool) -> PickedPages? {

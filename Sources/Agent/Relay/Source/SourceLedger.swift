@@ -60,6 +60,8 @@ final class SourceLedger: Sendable {
     var penIsFull = false
     /// The guest moves before its memory: what is owed when it stops is named, and not sent from here.
     var pulls = false
+    /// Pages of blocks that can't be read once the guest has stopped, by number: these are sent.
+    var unreadable: [Range<Int>] = []
     /// Pages taken when the guest was seen stopped, and from then until RAM's END: the stop set.
     var takenAtStop: UInt64?
     var stopSetPages: UInt64?
@@ -162,7 +164,7 @@ final class SourceLedger: Sendable {
   ///
   /// - Returns: whether it moves before its memory, which is settled by now.
   func guestStopped() -> Bool {
-    state.update { state in
+    state.update { state -> Bool in
       state.guestIsStopped = true
       state.takenAtStop = state.ledger?.takenCount
       if !state.pulls { state.holdBackHeat = 9 }
@@ -170,10 +172,20 @@ final class SourceLedger: Sendable {
     }
   }
 
-  /// Whether the guest shall move before its memory; counts until it is stopped.
-  func setPulls(_ pulls: Bool) {
-    state.update { if !$0.guestIsStopped { $0.pulls = pulls } }
+  /// The guest shall move before its memory; counts until it is stopped.
+  ///
+  /// - Parameter isReadable: by block, whether its pages can be read then.
+  func pull(isReadable: [Bool]) {
+    state.update { state in
+      guard !state.guestIsStopped, let numbering = state.ledger?.numbering else { return }
+      state.pulls = true
+      state.unreadable = zip(numbering.bases, numbering.counts).enumerated()
+        .compactMap { isReadable[$0.offset] ? nil : $0.element.0..<$0.element.0 + $0.element.1 }
+    }
   }
+
+  /// It cannot, after all.
+  func pullNothing() { state.update { if !$0.guestIsStopped { $0.pulls = false } } }
 
   /// Ends the epoch of the dirty log, see `PageLedger.endEpoch`.
   func endEpoch() -> (dirtied: Int, first: Int, newlyOwed: Int) {

@@ -112,9 +112,15 @@ struct StreamToLedger: StreamVisitor {
   mutating func ramEndBegan() throws(VisitorStopped) {
     openSection = .end
     pulls = ledger.guestStopped()
+    let unreadable = ledger.state.read { $0.unreadable }
     // From now on its pages are read where they are: they change no more, and a full pen must not stop
     // a QEMU whose guest stands still.
-    if pulls { blockIsShared = blocks.map { _ in true } }
+    if pulls {
+      for (block, base) in bases.enumerated()
+      where !unreadable.contains(where: { $0.contains(base) }) {
+        blockIsShared[block] = true
+      }
+    }
     onEvent(.guestStopped)
   }
 
@@ -150,7 +156,7 @@ struct StreamToLedger: StreamVisitor {
   ) throws(VisitorStopped) {
     try flush()
     // What isn't read can't be named as missing.
-    ledger.setPulls(false)
+    ledger.pullNothing()
     // The records that follow may say "same block as before" and may stand in the middle of a
     // section. The destination's QEMU has seen other sections than the source's wrote, so it is
     // brought to the same place: the section opened, the last page said once more by name.

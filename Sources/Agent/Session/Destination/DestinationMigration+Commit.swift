@@ -106,7 +106,9 @@ extension DestinationMigration {
       case .auditPages(let block, let firstPage, let digests):
         try await undo.audit.check(
           block: block, firstPage: firstPage, digests: digests, qemu, undo.relay?.pull)
-      case .auditEnd: try link.send(undo.audit.message)
+      case .auditEnd:
+        try link.send(undo.audit.message)
+        undo.relay?.pull?.auditEnded()
       default: logger.warning("unexpected message", metadata: ["message": "\(message)"])
       }
     } catch {

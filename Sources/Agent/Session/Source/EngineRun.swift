@@ -8,6 +8,11 @@ import Strategy
 /// An epoch of the dirty log is what QEMU's stream carries between two of its looks at the dirty bitmap.
 /// Between epochs the gate is closed and QEMU blocks in a pass; to collect one, the gate opens until the
 /// rest of that pass, one whole pass and one more look are through.
+///
+/// Before 8.1 nothing but the closed gate holds QEMU: at each look at its dirty bitmap it stops the guest if
+/// what is left fits its limit of 1 ms at the bandwidth that it has seen. So the first pass goes at the pace of the
+/// link to its end, and then QEMU is told to write no faster than the link carries: only a guest that is all but
+/// idle is stopped by QEMU, with little owed.
 struct EngineRun: Sendable {
   /// How often QEMU is asked while an epoch is collected, in milliseconds.
   static let collectingIntervalMs: UInt64 = 4
@@ -16,6 +21,8 @@ struct EngineRun: Sendable {
   static let pinnedBytesPerSecond: UInt64 = 1_000_000_000
   /// The largest downtime limit QEMU takes: everything fits, it stops the guest at once.
   static let unlimitedMs: UInt64 = 2_000_000
+  /// The least that QEMU may write in a second where that is what holds it.
+  private static let limitedBytesPerSecond: UInt64 = 32 << 20
   /// How long the link is looked at before its rate is believed, in milliseconds.
   private static let judgeAfterMs: UInt64 = 400
   /// Pages that make the cost of a page known.
@@ -29,6 +36,10 @@ struct EngineRun: Sendable {
   }
 
   private(set) var machine: DeadlineGuard
+  /// QEMU waits for our word with the switchover (8.1 and later).
+  let holdsByAck: Bool
+  /// QEMU was told how fast it may write, where that is what holds it.
+  private var isLimited = false
   let facts: EngineFacts
   private let beganMs: UInt64
   private var collection: Collection?
@@ -47,10 +58,10 @@ struct EngineRun: Sendable {
 
   /// - Parameter bytesPerPage: what a page costs until the wire tells; nil: nothing is known.
   init(
-    _ machine: DeadlineGuard, _ facts: EngineFacts, beganMs: UInt64, nowMs: UInt64,
-    bytesPerPage: UInt64?
+    _ machine: DeadlineGuard, _ facts: EngineFacts, holdsByAck: Bool, beganMs: UInt64,
+    nowMs: UInt64, bytesPerPage: UInt64?
   ) {
-    (self.machine, self.facts) = (machine, facts)
+    (self.machine, self.facts, self.holdsByAck) = (machine, facts, holdsByAck)
     (self.beganMs, epochBeganMs, firstLookMs) = (beganMs, nowMs, nowMs)
     startBytesPerPage = bytesPerPage
     if let bytesPerPage { cost.perPage = bytesPerPage }
@@ -80,11 +91,19 @@ struct EngineRun: Sendable {
   mutating func collect(_ ledger: SourceLedger) {
     guard collection == nil else { return }
     collection = Collection(untilSync: max(lastSync, 1) + 2, boundaryMs: nil)
-    ledger.setGate(.open)
+    if holdsByAck || lastSync >= 2 { ledger.setGate(.open) }
+  }
+
+  /// The rate to hold QEMU to, once, when its first pass is over; nil: none, or not now.
+  mutating func limitOnce(_ sample: EngineSample) -> UInt64? {
+    guard !holdsByAck, !isLimited, lastSync >= 2, let rate = sample.wireRate else { return nil }
+    isLimited = true
+    return max(rate.bytesPerSecond, Self.limitedBytesPerSecond)
   }
 
   /// QEMU has looked at its dirty bitmap `syncCount` times. Says whether an epoch ended.
   mutating func noteSync(_ syncCount: UInt64, nowMs: UInt64, _ ledger: SourceLedger) -> Bool {
+    let firstPassIsOver = lastSync < 2 && syncCount >= 2
     lastSync = max(lastSync, syncCount)
     guard !isEnding else { return false }
     guard var current = collection else {
@@ -92,6 +111,7 @@ struct EngineRun: Sendable {
       if syncCount >= 2 { ledger.setGate(.closed) }
       return false
     }
+    if firstPassIsOver { ledger.setGate(.open) }
     if current.boundaryMs == nil, syncCount + 1 >= current.untilSync { current.boundaryMs = nowMs }
     guard syncCount >= current.untilSync else {
       collection = current

@@ -218,6 +218,9 @@ extension SourceMigration {
     case .guestStopped:
       note { state in
         state.stoppedAtMs = MonotonicClock.nowMs
+        // Nobody told QEMU to, then: what was expected at the last look.
+        let forecast = state.record.forecast.downtimeMs ?? state.progress.expectedDowntimeMs
+        state.record.forecast.downtimeMs = forecast
         state.estimator.switchingOver(
           nowMs: MonotonicClock.nowMs, expectedDowntimeMs: state.progress.expectedDowntimeMs)
       }

@@ -19,7 +19,8 @@ extension SourceMigration {
       canLimitCPU: cpus?.canLimitCPU ?? false, canPull: canPull)
     let now = MonotonicClock.nowMs
     return EngineRun(
-      name.makeMachine(request.constraints, facts), facts, beganMs: startedAtMs, nowMs: now,
+      name.makeMachine(request.constraints, facts), facts, holdsByAck: copy.holdsByAck,
+      beganMs: startedAtMs, nowMs: now,
       bytesPerPage: PageCost.sampled(setup.shared.values))
   }
 
@@ -55,6 +56,9 @@ extension SourceMigration {
       throw Ending.refused([
         Refusal(.request, reason, remedy: "give it more time, or --at-deadline postcopy")
       ])
+    }
+    if let limit = engine.limitOnce(sample) {
+      try await setup.monitor.client.migrateSetParameters(["max-bandwidth": JSONValue(limit)])
     }
     let forecasts = (full: forecast, pulling: StopForecast(pulling: sample, engine.facts))
     for effect in engine.handle(sample) {
@@ -101,8 +105,9 @@ extension SourceMigration {
       state.record.forecast.downtimeMs = forecast.downtimeMs
       state.record.stopReason = reason.rawValue
     }
-    let limit = JSONValue(EngineRun.unlimitedMs)
-    try await setup.monitor.client.migrateSetParameters(["downtime-limit": limit])
+    try await setup.monitor.client.migrateSetParameters([
+      "downtime-limit": JSONValue(EngineRun.unlimitedMs), "max-bandwidth": 0,
+    ])
     copy.relay.ledger.setGate(.open)
     if copy.holdsByAck { try copy.relay.answer(.switchoverAck) }
   }

@@ -23,7 +23,7 @@ extension SourceMigration {
 
   /// Finds the VM, asks the peer, checks everything that can be checked before anything changes.
   func prepare(_ undo: inout SourceUndo) async throws -> Setup {
-    guard let strategy = StrategyName(rawValue: request.strategy) else {
+    guard StrategyName(rawValue: request.strategy) != nil else {
       let names = StrategyName.allCases.map(\.rawValue).joined(separator: ", ")
       throw Ending.refused([
         Refusal(
@@ -53,7 +53,6 @@ extension SourceMigration {
       state.progress.vm = vm.name
       state.progress.ramBytes = facts.ramBytes
     }
-    try await checkHold(strategy, monitor)
     let own = PrepareChecks.check(source: facts, destination: nil, host: nil, request: request)
     guard own.isEmpty else { throw Ending.refused(own) }
 
@@ -95,19 +94,6 @@ extension SourceMigration {
     return Setup(
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
       inPlaceBlocks: inPlace, mayPull: mayPull)
-  }
-
-  /// Every strategy but QEMU's own rule must be able to hold QEMU back.
-  private func checkHold(_ strategy: StrategyName, _ monitor: Monitor) async throws {
-    guard strategy != .precopy || request.withinMs != nil else { return }
-    let capabilities = try await monitor.client.queryMigrateCapabilities()
-    guard !capabilities.exists("switchover-ack") else { return }
-    throw Ending.refused([
-      Refusal(
-        .request,
-        "this QEMU decides itself when to stop the guest: it has no switchover-ack (8.1 and later)",
-        remedy: "use --strategy precopy without --within, or a newer QEMU")
-    ])
   }
 
   /// Opens the control lane and says hello.

@@ -44,7 +44,7 @@ extension SourceMigration {
       if holds.isHeld(.pull) { server.setPrefetching(false) }
       server.start()
       note { $0.pullServer = server }
-      copy.relay.ledger.setPulls(true)
+      copy.relay.ledger.pull(isReadable: memory.isReadable)
       return true
     } catch {
       logger.warning(

@@ -8,6 +8,8 @@ struct PullAudit: Sendable {
   private var waiting: [Int: PageFingerprint] = [:]
   private(set) var comparedCount: UInt64 = 0
   private(set) var differingCount: UInt64 = 0
+  /// The source has named every digest.
+  var isComplete = false
 
   /// One side's digest of a page, by number; each side names a page once.
   mutating func note(_ page: Int, _ digest: PageFingerprint) {

@@ -24,6 +24,12 @@ extension PullFeeder {
     audit.update { $0.note(number, digest) }
   }
 
+  /// The source has said all its digests: what every page was compared with is known.
+  func auditEnded() {
+    audit?.update { $0.isComplete = true }
+    tellIfComplete()
+  }
+
   /// The source's digests of a block's pages from `firstPage` on.
   ///
   /// - Returns: which of them were here before the guest: those are to be compared in QEMU's memory. The

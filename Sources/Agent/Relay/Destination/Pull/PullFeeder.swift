@@ -26,6 +26,8 @@ final class PullFeeder: Sendable {
   private struct Stream {
     var writer: PostcopyWriter
     var hasEnded = false
+    /// `complete` was said.
+    var isTold = false
   }
 
   /// Pages that are looked at for one write of DISCARD commands.
@@ -186,9 +188,19 @@ final class PullFeeder: Sendable {
       stream.writer.end(into: &bytes)
       try self.write(&bytes)
     }
-    guard hasEnded else { return }
-    let counters = counters
+    if hasEnded { tellIfComplete() }
+  }
+
+  /// Says, once, that every page is with QEMU, with what an audit found; an audit may be the last to end.
+  func tellIfComplete() {
     let audited = audit?.read { $0 }
+    let isFirst = stream.update { stream -> Bool in
+      guard stream.hasEnded, !stream.isTold, audited?.isComplete ?? true else { return false }
+      stream.isTold = true
+      return true
+    }
+    guard isFirst else { return }
+    let counters = counters
     onEvent(
       .complete(
         PullDone(
