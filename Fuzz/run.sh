@@ -25,6 +25,7 @@ library() {
 library Base
 library QEMUStream
 library Wire
+library NBD
 library QMP
 library Strategy
 library Simulator
@@ -32,7 +33,7 @@ library Simulator
 fuzz() {
   # shellcheck disable=SC2086
   swiftc $flags -module-name Fuzzer -o "$build/$1" Harness/*.swift "Targets/$1.swift" \
-    -L "$build" -lQEMUStream -lWire -lQMP -lSimulator -lStrategy -lBase -lxxhash -lswiftSynchronization -lm
+    -L "$build" -lQEMUStream -lWire -lNBD -lQMP -lSimulator -lStrategy -lBase -lxxhash -lswiftSynchronization -lm
   mkdir -p "$build/corpus/$1" "$build/crashes" "corpus/$1"
   if [ "$merge" = 1 ]; then
     "$build/$1" -set_cover_merge=1 -max_len=6000 "corpus/$1" "$build/corpus/$1"

@@ -22,6 +22,8 @@ import Testing
   @Test func returnPath() throws { try replay("return-path", ReturnPathHarness.run) }
   @Test func qmpLines() throws { try replay("qmp-lines", QMPLineHarness.run) }
   @Test func wireFrames() throws { try replay("wire-frames", WireFrameHarness.run) }
+  @Test func nbdServer() throws { try replay("nbd-server", NBDServerHarness.run) }
+  @Test func nbdClient() throws { try replay("nbd-client", NBDClientHarness.run) }
   @Test func pullFrames() throws { try replay("pull-frames", PullFrameHarness.run) }
   @Test func traces() throws { try replay("traces", TraceHarness.run) }
   @Test func applyOrder() throws { try replay("apply-order", ApplyOrderHarness.run) }
