@@ -69,12 +69,14 @@ let package = Package(
     core("Wire", ["Base", "CXXHash"]),
     core("Strategy"),
     core("Compaction", ["Base", "CXXHash"]),
+    core("NBD"),
     core("Simulator", ["Strategy", "Base"]),
 
     // The edge: everything that touches the kernel.
     .target(name: "CLinux"),
     .systemLibrary(name: "CXXHash", providers: [.apt(["libxxhash-dev"])]),
     core("HostIO", ["Base", "CLinux", logging, system, subprocess, tls] + nio),
+    core("BlockStore", ["Base", "CLinux", "HostIO", "NBD"]),
     core("PKI", ["Base", "HostIO"] + certificates),
 
     // The product.
@@ -90,14 +92,15 @@ let package = Package(
     core(
       "CLI",
       [
-        "Base", "Agent", "Lab", "PKI", "Simulator", "Strategy", "QEMUStream",
+        "Base", "Agent", "BlockStore", "HostIO", "Lab", "NBD", "PKI", "Simulator", "Strategy",
+        "QEMUStream",
         argumentParser, logging, lifecycle, unixSignals, system,
       ]),
     .executableTarget(name: "godwit", dependencies: ["CLI"], swiftSettings: strict),
 
     // What must hold for hostile bytes: run by the fuzzers (Fuzz/run.sh) and by the tests.
     .target(
-      name: "FuzzHarness", dependencies: ["Base", "QEMUStream", "QMP", "Wire", "Simulator"],
+      name: "FuzzHarness", dependencies: ["Base", "QEMUStream", "QMP", "Wire", "NBD", "Simulator"],
       path: "Fuzz/Harness", swiftSettings: common),
     .executableTarget(
       name: "StreamBench", dependencies: ["QEMUStream", "Base"], path: "Benchmarks/StreamBench",
@@ -111,6 +114,8 @@ let package = Package(
     tests("QEMUStreamTests", ["QEMUStream", "Base", "TestSupport"]),
     tests("QMPTests", ["QMP", "Base"]),
     tests("WireTests", ["Wire", "Base"]),
+    tests("NBDTests", ["NBD", "Base"]),
+    tests("BlockStoreTests", ["BlockStore", "NBD", "HostIO", "Base"]),
     tests("CompactionTests", ["Compaction", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
     tests("SimulatorTests", ["Simulator", "Strategy", "Base"]),

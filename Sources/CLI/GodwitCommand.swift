@@ -16,8 +16,8 @@ public struct GodwitCommand: AsyncParsableCommand {
     subcommands: [
       AgentCommand.self, VMsCommand.self, MigrateCommand.self, StatusCommand.self,
       WatchCommand.self, CancelCommand.self, RecoverCommand.self, HistoryCommand.self,
-      VersionCommand.self, PKICommand.self, LabCommand.self, SimulateCommand.self,
-      StreamCommand.self, ManualCommand.self, KeepMonitorCommand.self,
+      VersionCommand.self, PKICommand.self, BlockCommand.self, LabCommand.self,
+      SimulateCommand.self, StreamCommand.self, ManualCommand.self, KeepMonitorCommand.self,
     ])
 
   public init() {}

@@ -92,7 +92,9 @@ final class CommandProcess: Sendable {
     process = try ChildProcess("sh", ["-c", script, try #require(Self.binary)] + arguments)
   }
 
-  func interrupt() { process.send(signal: SIGINT) }
+  func interrupt() { send(signal: SIGINT) }
+
+  func send(signal: Int32) { process.send(signal: signal) }
 
   func end() async -> (status: Int32, output: String) {
     let exit = await process.wait()

@@ -27,3 +27,20 @@ short godwit_spawn_new_session(void);
 long godwit_get_affinity(pid_t thread, void *mask, unsigned long size);
 /// -1 with errno on failure.
 int godwit_set_affinity(pid_t thread, const void *mask, unsigned long size);
+
+/// Reads what is in memory already: bytes read, or -1 with errno: EAGAIN where a device would be waited
+/// for, EOPNOTSUPP where the file system can't tell.
+long godwit_read_at_once(int fd, void *buffer, unsigned long size, off_t offset);
+/// Writes, and returns once the bytes are on stable storage; -1 with errno on failure.
+long godwit_write_durably(int fd, const void *buffer, unsigned long size, off_t offset);
+/// Makes a hole, or with `keeps_space` zeros that keep their space; never waits for zeros to be
+/// written out. 0, or -1 with errno: EOPNOTSUPP where the file can't.
+int godwit_zero_range(int fd, off_t offset, off_t size, int keeps_space);
+/// The next byte that isn't in a hole (`wants_hole`: that is), or -1 with errno: ENXIO for none.
+off_t godwit_seek_data(int fd, off_t offset, int wants_hole);
+/// `O_DIRECT`.
+int godwit_open_direct(void);
+/// Takes a read lock on one byte that belongs to the open file, not to the process; 0, or -1 with errno.
+int godwit_lock_byte(int fd, off_t byte);
+/// 1 when somebody else has a lock on that byte, 0 when nobody has.
+int godwit_is_byte_locked(int fd, off_t byte);

@@ -30,6 +30,9 @@ public final class StreamSocket: ByteConnection {
   /// Ends both directions; blocked calls return. Safe to repeat.
   public func shutdown() { _ = Glibc.shutdown(raw, Int32(SHUT_RDWR)) }
 
+  /// Lets a reader see the end of the stream behind what has arrived; writing goes on.
+  public func shutdownReading() { _ = Glibc.shutdown(raw, Int32(SHUT_RD)) }
+
   /// Reads at most `buffer.count` bytes; 0 at end of stream.
   public func read(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int {
     while true {

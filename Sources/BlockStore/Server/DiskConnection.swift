@@ -1,0 +1,83 @@
+import Base
+import Glibc
+import HostIO
+import NBD
+
+/// One client, from the greeting to its end. Runs on a thread of its own.
+struct DiskConnection {
+  private let server: DiskServer
+  private let socket: StreamSocket
+  private let secure: DiskServer.Secure?
+
+  init(_ server: DiskServer, _ socket: StreamSocket, _ secure: DiskServer.Secure?) {
+    (self.server, self.socket, self.secure) = (server, socket, secure)
+  }
+
+  func run() throws {
+    defer { socket.shutdown() }
+    var connection: any ByteConnection = socket
+    var handshake = ServerHandshake(
+      exports: server.disks.map(\.export), security: secure == nil ? .none : .required)
+    let deadlineMs = MonotonicClock.nowMs + server.options.handshakeMs
+    connection.setTimeout(ms: server.options.handshakeMs)
+    var input = InputBuffer(connection)
+    while true {
+      switch try negotiate(&handshake, connection, input, deadlineMs) {
+      case .aborted, nil: return
+      case .transmission(let session):
+        connection.setTimeout(ms: 0)
+        return try transmit(session, connection, input)
+      case .startTLS:
+        // Plain bytes behind the request for TLS would be taken for what came encrypted.
+        guard input.count == 0, let secure else {
+          throw SystemError("TLS with \(socket.peer): bytes before it began", code: EPROTO)
+        }
+        connection = try secure(socket)
+        connection.setTimeout(ms: server.options.handshakeMs)
+        (handshake, input) = (handshake.afterTLS(), InputBuffer(connection))
+      }
+    }
+  }
+
+  /// nil: the client has gone.
+  private func negotiate(
+    _ handshake: inout ServerHandshake, _ connection: any ByteConnection, _ input: InputBuffer,
+    _ deadlineMs: UInt64
+  ) throws -> ServerHandshake.Outcome? {
+    while true {
+      var step: (used: Int, outcome: ServerHandshake.Outcome?) = (0, nil)
+      do {
+        step = try input.look(input.count) { bytes throws(DecodeError) in
+          try handshake.receive(bytes)
+        }
+      } catch {
+        try? send(handshake.takeOutput(), connection)
+        throw error
+      }
+      input.drop(step.used)
+      try send(handshake.takeOutput(), connection)
+      if let outcome = step.outcome { return outcome }
+      guard MonotonicClock.nowMs < deadlineMs else {
+        throw SystemError("NBD handshake with \(socket.peer)", code: ETIMEDOUT)
+      }
+      guard try input.fill() else { return nil }
+    }
+  }
+
+  private func send(_ bytes: [UInt8], _ connection: any ByteConnection) throws {
+    // SAFETY: the array outlives the call.
+    try unsafe connection.writeAll(bytes.span.bytes)
+  }
+
+  private func transmit(
+    _ session: ServerSession, _ connection: any ByteConnection, _ input: InputBuffer
+  ) throws {
+    let outlet = ReplyOutlet(connection)
+    let link = ConnectionLink(server.disks[session.index], session, outlet)
+    defer {
+      link.waitUntilIdle()
+      connection.finish()
+    }
+    try RequestLoop(input, session, link, server.queue).run()
+  }
+}

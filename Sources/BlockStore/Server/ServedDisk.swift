@@ -1,0 +1,92 @@
+import Base
+import HostIO
+public import NBD
+import Synchronization
+
+/// A store under the name that clients know it by, with what was done to it.
+public final class ServedDisk: Sendable {
+  public let export: NBDExport
+  public let store: any DiskStore
+  let counters = DiskCounters()
+  /// Until then the store's calls are not made on connections' own threads, in microseconds.
+  private let slowUntilUs = Atomic<UInt64>(0)
+
+  /// A call that took longer was not answered from memory, in microseconds.
+  static let promptUs: UInt64 = 1000
+  /// How long nothing is tried after such a call.
+  static let slowUs: UInt64 = 1_000_000
+
+  public init(name: String, description: String = "", store: any DiskStore) {
+    self.store = store
+    let traits = store.traits
+    var flags: ExportFlags = [.sendFlush, .sendFUA, .sendDoNotFragment, .sendCache]
+    if traits.isReadOnly {
+      flags.insert(.readOnly)
+    } else {
+      flags.formUnion([.sendWriteZeroes, .sendFastZero])
+      if traits.canTrim { flags.insert(.sendTrim) }
+    }
+    if traits.isCoherent { flags.insert(.canMultiConnect) }
+    export = NBDExport(
+      name: name, description: description, byteCount: store.byteCount, flags: flags,
+      blockSizes: traits.blockSizes)
+  }
+
+  /// Whether a call may be made on the thread that reads requests: as long as none had to wait.
+  func isPrompt(_ nowUs: UInt64) -> Bool {
+    store.traits.isPrompt && nowUs >= slowUntilUs.load(ordering: .relaxed)
+  }
+
+  /// Notes how long such a call took.
+  func noteCall(from startUs: UInt64) {
+    let nowUs = MonotonicClock.nowUs
+    if nowUs - startUs > Self.promptUs {
+      slowUntilUs.store(nowUs + Self.slowUs, ordering: .relaxed)
+    }
+  }
+}
+
+/// What clients did with a disk.
+final class DiskCounters: Sendable {
+  let reads = Atomic<UInt64>(0)
+  let readBytes = Atomic<UInt64>(0)
+  let writes = Atomic<UInt64>(0)
+  let writtenBytes = Atomic<UInt64>(0)
+  let flushes = Atomic<UInt64>(0)
+  let others = Atomic<UInt64>(0)
+  let errors = Atomic<UInt64>(0)
+
+  func note(_ request: NBDRequest) {
+    switch request.command {
+    case .read:
+      reads.wrappingAdd(1, ordering: .relaxed)
+      readBytes.wrappingAdd(request.length, ordering: .relaxed)
+    case .write:
+      writes.wrappingAdd(1, ordering: .relaxed)
+      writtenBytes.wrappingAdd(request.length, ordering: .relaxed)
+    case .flush: flushes.wrappingAdd(1, ordering: .relaxed)
+    default: others.wrappingAdd(1, ordering: .relaxed)
+    }
+  }
+}
+
+/// The counters at one instant.
+public struct DiskUse: Sendable, Hashable, Encodable {
+  public let export: String
+  public let reads, readBytes, writes, writtenBytes, flushes, otherRequests: UInt64
+  /// Requests that were refused or failed.
+  public let errors: UInt64
+}
+
+extension ServedDisk {
+  public var use: DiskUse {
+    DiskUse(
+      export: export.name, reads: counters.reads.load(ordering: .relaxed),
+      readBytes: counters.readBytes.load(ordering: .relaxed),
+      writes: counters.writes.load(ordering: .relaxed),
+      writtenBytes: counters.writtenBytes.load(ordering: .relaxed),
+      flushes: counters.flushes.load(ordering: .relaxed),
+      otherRequests: counters.others.load(ordering: .relaxed),
+      errors: counters.errors.load(ordering: .relaxed))
+  }
+}

@@ -1,0 +1,28 @@
+import CLinux
+import Glibc
+
+/// Locks on an image that QEMU's tools and other servers see: byte 100 + n of the file is locked by who
+/// uses permission n, byte 200 + n by who doesn't want others to use it.
+///
+/// They belong to the open file and are gone when it is closed, or its process dies.
+enum ImageLock {
+  /// Writing, as QEMU counts permissions; reading consistently is 0.
+  private static let write: off_t = 1
+
+  /// Takes the locks on an open image; what is in the way, or nil.
+  static func take(_ raw: Int32, readOnly: Bool) -> String? {
+    let used: [off_t] = readOnly ? [0] : [0, write]
+    let locked = used.map { 100 + $0 } + [200 + write]
+    for byte in locked where godwit_lock_byte(raw, byte) != 0 {
+      // A file system without locks can't protect anybody from anything.
+      return errno == EAGAIN || errno == EACCES ? "it is locked by another program" : nil
+    }
+    for permission in used where godwit_is_byte_locked(raw, 200 + permission) == 1 {
+      // Two readers keep writers out, and not each other.
+      if readOnly || permission != write { continue }
+      return "it is in use by another program"
+    }
+    if godwit_is_byte_locked(raw, 100 + write) == 1 { return "another program writes to it" }
+    return nil
+  }
+}

@@ -1,0 +1,72 @@
+import Glibc
+import HostIO
+
+/// A qcow2 image, read and written by QEMU's own `qemu-nbd` underneath (`Docs/adr/0011`).
+///
+/// The child takes one client, us, and ends when that client has gone: also when this process dies.
+public struct Qcow2Image: Sendable {
+  public let store: RemoteStore
+  private let child: ChildProcess
+  private let folder: String
+
+  /// Time for `qemu-nbd` to open the image, in milliseconds.
+  private static let startMs: UInt64 = 10_000
+
+  /// - Parameter folder: a private one; the socket is made and removed there.
+  public static func open(
+    _ path: String, readOnly: Bool, in folder: String
+  ) async throws -> Qcow2Image {
+    try PrivateDirectory.make(folder)
+    let socket = folder + "/qemu-nbd.sock"
+    let log = folder + "/qemu-nbd.log"
+    let output = unsafe Glibc.open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    guard output >= 0 else { throw SystemError("open \(log)") }
+    defer { _ = Glibc.close(output) }
+    // As options: a path that looks like a URL stays a path.
+    let file = path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
+    var arguments = [
+      "--image-opts", "--socket", socket, "--shared", "1", "--discard", "unmap",
+    ]
+    if readOnly { arguments.append("--read-only") }
+    arguments.append("driver=qcow2,file.driver=file,file.filename=\(file)")
+    let child = try ChildProcess("qemu-nbd", arguments, output: output)
+    let deadlineMs = MonotonicClock.nowMs + startMs
+    while true {
+      if let exit = child.exit {
+        let line = LogTail.read(log, byteCount: 4096)?.split(separator: "\n").last
+        remove(folder)
+        throw SpawnError(program: "qemu-nbd", detail: line.map(String.init) ?? "\(exit)")
+      }
+      if let connection = try? UnixSocket.connect(path: socket) {
+        do {
+          let store = try await WorkerThread.run("block-open") {
+            try RemoteStore(over: connection, exportName: "", isReadOnly: readOnly)
+          }
+          return Qcow2Image(store: store, child: child, folder: folder)
+        } catch {
+          await child.terminate()
+          remove(folder)
+          throw error
+        }
+      }
+      guard MonotonicClock.nowMs < deadlineMs else {
+        await child.terminate()
+        remove(folder)
+        throw SpawnError(program: "qemu-nbd", detail: "did not open the image in time")
+      }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+  }
+
+  /// Ends the child once what was written is flushed; no call to the store may follow.
+  public func close() async {
+    store.close()
+    await child.terminate()
+    Self.remove(folder)
+  }
+
+  private static func remove(_ folder: String) {
+    for name in ["qemu-nbd.sock", "qemu-nbd.log"] { _ = unsafe unlink(folder + "/" + name) }
+    _ = unsafe rmdir(folder)
+  }
+}

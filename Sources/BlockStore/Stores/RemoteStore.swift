@@ -1,0 +1,286 @@
+import Base
+import Glibc
+public import HostIO
+public import NBD
+import Synchronization
+
+/// A disk that another NBD server has.
+///
+/// Callers' threads send their own requests; a thread of the store's reads the answers, data straight
+/// into the caller's buffer. When the connection breaks every open and later call fails.
+@safe
+public final class RemoteStore: DiskStore {
+  /// Where the answer to one request goes. The caller waits until it is settled, so its buffer stays.
+  @safe
+  private final class Waiter: @unchecked Sendable {
+    // Unchecked: the buffer is written by the reading thread alone, until `result` is set.
+    let target: UnsafeMutableRawBufferPointer?
+    let offset: UInt64
+    let result = Guarded<Result<[NBDExtent], StoreError>?>(nil)
+    var extents: [NBDExtent] = []
+    var failure: StoreError?
+
+    init(target: UnsafeMutableRawBufferPointer?, offset: UInt64) {
+      unsafe self.target = target
+      self.offset = offset
+    }
+
+    /// `count` bytes of the target for data at `place`; the reader of replies has checked both.
+    func part(_ place: UInt64, _ count: Int) -> UnsafeMutableRawBufferPointer? {
+      guard let target = unsafe target else { return nil }
+      let start = Int(place - offset)
+      // SAFETY: the slice is bounds-checked.
+      return unsafe UnsafeMutableRawBufferPointer(rebasing: target[start..<(start + count)])
+    }
+
+    func settle() { result.update { $0 = failure.map { .failure($0) } ?? .success(extents) } }
+  }
+
+  private struct State {
+    var replies: ReplyReader
+    var waiters: [UInt64: Waiter] = [:]
+    var nextCookie: UInt64 = 1
+    var failure: StoreError?
+  }
+
+  public let byteCount: UInt64
+  public let traits: DiskTraits
+  private let session: ClientSession
+  private let connection: any ByteConnection
+  private let state: Mutex<State>
+  private let sending = Mutex(())
+
+  /// Shakes hands and starts to read answers, until `close` or the end of the connection.
+  public init(
+    over connection: any ByteConnection, exportName: String, isReadOnly: Bool
+  ) throws {
+    self.connection = connection
+    let (session, input) = try Self.shakeHands(connection, exportName)
+    self.session = session
+    byteCount = session.byteCount
+    var traits = DiskTraits()
+    traits.isReadOnly = isReadOnly || session.flags.contains(.readOnly)
+    traits.blockSizes = session.blockSizes
+    traits.canTrim = session.flags.contains(.sendTrim)
+    traits.isPrompt = false
+    self.traits = traits
+    state = Mutex(State(replies: ReplyReader(session)))
+    let box = SendableInput(input)
+    _ = WorkerThread("block-remote") { [self] in while readAnswer(box.input) {} }
+  }
+
+  /// The buffer moves to the reading thread with its bytes.
+  private final class SendableInput: @unchecked Sendable {
+    // Unchecked: made here, used by the reading thread alone.
+    let input: InputBuffer
+    init(_ input: InputBuffer) { self.input = input }
+  }
+
+  /// Ends the connection; open and later calls fail.
+  public func close() { connection.shutdown() }
+
+  private static func shakeHands(
+    _ connection: any ByteConnection, _ exportName: String
+  ) throws -> (ClientSession, InputBuffer) {
+    var handshake = ClientHandshake(.init(exportName: exportName))
+    let input = InputBuffer(connection)
+    connection.setTimeout(ms: 10_000)
+    while true {
+      guard try input.fill() else {
+        throw SystemError("NBD handshake with \(connection.peer) (ended)", code: ECONNRESET)
+      }
+      let step = try input.look(input.count) { bytes throws(ClientError) in
+        try handshake.receive(bytes)
+      }
+      input.drop(step.used)
+      let output = handshake.takeOutput()
+      // SAFETY: the array outlives the call.
+      try unsafe connection.writeAll(output.span.bytes)
+      if let session = step.session {
+        connection.setTimeout(ms: 0)
+        return (session, input)
+      }
+    }
+  }
+}
+
+// MARK: Answers
+
+extension RemoteStore {
+  /// Takes one answer, or more bytes; false when the connection is over, and every caller knows.
+  private func readAnswer(_ input: InputBuffer) -> Bool {
+    do {
+      let event = try state.withLock { state -> ReplyReader.Event? in
+        let step = try input.look(min(input.count, ReplyReader.byteCountMax)) {
+          bytes throws(DecodeError) in try state.replies.read(bytes)
+        }
+        if let step { input.drop(step.used) }
+        return step?.event
+      }
+      if let event { return try take(event, input) }
+      guard try input.fill() else {
+        throw SystemError("read from \(connection.peer) (ended)", code: ECONNRESET)
+      }
+      return true
+    } catch {
+      fail(StoreError(.inputOutput, "the server underneath is gone"))
+      return false
+    }
+  }
+
+  private func take(_ event: ReplyReader.Event, _ input: InputBuffer) throws -> Bool {
+    switch event {
+    case .data(let cookie, let offset, let count, let last):
+      guard let part = unsafe waiter(cookie)?.part(offset, count),
+        try unsafe input.take(into: part)
+      else { throw SystemError("data from \(connection.peer)", code: EPROTO) }
+      if last { settle(cookie) }
+    case .zeros(let cookie, let offset, let count, let last):
+      guard let part = unsafe waiter(cookie)?.part(offset, Int(count)) else { return true }
+      // SAFETY: the part is within the caller's buffer.
+      unsafe part.initializeMemory(as: UInt8.self, repeating: 0)
+      if last { settle(cookie) }
+    case .status(let cookie, _, let extents, let last):
+      waiter(cookie)?.extents = extents
+      if last { settle(cookie) }
+    case .failed(let cookie, let code, let message, let last):
+      waiter(cookie)?.failure = StoreError(code, message)
+      if last { settle(cookie) }
+    case .done(let cookie): settle(cookie)
+    }
+    return true
+  }
+
+  private func waiter(_ cookie: UInt64) -> Waiter? { state.withLock { $0.waiters[cookie] } }
+
+  private func settle(_ cookie: UInt64) {
+    state.withLock { $0.waiters.removeValue(forKey: cookie) }?.settle()
+  }
+
+  private func fail(_ failure: StoreError) {
+    let open = state.withLock { state in
+      state.failure = failure
+      defer { state.waiters = [:] }
+      return Array(state.waiters.values)
+    }
+    connection.shutdown()
+    for waiter in open {
+      waiter.failure = failure
+      waiter.settle()
+    }
+  }
+
+  // MARK: Requests
+
+  @discardableResult
+  private func ask(
+    _ command: NBDCommand, _ flags: CommandFlags = [], at offset: UInt64 = 0, count: UInt64 = 0,
+    into target: UnsafeMutableRawBufferPointer? = nil, data: UnsafeRawBufferPointer? = nil
+  ) throws(StoreError) -> [NBDExtent] {
+    var request = NBDRequest(command, flags: flags, offset: offset, length: count)
+    let waiter = unsafe Waiter(target: target, offset: offset)
+    let failure = state.withLock { state -> StoreError? in
+      if let failure = state.failure { return failure }
+      request.cookie = state.nextCookie
+      state.nextCookie += 1
+      state.waiters[request.cookie] = waiter
+      state.replies.expect(request)
+      return nil
+    }
+    if let failure { throw failure }
+    var header: [UInt8] = []
+    request.encode(session.mode, into: &header)
+    sending.withLock { _ in
+      // SAFETY: header and data live for the call, which only reads them.
+      unsafe header.withUnsafeBytes { raw in
+        var parts = unsafe [
+          iovec(iov_base: UnsafeMutableRawPointer(mutating: raw.baseAddress), iov_len: raw.count),
+          iovec(
+            iov_base: UnsafeMutableRawPointer(mutating: data?.baseAddress),
+            iov_len: data?.count ?? 0),
+        ]
+        // The reading thread sees the broken connection, too, and settles this request.
+        do { try unsafe connection.writeAll(&parts) } catch { connection.shutdown() }
+      }
+    }
+    while true {
+      if let result = waiter.result.wait(until: { $0 }) { return try result.get() }
+    }
+  }
+
+  public func read(
+    at offset: UInt64, into target: UnsafeMutableRawBufferPointer
+  ) throws(StoreError) {
+    unsafe try ask(.read, at: offset, count: UInt64(target.count), into: target)
+  }
+
+  public func write(
+    _ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool
+  ) throws(StoreError) {
+    let hasFUA = session.flags.contains(.sendFUA)
+    unsafe try ask(
+      .write, durable && hasFUA ? .fua : [], at: offset, count: UInt64(bytes.count), data: bytes)
+    if durable, !hasFUA { try flush() }
+  }
+
+  public func flush() throws(StoreError) {
+    if session.flags.contains(.sendFlush) { unsafe try ask(.flush) }
+  }
+
+  /// Longest range of a request without data, in bytes: what 32 bits hold, in whole blocks.
+  private static let rangeMax: UInt64 = 1 << 31
+
+  private func eachPart(
+    _ offset: UInt64, _ count: UInt64, _ body: (UInt64, UInt64) throws(StoreError) -> Void
+  ) throws(StoreError) {
+    var done: UInt64 = 0
+    while done < count {
+      let part = min(count - done, Self.rangeMax)
+      try body(offset + done, part)
+      done += part
+    }
+  }
+
+  public func zero(
+    at offset: UInt64, count: UInt64, _ options: ZeroOptions
+  ) throws(StoreError) {
+    guard session.flags.contains(.sendWriteZeroes) else {
+      throw StoreError(.notSupported, "the server underneath can't write zeros")
+    }
+    var flags: CommandFlags = options.contains(.keepsSpace) ? .noHole : []
+    if options.contains(.fast) {
+      guard session.flags.contains(.sendFastZero) else {
+        throw StoreError(.notSupported, "zeros would have to be written")
+      }
+      flags.insert(.fastZero)
+    }
+    try eachPart(offset, count) { place, part throws(StoreError) in
+      unsafe try ask(.writeZeroes, flags, at: place, count: part)
+    }
+    if options.contains(.durable) { try flush() }
+  }
+
+  public func trim(at offset: UInt64, count: UInt64) throws(StoreError) {
+    try eachPart(offset, count) { place, part throws(StoreError) in
+      unsafe try ask(.trim, at: place, count: part)
+    }
+  }
+
+  public func status(
+    at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent] {
+    guard !session.contexts.isEmpty else { return [NBDExtent(length: count, flags: 0)] }
+    let count = min(count, Self.rangeMax)
+    let told = unsafe try ask(
+      .blockStatus, extentsMax == 1 ? .requestOne : [], at: offset, count: count)
+    var (extents, left): ([NBDExtent], UInt64) = ([], count)
+    for extent in told.prefix(extentsMax) where left > 0 {
+      // The last one may go on behind the range.
+      let length = min(extent.length, left)
+      extents.append(NBDExtent(length: length, flags: extent.flags))
+      left -= length
+    }
+    guard !extents.isEmpty else { throw StoreError(.inputOutput, "no status from underneath") }
+    return extents
+  }
+}

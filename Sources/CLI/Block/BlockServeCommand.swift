@@ -1,0 +1,113 @@
+import Agent
+import ArgumentParser
+import BlockStore
+import HostIO
+import UnixSignals
+
+struct BlockServeCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "serve", abstract: "Serve disk images over NBD, until SIGTERM or SIGINT.",
+    discussion: """
+      Clients are QEMU, qemu-img, nbdcopy and whatever else speaks NBD. An image is a raw file, a block \
+      device or, with --format qcow2, a qcow2 file (through qemu-nbd). Images are locked as QEMU locks \
+      them, so that no other program writes to them meanwhile. A flush returns when everything that was \
+      written before is on stable storage; one that fails lets every later one fail, too.
+
+      On a unix socket clients are who may open it: its owner, and root. On TCP they speak TLS and show \
+      a certificate of the same authority (godwit pki). Under systemd or another supervisor that holds \
+      the sockets (LISTEN_FDS) nothing needs to be given, and a restart costs clients that reconnect a \
+      short wait. SIGTERM and SIGINT: nobody new is let in, requests that have arrived are answered, \
+      everything is flushed. Exit status: 0 ended so; 1 an image or a socket can't be used, or the \
+      last flush failed; 2 wrong usage.
+      """)
+
+  @Argument(help: ArgumentHelp("Raw images, block devices, qcow2 images.", valueName: "image"))
+  var images: [String]
+  @Option(
+    help: ArgumentHelp(
+      "Name that clients ask for, once per image (default: the image's file name). A client that names none gets the first image.",
+      valueName: "name"))
+  var exportName: [String] = []
+  @Option(help: "What the images are (default: raw; one that looks like qcow2 is then refused).")
+  var format: ImageFormat?
+  @Flag(help: "Let nobody write.")
+  var readOnly = false
+  @Flag(help: "Read and write past the page cache (raw images whose size is a multiple of 4 KiB).")
+  var direct = false
+  @Flag(
+    help: "Serve images that another program has open: neither looks for its locks nor takes any.")
+  var inUse = false
+  @OptionGroup var sockets: BlockSocketOptions
+  @Option(help: "Threads for requests that have to wait for a device (1 to 256).")
+  var threads = 16
+  @Option(help: "Clients that may be connected at once (1 to 1024).")
+  var connections = 64
+  @OptionGroup var output: OutputOptions
+
+  enum ImageFormat: String, ExpressibleByArgument, CaseIterable, Sendable { case raw, qcow2 }
+
+  func validate() throws {
+    guard !images.isEmpty else { throw ValidationError("name at least one image") }
+    guard exportName.isEmpty || exportName.count == images.count else {
+      throw ValidationError("\(images.count) images need as many --export-name, or none")
+    }
+    guard (1...256).contains(threads) else { throw ValidationError("--threads takes 1 to 256") }
+    guard (1...1024).contains(connections) else {
+      throw ValidationError("--connections takes 1 to 1024")
+    }
+    guard format != .qcow2 || !(direct || inUse) else {
+      throw ValidationError("--direct and --in-use are for raw images")
+    }
+    guard Set(names).count == names.count else {
+      throw ValidationError("two images would have the same name: use --export-name")
+    }
+    guard names.allSatisfy({ $0.utf8.count <= 4096 }) else {
+      throw ValidationError("a name has at most 4096 bytes")
+    }
+  }
+
+  private var names: [String] {
+    exportName.isEmpty ? images.map { String($0.split(separator: "/").last ?? "") } : exportName
+  }
+
+  func run() async throws {
+    let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+    let opened = try await OpenImages.open(
+      zip(images, names).map { ($0, $1) }, format: format, fileOptions)
+    do {
+      try await serve(opened, signals)
+    } catch {
+      await opened.close()
+      throw error
+    }
+  }
+
+  private var fileOptions: FileStore.Options {
+    var options = FileStore.Options()
+    (options.isReadOnly, options.isDirect, options.isInUse) = (readOnly, direct, inUse)
+    return options
+  }
+
+  private func serve(_ opened: OpenImages, _ signals: UnixSignalsSequence) async throws {
+    var options = DiskServer.Options()
+    (options.threadCount, options.connectionsMax) = (threads, connections)
+    let server = DiskServer(opened.disks, options) { Output.error($0) }
+    let listeners = try sockets.open()
+    for (listener, secure) in listeners { server.serve(listener, secure: secure) }
+    let manager = ServiceManager.fromEnvironment()
+    manager.ready(status: "serving \(opened.disks.count) disks")
+    try report(opened.disks, listeners.map(\.0.name))
+    for await _ in signals { break }
+    manager.stopping(withinMs: Self.drainMs * 2, status: "answering the last requests")
+    let lost = try await WorkerThread.run("block-drain") {
+      server.drain(timeoutMs: Self.drainMs)
+    }
+    await opened.close()
+    try reportEnd(opened.disks)
+    for error in lost { Output.error("flush: \(error)") }
+    guard lost.isEmpty else { throw ExitStatus.failed.exitCode }
+  }
+
+  /// Time for clients' last answers at the end, in milliseconds.
+  private static let drainMs: UInt64 = 10_000
+}

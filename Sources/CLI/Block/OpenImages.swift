@@ -1,0 +1,61 @@
+import Agent
+import BlockStore
+import FoundationEssentials
+import Glibc
+import HostIO
+
+/// Images that are open, and what runs underneath them.
+struct OpenImages: Sendable {
+  var disks: [ServedDisk] = []
+  private var children: [Qcow2Image] = []
+
+  /// Opens all images or none.
+  static func open(
+    _ images: [(path: String, name: String)], format: BlockServeCommand.ImageFormat?,
+    _ options: FileStore.Options
+  ) async throws -> OpenImages {
+    var opened = OpenImages()
+    do {
+      for (index, image) in images.enumerated() {
+        let store: any DiskStore
+        switch format {
+        case .raw, nil:
+          let file = try FileStore(path: image.path, options)
+          if format == nil, try await isQcow2(file) {
+            throw ControlError(
+              .usage, "\(image.path) begins like a qcow2 image: say --format qcow2")
+          }
+          store = file
+        case .qcow2:
+          let child = try await Qcow2Image.open(
+            image.path, readOnly: options.isReadOnly, in: folder(index))
+          opened.children.append(child)
+          store = child.store
+        }
+        opened.disks.append(ServedDisk(name: image.name, store: store))
+      }
+    } catch {
+      await opened.close()
+      throw error
+    }
+    return opened
+  }
+
+  func close() async { for child in children { await child.close() } }
+
+  private static func folder(_ index: Int) -> String {
+    ControlSocket.defaultFolder + "/block-\(getpid())-\(index)"
+  }
+
+  /// A guest could have written that itself, so the image is never taken for what it says.
+  private static func isQcow2(_ file: FileStore) async throws -> Bool {
+    let count = Int(min(file.byteCount, 4096))
+    guard count >= 4 else { return false }
+    return try await WorkerThread.run("block-look") {
+      let buffer = PageBuffer(byteCount: count)
+      // SAFETY: the buffer is this closure's own.
+      try unsafe file.read(at: 0, into: buffer.part(0, count))
+      return unsafe Array(buffer.part(0, 4)) == [0x51, 0x46, 0x49, 0xFB]
+    }
+  }
+}
