@@ -25,7 +25,7 @@ import Testing
             var random = SplitMix64(seed: UInt64(part) + 1)
             let base = UInt64(part) << 20
             var mine = [UInt8](repeating: 0, count: 1 << 20)
-            for step in 0..<60 {
+            for step in 0..<25 {
               let client = clients[step % 2]
               let start = Int(random.next() % (1 << 20))
               let count = min((1 << 20) - start, Int(random.next() % 200_000) + 1)

@@ -123,7 +123,7 @@ struct BlockServeTests {
     let script = """
       exec 3<&\(inherited); LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" block serve "$1"
       """
-    func life() throws -> ChildProcess { try ChildProcess("sh", ["-c", script, binary, image]) }
+    func life() throws -> ChildProcess { try ChildProcess("bash", ["-c", script, binary, image]) }
     let uri = "nbd+unix:///disk.raw?socket=\(socket)"
     let first = try life()
     try await Command.run("qemu-io", ["-f", "raw", "-c", "write -P 3 0 4k", "-c", "flush", uri])

@@ -31,31 +31,23 @@ public struct Qcow2Image: Sendable {
     arguments.append("driver=qcow2,file.driver=file,file.filename=\(file)")
     let child = try ChildProcess("qemu-nbd", arguments, output: output)
     let deadlineMs = MonotonicClock.nowMs + startMs
-    while true {
-      if let exit = child.exit {
-        let line = LogTail.read(log, byteCount: 4096)?.split(separator: "\n").last
-        remove(folder)
-        throw SpawnError(program: "qemu-nbd", detail: line.map(String.init) ?? "\(exit)")
-      }
+    while child.exit == nil {
       if let connection = try? UnixSocket.connect(path: socket) {
-        do {
-          let store = try await WorkerThread.run("block-open") {
-            try RemoteStore(over: connection, exportName: "", isReadOnly: readOnly)
-          }
-          return Qcow2Image(store: store, child: child, folder: folder)
-        } catch {
-          await child.terminate()
-          remove(folder)
-          throw error
+        // It listens before it has opened the image; then the handshake fails and it says why.
+        let opened = try? await WorkerThread.run("block-open") {
+          try RemoteStore(over: connection, exportName: "", isReadOnly: readOnly)
         }
+        guard let opened else { break }
+        return Qcow2Image(store: opened, child: child, folder: folder)
       }
-      guard MonotonicClock.nowMs < deadlineMs else {
-        await child.terminate()
-        remove(folder)
-        throw SpawnError(program: "qemu-nbd", detail: "did not open the image in time")
-      }
+      guard MonotonicClock.nowMs < deadlineMs else { break }
       try await Task.sleep(for: .milliseconds(10))
     }
+    await child.terminate()
+    let line = LogTail.read(log, byteCount: 4096)?.split(separator: "\n").last
+    remove(folder)
+    throw SpawnError(
+      program: "qemu-nbd", detail: line.map(String.init) ?? "did not open the image \(path)")
   }
 
   /// Ends the child once what was written is flushed; no call to the store may follow.
