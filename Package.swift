@@ -135,7 +135,7 @@ let package = Package(
     tests(
       "CLITests",
       [
-        "CLI", "Agent", "HostIO", "PKI", "Strategy", "QEMUStream", "Base", "TestSupport",
+        "CLI", "Agent", "HostIO", "PKI", "QMP", "Strategy", "QEMUStream", "Base", "TestSupport",
         argumentParser, logging, grdb,
       ] + nio),
     tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),

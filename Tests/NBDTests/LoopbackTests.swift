@@ -48,6 +48,7 @@ import Testing
     #expect(client.mode == mode && server.mode == mode)
     #expect(client.byteCount == server.export.byteCount && client.flags == server.export.flags)
     #expect(client.blockSizes == server.export.blockSizes)
+    #expect(client.description == "a disk")
     #expect(client.contexts.map(\.id) == server.contexts)
     let known = wish.contexts.filter { $0 != "x:y" }
     #expect(client.contexts.map(\.name) == (mode == .simple ? [] : known))

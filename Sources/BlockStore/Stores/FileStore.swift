@@ -58,6 +58,14 @@ public final class FileStore: DiskStore {
     self.traits = traits
   }
 
+  /// What tells a file or device of this host from all others: kind, and the numbers the kernel has for it.
+  public static func identity(of path: String) throws(SystemError) -> String {
+    var status = Glibc.stat()
+    guard unsafe stat(path, &status) == 0 else { throw SystemError("look at \(path)") }
+    if status.st_mode & S_IFMT == S_IFBLK { return "device \(status.st_rdev)" }
+    return "file \(status.st_dev):\(status.st_ino)"
+  }
+
   public func read(
     at offset: UInt64, into target: UnsafeMutableRawBufferPointer
   ) throws(StoreError) {

@@ -46,6 +46,8 @@ public final class RemoteStore: DiskStore {
   public let byteCount: UInt64
   public let traits: DiskTraits
   private let session: ClientSession
+  /// What the server says of the disk.
+  public var exportDescription: String { session.description }
   private let connection: any ByteConnection
   private let state: Mutex<State>
   private let sending = Mutex(())

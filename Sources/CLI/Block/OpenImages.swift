@@ -32,7 +32,10 @@ struct OpenImages: Sendable {
           opened.children.append(child)
           store = child.store
         }
-        opened.disks.append(ServedDisk(name: image.name, store: store))
+        // Clients on this host see by it whether they have the same file.
+        let identity = try FileStore.identity(of: image.path)
+        opened.disks.append(
+          ServedDisk(name: image.name, description: identity, store: store))
       }
     } catch {
       await opened.close()

@@ -28,16 +28,19 @@ public struct ClientSession: Sendable, Hashable {
     public init(id: UInt32, name: String) { (self.id, self.name) = (id, name) }
   }
   public let byteCount: UInt64
+  /// What the server says of the export; empty when nothing.
+  public let description: String
   public let flags: ExportFlags
   public let blockSizes: BlockSizes
   public let mode: ReplyMode
   public let contexts: [Context]
 
   public init(
-    byteCount: UInt64, flags: ExportFlags, blockSizes: BlockSizes, mode: ReplyMode,
-    contexts: [Context]
+    byteCount: UInt64, description: String = "", flags: ExportFlags, blockSizes: BlockSizes,
+    mode: ReplyMode, contexts: [Context]
   ) {
-    (self.byteCount, self.flags, self.blockSizes) = (byteCount, flags, blockSizes)
+    (self.byteCount, self.description) = (byteCount, description)
+    (self.flags, self.blockSizes) = (flags, blockSizes)
     (self.mode, self.contexts) = (mode, contexts)
   }
 }

@@ -34,6 +34,7 @@ public struct ClientHandshake: Sendable {
   var contexts: [ClientSession.Context] = []
   var export: (byteCount: UInt64, flags: ExportFlags)?
   var blockSizes = BlockSizes.usual
+  var description = ""
 
   public init(_ wish: Wish) { self.wish = wish }
 
@@ -108,8 +109,8 @@ public struct ClientHandshake: Sendable {
       } else if answer.reply == .ack {
         guard let export else { throw .malformed(answer.malformed) }
         return ClientSession(
-          byteCount: export.byteCount, flags: export.flags, blockSizes: blockSizes, mode: mode,
-          contexts: contexts)
+          byteCount: export.byteCount, description: description, flags: export.flags,
+          blockSizes: blockSizes, mode: mode, contexts: contexts)
       }
     }
     return nil
@@ -140,8 +141,9 @@ public struct ClientHandshake: Sendable {
   private mutating func askForExport() {
     var data: [UInt8] = []
     Self.append(wish.exportName, to: &data)
-    data.appendBE(UInt16(1))
+    data.appendBE(UInt16(2))
     data.appendBE(InfoKind.blockSize)
+    data.appendBE(InfoKind.description)
     ask(.go, data)
   }
 

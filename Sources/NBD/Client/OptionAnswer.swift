@@ -84,6 +84,9 @@ extension ClientHandshake {
       guard let read = BlockSizes(minimum: sizes[0], preferred: sizes[1], maximum: maximum)
       else { throw answer.malformed }
       blockSizes = read
+    case InfoKind.description:
+      guard cursor.remaining <= NBDLimits.stringBytesMax else { throw answer.malformed }
+      description = try cursor.readString(cursor.remaining)
     default: return
     }
     guard cursor.remaining == 0 else { throw answer.malformed }

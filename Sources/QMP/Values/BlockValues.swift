@@ -10,6 +10,12 @@ public struct BlockNode: Sendable, Hashable {
   public let isReadOnly: Bool
   /// False: handed over by migration, not in use here (10.0 and later; nil before).
   public let isActive: Bool?
+  /// `off`, `on` or `unmap`.
+  public let detectZeroes: String
+  /// Past the host's page cache.
+  public let isDirect: Bool
+  /// The guest's flushes are not passed on.
+  public let ignoresFlushes: Bool
   /// Dirty bitmaps by name; migrating them needs a capability that hides the stream's structure.
   public let dirtyBitmaps: [String]
 
@@ -21,6 +27,9 @@ public struct BlockNode: Sendable, Hashable {
     actualSize = image["actual-size"]?.uint64
     isReadOnly = json["ro"]?.bool ?? false
     isActive = json["active"]?.bool
+    detectZeroes = json["detect_zeroes"]?.string ?? "off"
+    isDirect = json["cache"]?["direct"]?.bool ?? false
+    ignoresFlushes = json["cache"]?["no-flush"]?.bool ?? false
     dirtyBitmaps = (json["dirty-bitmaps"]?.array ?? []).compactMap { $0["name"]?.string }
   }
 }

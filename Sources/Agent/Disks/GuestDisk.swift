@@ -1,0 +1,103 @@
+import QMP
+
+/// A guest's raw disk as QEMU has it: the node that the guest's device uses, and the node below it.
+public struct GuestDisk: Sendable, Hashable {
+  public enum Place: Sendable, Hashable {
+    /// QEMU reads and writes the file itself.
+    case file
+    /// An NBD server does; the node of the file is still there for the way back.
+    case server
+  }
+
+  /// What may be put below: begins the name of the node that leads to the server, and the name of
+  /// the file's node follows it.
+  static let prefix = "gw-"
+  /// Longest name of a node, in bytes.
+  static let nodeNameMax = 31
+  private static let fileDrivers: Set<String> = ["file", "host_device"]
+
+  let format: BlockNode
+  /// The node of the file or block device.
+  let file: BlockNode
+  public let place: Place
+
+  /// The name of the raw node.
+  public var name: String { format.nodeName }
+  /// Bytes the guest can address.
+  public var byteCount: UInt64 { format.virtualSize }
+  /// The file or block device.
+  public var path: String { file.fileName }
+  var serverNodeName: String { Self.prefix + file.nodeName }
+
+  /// Finds a disk by device id, node name or path, among what QEMU says.
+  ///
+  /// Refuses by name what can't be pivoted without copying.
+  static func find(
+    _ name: String, devices: [BlockDevice], nodes: [BlockNode]
+  ) throws(GuestDiskError) -> GuestDisk {
+    let found = devices.filter { device in
+      guard let node = device.node else { return false }
+      let qdev = device.qdev.map { $0.split(separator: "/").map(String.init) } ?? []
+      return node.nodeName == name || device.device == name || qdev.contains(name)
+        || node.fileName == name
+    }
+    guard let device = found.first, let format = device.node else {
+      throw .notFound(name, known: devices.compactMap { $0.node?.nodeName })
+    }
+    guard found.count == 1 else { throw .ambiguous(name) }
+    guard format.driver == "raw" else { throw .notRaw(name, driver: format.driver) }
+    // QEMU reopens only nodes that whoever started it has named.
+    guard !format.nodeName.hasPrefix("#"), !format.nodeName.isEmpty else { throw .unnamed(name) }
+    let below = nodes.filter {
+      $0.nodeName != format.nodeName && $0.fileName == format.fileName
+        && (fileDrivers.contains($0.driver) || $0.driver == "nbd")
+    }
+    guard let child = below.first, below.count == 1 else { throw .ambiguous(name) }
+    guard child.driver == "nbd" else {
+      // With an offset or a size of its own a raw node is not its file.
+      guard child.virtualSize == format.virtualSize else { throw .partOfFile(name) }
+      guard prefix.utf8.count + child.nodeName.utf8.count <= nodeNameMax,
+        !child.nodeName.hasPrefix("#"), !child.nodeName.isEmpty
+      else { throw .unnamed(name) }
+      return GuestDisk(format: format, file: child, place: .file)
+    }
+    guard child.nodeName.hasPrefix(prefix),
+      let file = nodes.first(where: { $0.nodeName == child.nodeName.dropFirst(prefix.count) }),
+      fileDrivers.contains(file.driver)
+    else { throw .foreignServer(name) }
+    return GuestDisk(format: format, file: file, place: .server)
+  }
+}
+
+/// Why a disk can't be put behind a server or taken back. Each text names the remedy, where there is one.
+public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
+  case notFound(String, known: [String])
+  case ambiguous(String)
+  case notRaw(String, driver: String)
+  case unnamed(String)
+  case partOfFile(String)
+  case foreignServer(String)
+  case alreadyAttached(String)
+  case notAttached(String)
+  case otherDisk(String, detail: String)
+
+  public var description: String {
+    switch self {
+    case .notFound(let name, let known):
+      "no disk is called \"\(name)\"; this guest has: \(known.joined(separator: ", "))"
+    case .ambiguous(let name): "\"\(name)\" can't be told from another disk; use its node name"
+    case .notRaw(let name, let driver):
+      "the disk \"\(name)\" is \(driver); only raw disks can be moved behind a server without a copy"
+    case .unnamed(let name):
+      "the disk \"\(name)\" has nodes without short names of their own; start QEMU with "
+        + "-blockdev and node-name (28 characters at most) for file and raw node, as libvirt does"
+    case .partOfFile(let name): "the disk \"\(name)\" is a part of its file (offset or size)"
+    case .foreignServer(let name):
+      "the disk \"\(name)\" is on an NBD server that was not attached by godwit block attach"
+    case .alreadyAttached(let name): "the disk \"\(name)\" is on a server already"
+    case .notAttached(let name): "the disk \"\(name)\" is on no server"
+    case .otherDisk(let name, let detail):
+      "the server doesn't serve the disk \"\(name)\": \(detail)"
+    }
+  }
+}
