@@ -93,6 +93,33 @@ struct BlockServeTests {
     #expect(end.status == 0)
   }
 
+  /// What runs underneath ends with a server that was killed, and the image can be opened again.
+  @Test(.timeLimit(.minutes(1))) func aKilledServerLeavesNothingBehind() async throws {
+    let path = folder + "/a.qcow2"
+    try await Command.run("qemu-img", ["create", "-q", "-f", "qcow2", path, "8M"])
+    let end = try await serving(
+      [path, "--format", "qcow2", "--socket", socket], signal: SIGKILL
+    ) {
+      try await Command.run(
+        "qemu-io",
+        ["-f", "raw", "-c", "write -P 6 0 1M", "-c", "flush", "nbd+unix:///?socket=\(socket)"])
+      // Meanwhile nobody else may write.
+      let other = try await Command.execute("qemu-io", ["-c", "write 0 4k", path])
+      #expect(!other.exit.isSuccess)
+      try FileManager.default.linkItem(atPath: path, toPath: folder + "-image")
+    }
+    #expect(end.status == -1)  // a signal
+    let image = folder + "-image"
+    defer { try? FileManager.default.removeItem(atPath: image) }
+    while true {
+      let result = try await Command.execute(
+        "qemu-io", ["-f", "qcow2", "-c", "read -P 6 0 1M", image])
+      if result.exit.isSuccess { break }
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    try await Command.run("qemu-img", ["check", "-q", image])
+  }
+
   @Test(.timeLimit(.minutes(1))) func whatCantBeServedIsSaid() async throws {
     let qcow2 = folder + "/a.qcow2"
     try await Command.run("qemu-img", ["create", "-q", "-f", "qcow2", qcow2, "8M"])

@@ -7,12 +7,11 @@ import HostIO
 public struct Qcow2Image: Sendable {
   public let store: RemoteStore
   private let child: ChildProcess
-  private let folder: String
 
   /// Time for `qemu-nbd` to open the image, in milliseconds.
   private static let startMs: UInt64 = 10_000
 
-  /// - Parameter folder: a private one; the socket is made and removed there.
+  /// - Parameter folder: made for as long as the image is being opened.
   public static func open(
     _ path: String, readOnly: Bool, in folder: String
   ) async throws -> Qcow2Image {
@@ -38,7 +37,9 @@ public struct Qcow2Image: Sendable {
           try RemoteStore(over: connection, exportName: "", isReadOnly: readOnly)
         }
         guard let opened else { break }
-        return Qcow2Image(store: opened, child: child, folder: folder)
+        // Nobody else connects, and a server that is killed leaves no files.
+        remove(folder)
+        return Qcow2Image(store: opened, child: child)
       }
       guard MonotonicClock.nowMs < deadlineMs else { break }
       try await Task.sleep(for: .milliseconds(10))
@@ -54,7 +55,6 @@ public struct Qcow2Image: Sendable {
   public func close() async {
     store.close()
     await child.terminate()
-    Self.remove(folder)
   }
 
   private static func remove(_ folder: String) {
