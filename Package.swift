@@ -135,8 +135,8 @@ let package = Package(
     tests(
       "CLITests",
       [
-        "CLI", "Agent", "HostIO", "PKI", "QMP", "Strategy", "QEMUStream", "Base", "TestSupport",
-        argumentParser, logging, grdb,
+        "CLI", "Agent", "HostIO", "PKI", "QMP", "Simulator", "Strategy", "QEMUStream", "Base",
+        "TestSupport", argumentParser, logging, grdb,
       ] + nio),
     tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),
   ],

@@ -22,7 +22,7 @@ import Testing
       "pages": ["zero", "raw", "compressed", "delta", "duplicate", "snapshot", "vault", "disk"],
       "guest": ["heartbeats", "errors"],
       "audit": ["pagesCompared", "pagesDiffering", "durationMs"],
-      "forecast": ["totalMs", "totalLowMs", "totalHighMs", "downtimeMs"],
+      "forecast": ["totalMs", "totalLowMs", "totalHighMs", "plannedDowntimeMs", "downtimeMs"],
       "disk": ["bytesReadAtSource", "wireBytes"],
     ]
     for (name, fields) in nested {

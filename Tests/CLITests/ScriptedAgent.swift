@@ -49,6 +49,39 @@ final class ScriptedAgent: AgentService {
     return request.target == nil || request.target == "web-1" ? [item] : []
   }
 
+  func trace(
+    _ request: TraceRequest, progress: @Sendable @escaping (TraceLook) -> Void
+  ) async throws -> TraceRecord {
+    guard request.vm == "web-1" else { throw ControlError(.refused, "no VM \(request.vm)") }
+    var epochs: [[UInt64]] = []
+    for _ in 0..<request.epochCount {
+      epochs.append([request.epochMs, 100, 0, 0, 0, 0, 0, 0, 200])
+      progress(
+        TraceLook(epochs: UInt64(epochs.count), lastMs: request.epochMs, dirtiedPages: 300))
+      await Task.yield()
+    }
+    return TraceRecord(
+      vm: request.vm, source: .shared, sampledPages: 1000, ramPages: 4000, unseenPages: 0,
+      zeroPages: 50, vcpuCount: 2, epochs: epochs)
+  }
+
+  func plan(_ request: MigrationRequest) async throws -> PlanReport {
+    guard request.vm == "web-1" else { throw ControlError(.refused, "no VM \(request.vm)") }
+    return try JSONLine.decode(PlanReport.self, from: Self.planned.utf8)
+  }
+
+  /// As an agent answers.
+  static let planned = """
+    {"vm":"web-1","destination":"b","refusals":[],"qemu":"10.0.2","vcpuCount":2,"hostCores":4,\
+    "canPull":false,"link":{"bytesPerSecond":110000000,"roundTripUs":400,"lanes":4,\
+    "bytes":25165824,"durationMs":300},"guest":{"source":"shared","sampledPages":16384,\
+    "ramPages":262144,"unseenPages":12,"seed":7,"durationMs":4100,"cpuMs":200,\
+    "zeroPages":{"pages":65536,"lowPages":64000,"highPages":67000},"dirtyCurve":[\
+    {"windowMs":250,"dirtied":{"pages":2000,"lowPages":1700,"highPages":2300}},\
+    {"windowMs":1000,"dirtied":{"pages":6000,"lowPages":5500,"highPages":6500}},\
+    {"windowMs":4000,"dirtied":{"pages":12000,"lowPages":11200,"highPages":12800}}]}}
+    """
+
   func history(limit: Int) async throws -> [MigrationRecord] {
     Array(repeating: MigrationRecord(outcome: .completed), count: limit)
   }

@@ -33,7 +33,9 @@ import Testing
   @Test(arguments: [(nil, 6_750), (20_000, 9_250), (0, 9_475)] as [(UInt64?, UInt64)])
   func beforeTheFirstEpochTheWorstIsTakenFor(workingSet: UInt64?, actsAtMs: UInt64) {
     var facts = EngineFacts.small()
-    facts.workingSetPages = workingSet
+    facts.dirtyBound = workingSet.map {
+      DirtyBound(lengthMs: 500, pages: $0, newPages: 0, newMs: 250)
+    }
     let constraints = MigrationConstraints(withinMs: 10_000)
     var machine = StrategyName.precopy.makeMachine(constraints, facts)
     var samples = Samples(fresh: 20_000)
@@ -45,6 +47,27 @@ import Testing
       }
     }
     #expect(stoppedMs == actsAtMs)
+  }
+
+  /// A guest that keeps finding new pages is stopped the earlier, the later it is.
+  @Test func theSampleIsExtrapolated() {
+    func stoppedMs(newPages: UInt64, ram: UInt64 = 100_000) -> UInt64 {
+      var facts = EngineFacts.small()
+      facts.dirtyBound = DirtyBound(lengthMs: 500, pages: 1000, newPages: newPages, newMs: 250)
+      var machine = StrategyName.precopy.makeMachine(MigrationConstraints(withinMs: 10_000), facts)
+      var samples = Samples(fresh: 20_000)
+      samples.sample.isCollecting = true
+      while samples.sample.nowMs < 20_000 {
+        if machine.handle(samples.later(25)).contains(.stop(.deadline)) { break }
+      }
+      return samples.sample.nowMs
+    }
+    let (still, slow, fast) = (
+      stoppedMs(newPages: 0), stoppedMs(newPages: 100), stoppedMs(newPages: 9000)
+    )
+    #expect(still > slow && slow > fast, "\(still) \(slow) \(fast)")
+    // All that was sent at most: as without a sample.
+    #expect(fast == 6_750)
   }
 
   @Test func nobodyIsStoppedIntoALinkThatStandsStill() {

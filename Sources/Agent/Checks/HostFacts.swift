@@ -14,11 +14,13 @@ public struct HostFacts: Codable, Sendable, Equatable {
 
   /// Reads them from this host.
   public static func gather() async throws -> HostFacts {
-    try await NIOThreadPool.singleton.runIfActive {
-      HostFacts(
-        memoryAvailable: ProcFile.text("/proc/meminfo").flatMap(parseAvailable),
-        hugePagesFree: hugePages())
-    }
+    try await NIOThreadPool.singleton.runIfActive { gatherBlocking() }
+  }
+
+  static func gatherBlocking() -> HostFacts {
+    HostFacts(
+      memoryAvailable: ProcFile.text("/proc/meminfo").flatMap(parseAvailable),
+      hugePagesFree: hugePages())
   }
 
   /// The line `MemAvailable:   23456789 kB`.

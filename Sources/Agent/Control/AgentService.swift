@@ -18,6 +18,15 @@ public protocol AgentService: Sendable {
   /// Tries once more to settle what earlier migrations left behind, and tells what became of each.
   func recover(_ request: RecoverRequest) async throws -> [RecoveryItem]
 
+  /// Records what a guest dirties, without moving it. `progress` may be called from any thread and must
+  /// not block. Ends when the caller's task is cancelled.
+  func trace(
+    _ request: TraceRequest, progress: @Sendable @escaping (TraceLook) -> Void
+  ) async throws -> TraceRecord
+
+  /// Finds out what a forecast of a migration needs: guest, link, checks. Takes some seconds.
+  func plan(_ request: MigrationRequest) async throws -> PlanReport
+
   /// The latest migrations, newest first; at most `limit`.
   func history(limit: Int) async throws -> [MigrationRecord]
 }

@@ -8,6 +8,12 @@ public enum MigrationUpdate: Sendable, Equatable {
   case finished(MigrationRecord)
 }
 
+/// What `trace` tells while it runs; `finished` is the last one.
+public enum TraceUpdate: Sendable, Equatable {
+  case look(TraceLook)
+  case finished(TraceRecord)
+}
+
 /// Talks to an agent over its control socket; every call opens a connection of its own.
 ///
 /// All calls throw `ControlError`.
@@ -57,6 +63,23 @@ public struct ControlClient: Sendable {
     return stream(request) { reply in
       if let record = reply.record { return .finished(record) }
       return reply.progress.map { .progress($0) }
+    }
+  }
+
+  /// What a forecast of a migration needs; takes some seconds.
+  public func plan(_ migration: MigrationRequest) async throws -> PlanReport {
+    var request = ControlRequest(.plan)
+    request.migration = migration
+    return try await one(request) { $0.plan }
+  }
+
+  /// Records what a guest dirties; leaving the stream early ends that.
+  public func trace(_ trace: TraceRequest) -> AsyncThrowingStream<TraceUpdate, any Error> {
+    var request = ControlRequest(.trace)
+    request.trace = trace
+    return stream(request) { reply in
+      if let record = reply.trace { return .finished(record) }
+      return reply.traceLook.map { .look($0) }
     }
   }
 

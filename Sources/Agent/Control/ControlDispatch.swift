@@ -68,6 +68,17 @@ struct ControlDispatch<Agent: AgentService>: Sendable {
       }
       if let problem = migration.problem { throw ControlError(.usage, problem) }
       try await migrate(migration)
+    case .plan:
+      guard let migration = request.migration else {
+        throw ControlError(.usage, "plan needs a migration")
+      }
+      if let problem = migration.problem { throw ControlError(.usage, problem) }
+      let plan = try await told { try await agent.plan(migration) }
+      try await once { $0.plan = plan }
+    case .trace:
+      guard let trace = request.trace else { throw ControlError(.usage, "trace needs a trace") }
+      if let problem = trace.problem { throw ControlError(.usage, problem) }
+      try await self.trace(trace)
     }
   }
 
@@ -88,6 +99,27 @@ struct ControlDispatch<Agent: AgentService>: Sendable {
       try await once { $0.status = status }
       try await Task.sleep(for: Self.watchInterval)
     }
+  }
+
+  /// Unlike a migration, a trace ends when its client leaves.
+  private func trace(_ request: TraceRequest) async throws {
+    let (looks, feed) = AsyncStream<TraceLook>.makeStream(bufferingPolicy: .bufferingNewest(1))
+    let record = try await withThrowingTaskGroup(of: TraceRecord?.self) { group in
+      group.addTask { [agent] in
+        defer { feed.finish() }
+        do { return try await agent.trace(request) { feed.yield($0) } } catch {
+          throw error is CancellationError ? error : ControlError(wrapping: error)
+        }
+      }
+      group.addTask {
+        for await look in looks { try await once { $0.traceLook = look } }
+        return nil
+      }
+      var record: TraceRecord?
+      while let result = try await group.next() { record = result ?? record }
+      return record
+    }
+    try await once { $0.trace = record }
   }
 
   private func migrate(_ request: MigrationRequest) async throws {

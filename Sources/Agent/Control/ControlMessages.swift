@@ -4,7 +4,7 @@ import FoundationEssentials
 /// A request on the control socket: one JSON object on one line, one request per connection.
 public struct ControlRequest: Codable, Sendable, Equatable {
   public enum Command: String, Codable, Sendable {
-    case version, vms, migrate, status, watch, cancel, recover, history
+    case version, vms, migrate, status, watch, cancel, recover, history, trace, plan
   }
 
   /// A line longer than this is no request.
@@ -19,17 +19,20 @@ public struct ControlRequest: Codable, Sendable, Equatable {
   public var vm: String?
   /// For `history`: `1...historyLimitMax`.
   public var limit: Int?
-  /// For `migrate`.
+  /// For `migrate` and `plan`.
   public var migration: MigrationRequest?
   /// For `recover`.
   public var recovery: RecoverRequest?
+  /// For `trace`.
+  public var trace: TraceRequest?
 
   public init(_ command: Command) { self.command = command }
 }
 
 /// A line of an answer. Exactly one field is set; the server closes after the last line.
 ///
-/// `migrate` answers `progress` any number of times, then one `record`. `watch` answers `status`
+/// `migrate` answers `progress` any number of times, then one `record`; `trace` answers `traceLook` and
+/// then one `trace`. `watch` answers `status`
 /// several times a second until the client leaves. All others answer once.
 public struct ControlReply: Codable, Sendable, Equatable {
   /// Longest line that a client accepts; `historyLimitMax` records fit.
@@ -44,6 +47,9 @@ public struct ControlReply: Codable, Sendable, Equatable {
   public var cancelled: String?
   public var history: [MigrationRecord]?
   public var recovered: [RecoveryItem]?
+  public var traceLook: TraceLook?
+  public var trace: TraceRecord?
+  public var plan: PlanReport?
 
   public init() {}
 

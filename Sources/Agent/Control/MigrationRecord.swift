@@ -34,8 +34,20 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     }
   }
   public struct Forecast: Codable, Sendable, Equatable {
-    public var totalMs, totalLowMs, totalHighMs, downtimeMs: UInt64?
+    /// Before the start (`godwit migrate --forecast`): from the first page to the end, nine tenths of the
+    /// simulated runs between low and high, and the pause.
+    public var totalMs, totalLowMs, totalHighMs, plannedDowntimeMs: UInt64?
+    /// When the guest was stopped, from what was owed then.
+    public var downtimeMs: UInt64?
     public init() {}
+
+    /// Keeps what was forecast before the start.
+    mutating func add(_ planned: Forecast) {
+      (totalMs, totalLowMs, totalHighMs) = (
+        planned.totalMs, planned.totalLowMs, planned.totalHighMs
+      )
+      plannedDowntimeMs = planned.plannedDowntimeMs
+    }
   }
   /// Of a guest that ran at the destination before its memory was there.
   public struct Pull: Codable, Sendable, Equatable {
@@ -181,6 +193,7 @@ extension MigrationRecord.Forecast {
     try fields.encode(totalMs, forKey: .totalMs)
     try fields.encode(totalLowMs, forKey: .totalLowMs)
     try fields.encode(totalHighMs, forKey: .totalHighMs)
+    try fields.encode(plannedDowntimeMs, forKey: .plannedDowntimeMs)
     try fields.encode(downtimeMs, forKey: .downtimeMs)
   }
 }

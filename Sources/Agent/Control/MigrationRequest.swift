@@ -40,6 +40,8 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
   public var stoppedPatienceMs: UInt64 = 3000
   /// Compare every RAM page between both sides while the guest is stopped, before the commit.
   public var audit = false
+  /// What was forecast beforehand, to be kept with the outcome; nil: nothing.
+  public var forecast: MigrationRecord.Forecast?
   /// Leave the source QEMU process in `postmigrate` instead of quitting it.
   public var keepSource = false
 

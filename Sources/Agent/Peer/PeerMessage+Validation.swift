@@ -27,13 +27,17 @@ extension PeerMessage {
   func validated() throws(RelayFailure) -> PeerMessage {
     typealias Limits = PeerMessageLimits
     switch self {
-    case .prepare(let request):
+    case .prepare(let request), .survey(let request):
       try Self.check(request.commandLine.count, Limits.listMax, "arguments")
       try request.source.validate()
     case .offer(let offer):
       try Self.check(offer.sharedBlocks.count, Limits.blocksMax, "shared RAM blocks")
       try Self.check(offer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
       try offer.destination.validate()
+    case .surveyed(let answer):
+      try Self.check(answer.refusals.count, Limits.refusalsMax, "refusals")
+      try Self.check(answer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
+      guard answer.laneCountMax >= 1 else { throw .protocolViolation("no lanes allowed") }
     case .refused(let refusals):
       try Self.check(refusals.count, Limits.refusalsMax, "refusals")
     case .begin(let order):

@@ -38,6 +38,10 @@ enum PeerMessage: Codable, Sendable {
   case failed(reason: String)
   /// S→D on a `settle` connection: the truth about a migration after a crash.
   case verdict(Verdict)
+  /// S→D on a `probe` connection: would you take this VM? Nothing begins.
+  case survey(PrepareRequest)
+  /// D→S: the answer.
+  case surveyed(SurveyAnswer)
   /// D→S: the verdict is carried out; what the guest's QEMU does here now.
   case settled(Settlement)
 
@@ -54,6 +58,15 @@ enum PeerMessage: Codable, Sendable {
     var pageSource: MigrationRequest.PageSourceChoice
     /// The guest may move before its memory, if the destination's QEMU can; nil: it shall not.
     var pull: Bool?
+  }
+
+  struct SurveyAnswer: Codable, Sendable {
+    var host: HostFacts
+    /// Why not; empty: as far as can be known without starting a QEMU, yes.
+    var refusals: [Refusal]
+    var laneCountMax: Int
+    /// This host's kernel lets QEMU wait for pages (userfaultfd), so that a guest may come before its memory.
+    var canWaitForPages: Bool
   }
 
   struct PrepareOffer: Codable, Sendable {

@@ -24,6 +24,9 @@ public actor MigrationAgent: AgentService {
   var servers: [MigrationID: RevivedServer] = [:]
   /// Journals that are being settled now.
   private var settling: Set<String> = []
+  /// Guests that are looked at from outside now, and connections of other agents' probes.
+  var samplers = 0
+  var probes = 0
 
   public init(configuration: AgentConfiguration, history: HistoryStore?, logger: Logger) {
     settings = Mutex(configuration)
@@ -96,7 +99,8 @@ public actor MigrationAgent: AgentService {
       request: request, configuration: configuration, share: share, logger: logger,
       onProgress: progress)
     outgoing[request.vm] = migration
-    let record = await migration.run()
+    var record = await migration.run()
+    if let forecast = request.forecast { record.forecast.add(forecast) }
     share.leave()
     counters.add(record)
     await historyStore?.add(record)
@@ -169,6 +173,7 @@ public actor MigrationAgent: AgentService {
       case .data, .resume: await admit(hello, socket)
       case .pull: await pull(hello, socket)
       case .settle: await PeerVerdict.serve(hello.migration, socket, agent: self)
+      case .probe: await serveProbe(socket)
       }
     }
   }

@@ -85,6 +85,11 @@ struct MigrateCommand: AsyncParsableCommand {
   var audit = false
   @Flag(help: "Leave the QEMU process at the source (in state postmigrate) instead of ending it.")
   var keepSource = false
+  @Flag(
+    help:
+      "Forecast the migration first, as `godwit plan` does (some 5 s), and keep the forecast with its outcome."
+  )
+  var forecast = false
   @OptionGroup var control: ControlOptions
   @OptionGroup var output: OutputOptions
 
@@ -111,7 +116,21 @@ struct MigrateCommand: AsyncParsableCommand {
     if let problem = request.problem { throw ValidationError(problem) }
   }
 
+  /// The forecast of this migration; nil when it would be refused, which it then says itself.
+  private func planned() async throws -> MigrationRecord.Forecast? {
+    let report = try await control.client.plan(request)
+    guard report.refusals.isEmpty else { return nil }
+    let planned = try PlannedForecast(
+      report, request, strategies: [strategy], runs: Self.forecastRuns, seed: 1)
+    if !output.json { planned.lines.forEach(Output.line) }
+    return MigrationRecord.Forecast(planned, strategy)
+  }
+
+  private static let forecastRuns = 40
+
   func run() async throws {
+    var request = request
+    if forecast { request.forecast = try await planned() }
     let record = try await MigrationFollower(
       client: control.client, vm: vm, quiet: output.json
     ).follow(request)

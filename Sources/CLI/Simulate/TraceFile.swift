@@ -26,6 +26,30 @@ enum TraceFile {
     }
   }
 
+  /// Throws when `path` can't be written; what it holds stays as it is.
+  static func checkWritable(_ path: String) throws {
+    try open(path) { _ in }
+  }
+
+  static func write(_ trace: DirtyTrace, to path: String) throws {
+    try open(path) { file in
+      try file.resize(to: 0)
+      try file.writeAll(trace.text.utf8)
+    }
+  }
+
+  private static func open(_ path: String, _ body: (FileDescriptor) throws -> Void) throws {
+    do {
+      let file = try FileDescriptor.open(
+        FilePath(path), .writeOnly, options: .create,
+        permissions: [.ownerReadWrite, .groupRead, .otherRead])
+      defer { try? file.close() }
+      try body(file)
+    } catch let errno as Errno {
+      throw ControlError(.failed, "\(TerminalText.plain(path)) can't be written: \(errno)")
+    }
+  }
+
   private static func content(of file: FileDescriptor) throws -> [UInt8] {
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 1 << 16)

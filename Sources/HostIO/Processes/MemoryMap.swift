@@ -13,12 +13,30 @@ public struct FileMapping: Sendable, Equatable {
 
   /// The shared file mappings of a process, in address order; nil when they cannot be read.
   public static func shared(pid: Int32) -> [FileMapping]? {
+    all(pid: pid)?.filter { $0.isShared && $0.inode != 0 }
+  }
+
+  /// Everything that a process has mapped, in address order; nil when it cannot be read.
+  public static func all(pid: Int32) -> [FileMapping]? {
     // A line has some 100 bytes, and the kernel allows 65,530 mappings by default.
     ProcFile.text("/proc/\(pid)/maps", limit: 32 << 20).map { text in
-      text.split(separator: "\n").compactMap(FileMapping.init).filter {
-        $0.isShared && $0.inode != 0
-      }
+      text.split(separator: "\n").compactMap(FileMapping.init)
     }
+  }
+
+  /// Whether every byte of `[address, address + length)` is mapped privately: memory of the process's own.
+  public static func isPrivate(
+    _ address: UInt64, length: UInt64, in mappings: [FileMapping]
+  ) -> Bool {
+    let (end, overflow) = address.addingReportingOverflow(length)
+    guard !overflow, length > 0 else { return false }
+    var place = address
+    for mapping in mappings where mapping.end > place {
+      guard mapping.start <= place, !mapping.isShared else { return false }
+      place = mapping.end
+      if place >= end { return true }
+    }
+    return false
   }
 
   /// `7f92380df000-7f923bfff000 rw-s 00000000 00:01 315    /memfd:x (deleted)`.

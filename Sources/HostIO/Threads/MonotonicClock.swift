@@ -12,6 +12,13 @@ public enum MonotonicClock {
   /// Milliseconds since some fixed instant of this boot.
   public static var nowMs: UInt64 { nowUs / 1000 }
 
+  /// Processor time that the calling thread has used, in microseconds.
+  public static var threadUs: UInt64 {
+    var now = timespec()
+    unsafe clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now)
+    return UInt64(now.tv_sec) * 1_000_000 + UInt64(now.tv_nsec) / 1000
+  }
+
   /// Seconds since 1970, for records that people read and dates of certificates; it may jump.
   public static var wallSeconds: Int64 { Int64(time(nil)) + ClockStep.seconds }
 

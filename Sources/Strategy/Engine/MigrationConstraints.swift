@@ -84,9 +84,9 @@ public struct EngineFacts: Sendable, Hashable {
   public var canPull: Bool
   /// What a pause costs beside the pages, in milliseconds: device state, commit.
   public var pauseOverheadMs: UInt64
-  /// Most distinct pages that the guest is expected to dirty in the time of a pass over RAM, from a sample
-  /// beforehand; nil: not known.
-  public var workingSetPages: UInt64?
+  /// The most distinct pages that the guest is expected to dirty in some time, from a sample beforehand;
+  /// nil: not known.
+  public var dirtyBound: DirtyBound?
 
   public init(
     ramPages: UInt64, vcpuCount: UInt64 = 1, hostCores: UInt64 = 1, canLimitCPU: Bool = false,

@@ -10,7 +10,7 @@ import Base
 /// It has the dirty log read at least each second, whatever the strategy does, because what was dirtied
 /// since the last look is not in the forecast otherwise. Before the first epoch has ended (QEMU is in its
 /// first pass) nobody knows what is dirty again: then all that was sent counts, or what a sample
-/// beforehand said (`EngineFacts.workingSetPages`). A strategy that may pull of its own accord does so in
+/// beforehand said (`EngineFacts.dirtyBound`). A strategy that may pull of its own accord does so in
 /// place of a stop.
 public struct DeadlineGuard: MigrationStrategy {
   /// Patience without a deadline, in milliseconds and in passes over RAM.
@@ -112,7 +112,8 @@ public struct DeadlineGuard: MigrationStrategy {
   /// Sent pages that may have been dirtied since, as far as nobody has looked.
   private func unknownPages(_ sample: EngineSample) -> UInt64 {
     let sent = facts.ramPages.minusFloored(sample.freshPages)
-    return min(sent, facts.workingSetPages ?? sent)
+    let untilLookMs = sample.elapsedMs.addingSaturating(Self.lookMostMs + Self.marginMs)
+    return min(sent, facts.dirtyBound?.pages(withinMs: untilLookMs) ?? sent)
   }
 
   /// The forecast pause with its margin.

@@ -30,6 +30,10 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case pullDone = 13
   /// Devices' state of a guest that moves before its memory is complete.
   case deviceState = 14
+  /// Bytes of no meaning on a `probe` connection: how fast they arrive is what counts.
+  case probe = 15
+  /// Where a probe stands; the side that is asked sends it back.
+  case probeMark = 16
 }
 
 /// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
@@ -69,6 +73,8 @@ public struct FrameHeader: Sendable, Hashable {
     case .pullRequest: PullRequests.byteCountMax
     case .pullDone: PullDone.byteCount
     case .deviceState: DeviceStatePart.byteCountMax
+    case .probe: ProbeLimits.fillerMax
+    case .probeMark: ProbeMark.byteCount
     }
   }
 

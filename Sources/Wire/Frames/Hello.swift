@@ -16,6 +16,9 @@ public struct Hello: Sendable, Hashable {
     /// A connection of a pull, `lane` 0 for requests and what the guest waits for, others for what is
     /// asked for ahead. Whoever knows the migration's id may open it, as for `settle`.
     case pull = 5
+    /// A look at the link and at what this host would take, for a forecast; nothing begins. Agents that
+    /// don't know it refuse it.
+    case probe = 6
   }
 
   /// The protocol both agents must speak; refused when it differs.
@@ -23,7 +26,7 @@ public struct Hello: Sendable, Hashable {
   public static let byteCount = 38
 
   public let role: Role
-  /// Lane number, `0` for control, `1...64` for data.
+  /// Lane number, `0` for control, `1...64` for data; either for a probe.
   public let lane: UInt16
   public let migration: MigrationID
   public let token: MigrationID

@@ -36,4 +36,19 @@ import Testing
     #expect(offset(0x5000, 0x2000) == nil && offset(0x6000, 1) == nil && offset(0, 1) == nil)
     #expect(offset(0x1000, 0) == nil && offset(.max, .max) == nil)
   }
+
+  @Test func findsMemoryOfItsOwn() {
+    let lines = [
+      "1000-3000 rw-p 00000000 00:00 0", "3000-4000 r--p 00000000 00:00 0",
+      "5000-6000 rw-p 00000000 00:00 0", "6000-7000 rw-s 00001000 00:01 317  /memfd:ram (deleted)",
+    ]
+    let mappings = lines.compactMap { FileMapping($0[...]) }
+    func isPrivate(_ address: UInt64, _ length: UInt64) -> Bool {
+      FileMapping.isPrivate(address, length: length, in: mappings)
+    }
+    #expect(isPrivate(0x1000, 0x3000) && isPrivate(0x1800, 1) && isPrivate(0x5000, 0x1000))
+    #expect(!isPrivate(0x1000, 0x3001) && !isPrivate(0x4000, 0x1000), "a hole")
+    #expect(!isPrivate(0x5000, 0x1001) && !isPrivate(0x6000, 1), "shared")
+    #expect(!isPrivate(0x7000, 1) && !isPrivate(0x1000, 0) && !isPrivate(.max, .max))
+  }
 }

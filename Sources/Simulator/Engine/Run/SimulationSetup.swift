@@ -22,6 +22,8 @@ public struct SimulationSetup: Sendable, Equatable {
   /// Pages that can't be read from shared memory wait in a pen of so many bytes, and the log is read no
   /// faster than they are sent beyond that; nil: memory is shared.
   public var penBytes: Double?
+  /// What a short sample beforehand says of the guest; nil: there is none.
+  public var dirtyBound: DirtyBound?
   /// A pen as an agent has it: 256 MiB.
   public static let usualPenBytes = 268_435_456.0
   /// Relative deviation of the guest's writes, and of the link's rate, from one run to the next.
@@ -36,10 +38,12 @@ public struct SimulationSetup: Sendable, Equatable {
   }
 
   public var facts: EngineFacts {
-    EngineFacts(
+    var facts = EngineFacts(
       ramPages: UInt64(guest.ramPages.rounded()), vcpuCount: guest.vcpuCount,
       hostCores: hostCores ?? guest.vcpuCount, canLimitCPU: canLimitCPU, canPull: canPull,
       pauseOverheadMs: pauseOverheadMs)
+    facts.dirtyBound = dirtyBound
+    return facts
   }
 
   /// Bytes that a page of this guest costs on the wire, on average, at least 1.

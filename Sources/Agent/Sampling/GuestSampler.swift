@@ -1,0 +1,101 @@
+import Base
+import HostIO
+import Strategy
+
+/// Looks at a sample of a running guest's pages at regular instants. It takes at most a fifth of one core:
+/// where a look would take longer, fewer pages are looked at.
+struct GuestSampler: Sendable {
+  /// Pages looked at, at most: 64 MiB of reads a look.
+  static let pagesMax = 16_384
+  /// Part of the time between two looks that one may take.
+  static let budgetDivisor: UInt64 = 5
+
+  let memory: SampledMemory
+  let seed: UInt64
+  /// Set when nobody waits for the result any more.
+  private let isOver = Guarded(false)
+
+  init(_ memory: SampledMemory, seed: UInt64) { (self.memory, self.seed) = (memory, seed) }
+
+  /// How pages are looked at.
+  struct Schedule: Sendable {
+    /// Between the beginnings of two looks, in milliseconds, at least 1.
+    var intervalMs: UInt64
+    /// At least 1.
+    var intervals: Int
+    var pagesMax = GuestSampler.pagesMax
+  }
+
+  struct Result: Sendable {
+    var history: ChangeHistory
+    var durationMs, cpuMs: UInt64
+  }
+
+  /// Looks, on a thread of its own; throws `CancellationError` when the task is cancelled.
+  func run(_ schedule: Schedule) async throws -> Result {
+    try await whileWanted {
+      let (beganMs, beganCPU) = (MonotonicClock.nowMs, MonotonicClock.threadUs)
+      let sample = try affordable(schedule)
+      var history = ChangeHistory(sample)
+      try look(at: sample, schedule) { history.look($0, atMs: $1) }
+      return Result(
+        history: history, durationMs: MonotonicClock.nowMs - beganMs,
+        cpuMs: (MonotonicClock.threadUs - beganCPU) / 1000)
+    }
+  }
+
+  /// Looks epoch by epoch; `each` hears of every one, on the sampler's thread.
+  func trace(
+    _ schedule: Schedule, each: @escaping @Sendable (HeatTrack.Epoch) -> Void
+  ) async throws -> HeatTrack {
+    try await whileWanted {
+      let sample = try affordable(schedule)
+      var track = HeatTrack(sample)
+      try look(at: sample, schedule) { if let epoch = track.look($0, atMs: $1) { each(epoch) } }
+      return track
+    }
+  }
+
+  private func whileWanted<Value: Sendable>(
+    _ body: @escaping @Sendable () throws -> Value
+  ) async throws -> Value {
+    try await withTaskCancellationHandler {
+      try await WorkerThread.run("gw-sample", body)
+    } onCancel: {
+      isOver.update { $0 = true }
+    }
+  }
+
+  /// As many pages as can be looked at in the processor time that a look may take; one look finds that out.
+  private func affordable(_ schedule: Schedule) throws -> PageSample {
+    var random = SplitMix64(seed: seed)
+    var sample = PageSample(of: memory.ramPages, count: schedule.pagesMax, using: &random)
+    let beganUs = MonotonicClock.threadUs
+    _ = try memory.marks(of: sample)
+    let tookUs = MonotonicClock.threadUs - beganUs
+    sample.thin(
+      Int(clamping: tookUs * Self.budgetDivisor / (max(schedule.intervalMs, 1) * 1000)) + 1)
+    return sample
+  }
+
+  private func look(
+    at sample: PageSample, _ schedule: Schedule, each: ([UInt64], UInt64) -> Void
+  ) throws {
+    let intervalUs = max(schedule.intervalMs, 1) * 1000
+    var dueUs = MonotonicClock.nowUs
+    for _ in 0...max(schedule.intervals, 1) {
+      if isOver.wait(timeoutMs: Self.msUntil(dueUs), until: { $0 ? true : nil }) != nil {
+        throw CancellationError()
+      }
+      let atUs = MonotonicClock.nowUs
+      each(try memory.marks(of: sample), atUs / 1000)
+      // A late look pushes the others back: no interval is shorter than asked for.
+      dueUs = atUs + intervalUs
+    }
+  }
+
+  private static func msUntil(_ dueUs: UInt64) -> UInt64 {
+    let now = MonotonicClock.nowUs
+    return dueUs > now ? (dueUs - now + 999) / 1000 : 0
+  }
+}

@@ -1,0 +1,28 @@
+/// The link to a destination, as a short burst found it.
+public struct LinkSample: Codable, Sendable, Equatable {
+  /// What arrived per second, all lanes together.
+  public var bytesPerSecond: UInt64
+  /// There and back on a quiet connection, in microseconds.
+  public var roundTripUs: UInt64
+  /// Connections that shared the burst, bytes of it that were counted, and how long it took.
+  public var lanes, bytes, durationMs: UInt64
+}
+
+/// What an agent found out for `godwit plan`: all that a forecast needs.
+public struct PlanReport: Codable, Sendable, Equatable {
+  public var vm: String
+  public var destination: String
+  /// Why a migration would not begin; then nothing else is known. Empty: it would, as far as can be known
+  /// without starting a QEMU at the destination.
+  public var refusals: [Refusal] = []
+  public var qemu: String?
+  public var guest: GuestSample?
+  public var link: LinkSample?
+  public var vcpuCount: UInt64 = 1
+  /// Cores of this host; nil: not known.
+  public var hostCores: UInt64?
+  /// The destination can run the guest before its memory is there.
+  public var canPull = false
+
+  init(vm: String, destination: String) { (self.vm, self.destination) = (vm, destination) }
+}

@@ -1,0 +1,79 @@
+import Base
+import HostIO
+import QMP
+import Strategy
+
+/// What `prepare` checks, as far as it goes without a QEMU at the destination; then the link, then the guest.
+struct PlanSession: Sendable {
+  /// Sixteen intervals: windows of 0.25, 0.5, 1, 2 and 4 s.
+  static let schedule = GuestSampler.Schedule(intervalMs: 250, intervals: 16)
+
+  let request: MigrationRequest
+  let configuration: AgentConfiguration
+  let share: LinkShare
+
+  func run() async throws -> PlanReport {
+    let vm = try await MigrationAgent.resolve(request.vm)
+    let monitor = try await Monitor.connect(
+      path: vm.monitorPath, timeoutMs: SourceMigration.connectTimeoutMs)
+    do {
+      let report = try await look(vm, monitor)
+      await monitor.close()
+      return report
+    } catch let ending as Ending {
+      await monitor.close()
+      guard case .refused(let refusals) = ending else { throw ending }
+      return refused(vm, refusals)
+    } catch {
+      await monitor.close()
+      guard let refusal = Refusal(security: error) else { throw error }
+      return refused(vm, [refusal])
+    }
+  }
+
+  private func refused(_ vm: ResolvedVM, _ refusals: [Refusal]) -> PlanReport {
+    var report = PlanReport(vm: vm.name, destination: request.destination)
+    report.refusals = refusals
+    return report
+  }
+
+  private func look(_ vm: ResolvedVM, _ monitor: Monitor) async throws -> PlanReport {
+    let facts = try await VMFacts.gather(monitor.client)
+    let own = PrepareChecks.check(source: facts, destination: nil, host: nil, request: request)
+    guard own.isEmpty else { throw Ending.refused(own) }
+    let probe = LinkProbe(
+      destination: request.destination, security: PeerSecurity(configuration), share: share,
+      laneCount: request.laneCount)
+    let question = PeerMessage.PrepareRequest(
+      vm: vm.name, source: facts, commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
+      strategy: request.strategy, audit: request.audit, pageSource: request.pageSource)
+    // One after the other: each would disturb the other.
+    let (survey, link) = try await WorkerThread.run("gw-probe") { try probe.run(question) }
+    let refusals =
+      survey.refusals
+      + PrepareChecks.check(source: facts, destination: nil, host: survey.host, request: request)
+    guard refusals.isEmpty else { throw Ending.refused(refusals) }
+
+    var report = PlanReport(vm: vm.name, destination: request.destination)
+    report.qemu = facts.version.description
+    report.link = link
+    report.guest = try await sample(vm, monitor)
+    report.vcpuCount = UInt64(max(facts.cpuCount, 1))
+    let online = ProcFile.text("/sys/devices/system/cpu/online").flatMap(CPUSet.init(parsing:))
+    report.hostCores = online.map { UInt64(max($0.count, 1)) }
+    report.canPull =
+      survey.canWaitForPages && vm.process != nil
+      && facts.knownCapabilities.contains("postcopy-ram")
+      && facts.ramBlocks.allSatisfy { $0.pageSize == UInt64(Page.size) }
+    return report
+  }
+
+  private func sample(_ vm: ResolvedVM, _ monitor: Monitor) async throws -> GuestSample {
+    guard let process = vm.process?.identity,
+      let memory = try await SampledMemory.open(monitor.client, process)
+    else { return try await QEMUSampler(client: monitor.client).run() }
+    let sampler = GuestSampler(memory, seed: .random(in: .min ... .max))
+    return GuestSample(
+      try await sampler.run(Self.schedule), of: memory, seed: sampler.seed)
+  }
+}

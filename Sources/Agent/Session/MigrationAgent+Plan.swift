@@ -1,0 +1,36 @@
+import HostIO
+import Logging
+import QMP
+import Strategy
+
+extension MigrationAgent {
+  /// Finds out what a forecast of this migration needs; nothing is changed, here or there.
+  public func plan(_ request: MigrationRequest) async throws -> PlanReport {
+    try beginSampling()
+    defer { endSampling() }
+    let share = link.join()
+    defer { share.leave() }
+    return try await PlanSession(request: request, configuration: configuration, share: share).run()
+  }
+
+  /// Answers another agent's probe.
+  func serveProbe(_ socket: any ByteConnection) async {
+    let isFull = probes >= ProbeServer.connectionsMax
+    if isFull || isDraining {
+      let why = isFull ? "\(probes) connections probe this host already" : "it is shutting down"
+      return PeerConnection.welcome(socket, refusal: why)
+    }
+    probes += 1
+    let server = ProbeServer(configuration: configuration)
+    do {
+      try await WorkerThread.run("gw-probe-rx") {
+        PeerConnection.welcome(socket)
+        try server.serve(socket)
+      }
+    } catch {
+      logger.debug("probe ended", metadata: ["peer": "\(socket.peer)", "error": "\(error)"])
+    }
+    socket.shutdown()
+    probes -= 1
+  }
+}

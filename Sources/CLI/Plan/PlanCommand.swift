@@ -1,0 +1,129 @@
+import Agent
+import ArgumentParser
+import Base
+import Strategy
+
+struct PlanCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "plan", abstract: "Forecast a migration, strategy by strategy, before it begins.",
+    discussion: """
+      VM and DESTINATION are those of `godwit migrate`. Nothing is changed on either host, and no QEMU is \
+      started. The agent checks what can be checked so, measures the link with a burst of half a second \
+      and 32 MiB at most, and looks for some 4 s at a sample of the guest's pages: how many of them \
+      change within 0.25 to 4 s, and how many are zero. It takes at most a fifth of one core for that and \
+      doesn't slow the guest down. Then each strategy is simulated; bands hold nine tenths of the runs.
+
+      Exit status 3 when a migration would be refused, also because no strategy can keep --within; \
+      otherwise 0, whatever the forecast says.
+      """)
+
+  /// Rivals are there to be compared with, not to be chosen.
+  static let strategies = StrategyName.allCases.filter { $0 != .ramp && $0 != .stall }
+
+  @Argument(help: "Name of the VM, or qmp:PATH.")
+  var vm: String
+  @Argument(help: "Agent of the destination, HOST or HOST:PORT.")
+  var destination: String
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp("Strategies to forecast; without, all but rivals.", valueName: "name"))
+  var strategy: [StrategyName] = []
+  @OptionGroup(title: "Constraints") var wishes: PlanConstraintOptions
+  @Option(help: ArgumentHelp("Data connections, 1 to 64.", valueName: "number"))
+  var lanes = 4
+  @Option(help: ArgumentHelp("Runs of each strategy, 1 to 10000.", valueName: "number"))
+  var runs = 40
+  @Option(help: ArgumentHelp("Seed of the first run.", valueName: "number"))
+  var seed: UInt64 = 1
+  @OptionGroup var control: ControlOptions
+  @OptionGroup var output: OutputOptions
+
+  var request: MigrationRequest {
+    var request = MigrationRequest(vm: vm, destination: destination)
+    wishes.apply(to: &request)
+    request.laneCount = lanes
+    return request
+  }
+
+  func validate() throws {
+    guard (1...10_000).contains(runs) else { throw ValidationError("--runs takes 1 to 10000") }
+    if let problem = request.problem { throw ValidationError(problem) }
+  }
+
+  func run() async throws {
+    let report = try await look()
+    guard report.refusals.isEmpty else {
+      if output.json {
+        try Output.json(PlanAnswer(report, nil))
+      } else {
+        report.refusals.forEach { Output.error("refused: \($0)") }
+      }
+      throw ExitStatus.refused.exitCode
+    }
+    let forecast = try PlannedForecast(
+      report, request, strategies: strategy.isEmpty ? Self.strategies : strategy, runs: runs,
+      seed: seed)
+    if output.json {
+      try Output.json(PlanAnswer(report, forecast))
+    } else {
+      forecast.lines.forEach(Output.line)
+    }
+    guard !forecast.isRefused else { throw ExitStatus.refused.exitCode }
+  }
+
+  private func look() async throws -> PlanReport {
+    var line = StatusLine()
+    if !output.json { line.show("looking at \(vm) and the link to \(destination) …") }
+    defer { line.clear() }
+    return try await control.client.plan(request)
+  }
+}
+
+/// What the user asks of a migration, as `godwit migrate` takes it.
+struct PlanConstraintOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Longest time until the guest runs at the destination, as 60s (default: no bound).",
+      valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var within: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "When that time is about to run out: stop the guest and move it, postcopy, or abort.",
+      valueName: "action"))
+  var atDeadline = DeadlineAction.stop
+  @Option(
+    help: ArgumentHelp(
+      "Cap on the network, as 1Gbit or 100MiB/s (default: none).", valueName: "rate"),
+    transform: UnitArguments.rate)
+  var bandwidth: ByteRate?
+  @Option(
+    help: ArgumentHelp(
+      "Longest pause of the guest to aim for, as 300ms (default: 300ms).", valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var downtime: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "Pause up to which a strategy may raise that to end at all (default: ten times as long).",
+      valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var maxDowntime: UInt64?
+  @Option(
+    help: ArgumentHelp(
+      "Most of its processor time that the guest may be denied, 0 to 99 (default: 0).",
+      valueName: "percent"))
+  var maxThrottle: UInt64 = 0
+  @Option(
+    help: ArgumentHelp(
+      "How: at-once (fewer cores), stepwise (one core after the other), or freeze (a quota in a closed loop).",
+      valueName: "form"))
+  var throttle = ThrottleForm.stepwise
+
+  func apply(to request: inout MigrationRequest) {
+    (request.withinMs, request.atDeadline) = (within, atDeadline)
+    request.downtimeCeilingMs = maxDowntime
+    (request.maxThrottlePercent, request.throttleForm) = (maxThrottle, throttle)
+    request.bandwidthBytesPerSecond = bandwidth?.bytesPerSecond
+    if let downtime { request.downtimeLimitMs = downtime }
+  }
+}

@@ -1,0 +1,121 @@
+import Agent
+import Base
+import Simulator
+import Strategy
+
+/// A forecast from what an agent found out, with what it rests on.
+struct PlannedForecast {
+  let report: PlanReport
+  let guest: GuestSample
+  let link: LinkSample
+  let forecast: MigrationForecast
+
+  /// - Throws: `ControlError` when the agent found out too little.
+  init(
+    _ report: PlanReport, _ request: MigrationRequest, strategies: [StrategyName], runs: Int,
+    seed: UInt64
+  ) throws(ControlError) {
+    guard let guest = report.guest, let link = report.link, guest.ramPages > 0 else {
+      throw ControlError(.failed, "the agent could measure neither guest nor link")
+    }
+    (self.report, self.guest, self.link) = (report, guest, link)
+    let profile = GuestProfile(guest, vcpuCount: report.vcpuCount)
+    let rate = min(link.bytesPerSecond, request.bandwidthBytesPerSecond ?? .max)
+    var setup = SimulationSetup(
+      .auto, profile.model,
+      LinkModel(
+        bytesPerSecond: Double(rate), latencyMs: Double(link.roundTripUs) / 2000,
+        lanes: UInt64(request.laneCount)), request.constraints)
+    (setup.canPull, setup.penBytes) = (report.canPull, SimulationSetup.usualPenBytes)
+    setup.hostCores = report.hostCores
+    var forecast = MigrationForecast(
+      setup, strategies: strategies,
+      runs: runs, seed: seed, spread: profile.spread)
+    forecast.assumptions += Self.assumptions(report, guest)
+    self.forecast = forecast
+  }
+
+  /// No strategy would begin.
+  var isRefused: Bool {
+    forecast.rows.allSatisfy { $0.refusal != nil }
+  }
+
+  var lines: [String] {
+    [guestLine, linkLine] + ForecastReport.lines(forecast)
+  }
+
+  private var guestLine: String {
+    let curve = guest.dirtyCurve.map { point in
+      "\(Self.size(point.dirtied.pages)) in \(Milliseconds.format(point.windowMs))"
+    }
+    let zero = guest.zeroPages.map { ", \(Self.percent($0.pages, of: guest.ramPages)) zero" } ?? ""
+    return "\(TerminalText.plain(report.vm)): \(Self.size(guest.ramPages))\(zero); dirties "
+      + curve.joined(separator: ", ")
+  }
+
+  private var linkLine: String {
+    let trip = Double(link.roundTripUs) / 1000
+    return "link: \(ByteCount(link.bytesPerSecond))/s over \(link.lanes) lanes, round trip "
+      + "\(trip) ms"
+  }
+
+  private static func assumptions(_ report: PlanReport, _ guest: GuestSample) -> [String] {
+    var lines: [String] = []
+    if let point = guest.dirtyCurve.last {
+      let range = "\(size(point.dirtied.lowPages)) to \(size(point.dirtied.highPages))"
+      lines.append(
+        "the guest dirties \(range) in \(Milliseconds.format(point.windowMs)): "
+          + "\(guest.sampledPages) of \(guest.ramPages) pages looked at (\(guest.source.rawValue)), "
+          + "9 of 10 such samples hold the truth; beyond that time it goes on as within")
+    }
+    lines.append("pages written with what they held already are not counted as dirtied")
+    if guest.zeroPages == nil { lines.append("no page is zero: QEMU doesn't say") }
+    lines.append("no page is compressed; starting QEMU at the destination takes no time")
+    if report.canPull {
+      lines.append("the destination's QEMU can wait for pages, as its kernel can")
+    }
+    return lines
+  }
+
+  private static func size(_ pages: UInt64) -> String {
+    ByteCount(pages << UInt64(Page.shift)).description
+  }
+
+  private static func percent(_ part: UInt64, of whole: UInt64) -> String {
+    SimulationReport.percent(Double(part) / Double(max(whole, 1)))
+  }
+}
+
+extension GuestProfile {
+  /// - Parameter sample: of a guest with at least one page.
+  init(_ sample: GuestSample, vcpuCount: UInt64) {
+    self.init(
+      ramPages: sample.ramPages,
+      zeroPermille: (sample.zeroPages?.pages ?? 0).multipliedReportingOverflow(by: 1000)
+        .partialValue / max(sample.ramPages, 1),
+      vcpuCount: vcpuCount,
+      dirtyCurve: sample.dirtyCurve.map {
+        Point(windowMs: $0.windowMs, pages: min($0.dirtied.pages, sample.ramPages))
+      })
+    // A small sample widens the bands.
+    if let last = sample.dirtyCurve.last?.dirtied, last.pages > 0 {
+      let half = Double(last.highPages - min(last.lowPages, last.highPages)) / 2
+      spread = min(max(spread, half / Double(last.pages)), 0.5)
+    }
+  }
+}
+
+extension MigrationRecord.Forecast {
+  /// What is kept with the outcome of a migration; nil when the strategy isn't forecast to end.
+  init?(_ planned: PlannedForecast, _ strategy: StrategyName) {
+    guard let row = planned.forecast.rows.first(where: { $0.strategy == strategy }),
+      let total = row.totalMs
+    else { return nil }
+    self.init()
+    let rounded = { (value: Double) in UInt64(max(value, 0).rounded()) }
+    (totalMs, totalLowMs, totalHighMs) = (
+      rounded(total.median), rounded(total.low), rounded(total.high)
+    )
+    plannedDowntimeMs = row.downtimeMs.map { rounded($0.median) }
+  }
+}

@@ -1,0 +1,109 @@
+import ArgumentParser
+import Foundation
+import Simulator
+import Strategy
+import Testing
+
+@testable import Agent
+@testable import CLI
+
+@Suite struct PlanCommandTests {
+  private let path = "/tmp/godwit-plan-\(UUID().uuidString.prefix(8)).sock"
+
+  private func planned(
+    _ change: (inout PlanReport) -> Void = { _ in }, _ arguments: String...
+  ) throws -> (PlanReport, PlannedForecast) {
+    var report = try JSONLine.decode(PlanReport.self, from: ScriptedAgent.planned.utf8)
+    change(&report)
+    let command = try #require(
+      try GodwitCommand.parseAsRoot(["plan", "web-1", "b", "--runs", "4"] + arguments)
+        as? PlanCommand)
+    let forecast = try PlannedForecast(
+      report, command.request, strategies: [.precopy, .hotpages, .auto], runs: command.runs, seed: 1
+    )
+    return (report, forecast)
+  }
+
+  @Test func aTableAndWhatItRestsOn() throws {
+    let (report, forecast) = try planned()
+    let text = forecast.lines.joined(separator: "\n")
+    for part in [
+      "web-1: 1 GiB, 25 % zero; dirties", "round trip 0.4 ms", "STRATEGY", "hotpages",
+      "auto would take", "16384 of 262144 pages looked at (shared)",
+    ] { #expect(text.contains(part), "\(part) in \(text)") }
+    #expect(!forecast.isRefused)
+    let rows = forecast.forecast.rows
+    #expect(rows.map(\.strategy) == [.precopy, .hotpages, .auto])
+    // Three quarters of 1 GiB at 110 MB/s are 7.3 s.
+    for row in rows { #expect((6500...12_000).contains(try #require(row.totalMs).median)) }
+    let line = try JSONLine.encode(PlanAnswer(report, forecast))
+    for part in [
+      #""outcome":"forecast""#, #""autoTakes":""#, #""roundTripUs":400"#, #""windowMs":4000"#,
+      #""meetsConstraints":"#, #""zeroPages":{"#,
+    ] { #expect(line.contains(part), "\(part) in \(line)") }
+  }
+
+  /// A slower cap counts, and a time that nothing can keep is a refusal.
+  @Test func constraintsCount() throws {
+    let (_, free) = try planned()
+    let (_, capped) = try planned({ _ in }, "--bandwidth", "20MB/s")
+    let (fast, slow) = try (
+      #require(free.forecast.rows[1].totalMs), #require(capped.forecast.rows[1].totalMs)
+    )
+    #expect(slow.median > fast.median * 3)
+    let (report, late) = try planned({ _ in }, "--within", "2s")
+    #expect(late.isRefused)
+    #expect(try JSONLine.encode(PlanAnswer(report, late)).contains(#""outcome":"refused""#))
+  }
+
+  /// What `migrate --forecast` hands to the agent, for the record.
+  @Test func aForecastIsKept() throws {
+    let (_, planned) = try planned()
+    let kept = try #require(MigrationRecord.Forecast(planned, .hotpages))
+    let (low, median, high) = try (
+      #require(kept.totalLowMs), #require(kept.totalMs), #require(kept.totalHighMs)
+    )
+    #expect(low <= median && median <= high && (6500...12_000).contains(median))
+    #expect(kept.plannedDowntimeMs != nil && kept.downtimeMs == nil)
+    #expect(MigrationRecord.Forecast(planned, .stall) == nil)
+    var request = MigrationRequest(vm: "a", destination: "b")
+    request.forecast = kept
+    let copy = try JSONLine.decode(
+      MigrationRequest.self, from: try JSONLine.encode(request).utf8)
+    #expect(copy == request)
+  }
+
+  @Test func tooLittleIsNoForecast() {
+    #expect(throws: ControlError.self) { try planned { $0.link = nil } }
+    #expect(throws: ControlError.self) { try planned { $0.guest = nil } }
+    #expect(throws: ControlError.self) { try planned { $0.guest?.ramPages = 0 } }
+  }
+
+  @Test func refusalsAreTold() throws {
+    var report = try JSONLine.decode(PlanReport.self, from: ScriptedAgent.planned.utf8)
+    report.refusals = [Refusal(.memory, "too little memory", remedy: "free some")]
+    (report.guest, report.link) = (nil, nil)
+    let line = try JSONLine.encode(PlanAnswer(report, nil))
+    #expect(line.contains(#""outcome":"refused""#) && line.contains("too little memory"))
+    #expect(line.contains(#""guest":null"#) && line.contains(#""autoTakes":null"#))
+  }
+
+  @Test(.timeLimit(.minutes(1))) func theAgentIsAsked() async throws {
+    try await ScriptedAgent().serve(at: path) { client, _ in
+      let report = try await client.plan(MigrationRequest(vm: "web-1", destination: "b"))
+      #expect(report.guest?.dirtyCurve.count == 3 && report.link?.lanes == 4)
+      await #expect(throws: ControlError(.refused, "no VM db-1")) {
+        try await client.plan(MigrationRequest(vm: "db-1", destination: "b"))
+      }
+      await #expect(throws: ControlError.self) {
+        try await client.plan(MigrationRequest(vm: "web-1", destination: ""))
+      }
+    }
+  }
+
+  @Test func wrongUsage() {
+    for arguments in [["a"], ["a", "b", "--runs", "0"], ["a", "b", "--within", "0s"]] {
+      #expect(throws: (any Error).self) { try GodwitCommand.parseAsRoot(["plan"] + arguments) }
+    }
+  }
+}
