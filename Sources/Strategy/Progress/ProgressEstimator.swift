@@ -1,4 +1,4 @@
-import Base
+public import Base
 
 /// Percentage and time to the end of a pre-copy, as honest as its samples. Pure.
 ///
@@ -75,6 +75,13 @@ public struct ProgressEstimator: Sendable, Equatable {
   /// could be named.
   public mutating func stopped(nowMs: UInt64) {
     etaMs = pauseEndMs.flatMap { $0 >= nowMs ? $0 - nowMs : nil }
+    band.note(nowMs: nowMs, etaMs: etaMs)
+  }
+
+  /// The guest runs at the destination and is given the rest of its memory.
+  public mutating func pulling(nowMs: UInt64, remaining: ByteCount, rate: ByteRate?) {
+    raise(to: 999)
+    etaMs = rate?.milliseconds(for: remaining)
     band.note(nowMs: nowMs, etaMs: etaMs)
   }
 

@@ -47,11 +47,12 @@ public struct SendWindow: Sendable {
   /// Notes that the sender waited for room.
   public mutating func noteBlocked() { sampleWasLimited = true }
 
-  /// A frame was handed to a lane. Sequences are sent in rising order.
+  /// A frame was handed to a lane. Sequences rise, but for a few that are overtaken.
   public mutating func sent(sequence: UInt64, bytes: UInt64, nowMs: UInt64) {
     inFlight += bytes
     lastSent = max(lastSent, sequence)
-    frames.append((sequence, bytes, nowMs))
+    let place = frames[head...].lastIndex { $0.sequence < sequence }.map { $0 + 1 } ?? head
+    frames.insert((sequence, bytes, nowMs), at: place)
     if sampleStartMs == nil { sampleStartMs = nowMs }
   }
 

@@ -7,9 +7,11 @@ final class PageBatch: Sendable {
   let header: BatchHeader
   /// Page bytes in the order of the runs (inline source); nil: read from guest memory when sent.
   let buffer: PageBuffer?
+  /// Of the scan over fresh pages (TLM's mtx); otherwise pages that were dirtied (dtx).
+  let isScan: Bool
 
-  init(header: BatchHeader, buffer: PageBuffer?) {
-    (self.header, self.buffer) = (header, buffer)
+  init(header: BatchHeader, buffer: PageBuffer?, isScan: Bool) {
+    (self.header, self.buffer, self.isScan) = (header, buffer, isScan)
   }
 
   /// Bytes on the wire, frame header included.

@@ -84,7 +84,7 @@ final class PagePicker: Sendable {
     }
     tracker.note(pages.runs)
     let header = BatchHeader(place: tracker.nextPlace(), runs: pages.runs)
-    try queue.append(PageBatch(header: header, buffer: buffer))
+    try queue.append(PageBatch(header: header, buffer: buffer, isScan: pages.isScan))
   }
 
   private func send(

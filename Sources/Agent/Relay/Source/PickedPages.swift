@@ -10,6 +10,7 @@ struct PickedPages: Sendable {
   var places: [Int32] = []
   var rawPages = 0
   var zeroPages = 0
+  var isScan = false
 
   /// Whether one more page of the kind fits, from the pen or from shared memory.
   func takes(isZero: Bool, isInline: Bool, continuing: Bool) -> Bool {
@@ -90,6 +91,7 @@ extension SourceLedger.State {
         page: UInt64(number - ledger.numbering.bases[block]), isZero: isZero)
       expected = number + 1
     }
+    picked.isScan = fromScan
     let count = picked.rawPages + picked.zeroPages
     guard count > 0 else { return nil }
     lead = ledger.owedCount == 0 ? 0 : max(lead - count, 0)

@@ -28,8 +28,21 @@ final class SendQueue: Sendable {
     /// Sent and not known to be applied, by lane: sent again when the lane's connection breaks.
     var unconfirmed: [UInt16: [PageBatch]] = [:]
     var failure: RelayFailure?
+    /// Scan and dirtied pages go over lanes of their own.
+    var separatesScan = false
+    /// Highest sequence that a lane took.
+    var newestTaken: UInt64 = 0
 
     var depth: Int { waiting.count - head }
+
+    /// The batch that a lane takes next: the oldest of its kind where the two are apart, and of the other while
+    /// there is none.
+    func next(lane: UInt16) -> Int? {
+      guard depth > 0 else { return nil }
+      guard separatesScan else { return head }
+      let isScanLane = lane % 2 == 1
+      return (head..<waiting.count).first { waiting[$0].isScan == isScanLane } ?? head
+    }
 
     /// Lets go of a lane's batches that were applied, and keeps their buffers for others.
     mutating func confirm(_ lane: UInt16, through sequence: UInt64) {
@@ -70,6 +83,9 @@ final class SendQueue: Sendable {
     if let failure = failure ?? nil { throw failure }
   }
 
+  /// Whether scan and dirtied pages go over lanes of their own (TLM's mtx and dtx): odd and even ones.
+  func separateScan(_ separates: Bool) { state.update { $0.separatesScan = separates } }
+
   enum Taken: Sendable {
     /// A batch, and how many microseconds to wait before sending it.
     case batch(PageBatch, delayUs: UInt64)
@@ -84,18 +100,25 @@ final class SendQueue: Sendable {
     let taken = state.wait { state -> Result<Taken, RelayFailure>? in
       if let failure = state.failure { return .failure(failure) }
       if isInterrupted() { return .success(.interrupted) }
-      guard state.depth > 0 else { return nil }
-      let batch = state.waiting[state.head]
+      guard let index = state.next(lane: lane) else { return nil }
+      let batch = state.waiting[index]
       let bytes = UInt64(batch.wireByteCount)
-      guard state.window.admits(bytes) else {
+      // What overtook the oldest may wait for it at the destination, and fill the window meanwhile.
+      let isOvertaken = batch.header.place.sequence < state.newestTaken
+      guard isOvertaken || state.window.admits(bytes) else {
         state.window.noteBlocked()
         return nil
+      }
+      if index > state.head {
+        // The others keep their order.
+        state.waiting.insert(state.waiting.remove(at: index), at: state.head)
       }
       state.head += 1
       if state.head > 64, state.head * 2 > state.waiting.count {
         state.waiting.removeFirst(state.head)
         state.head = 0
       }
+      state.newestTaken = max(state.newestTaken, batch.header.place.sequence)
       let now = MonotonicClock.nowUs
       state.window.sent(
         sequence: batch.header.place.sequence, bytes: bytes, nowMs: now / 1000)

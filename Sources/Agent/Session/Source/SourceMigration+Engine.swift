@@ -76,6 +76,7 @@ extension SourceMigration {
     case .holdBack(let heat): copy.relay.ledger.state.update { $0.holdBackHeat = heat }
     case .share(let permille):
       copy.relay.ledger.state.update { $0.scanPermille = Int(clamping: min(permille, 1000)) }
+      copy.relay.queue.separateScan((1..<1000).contains(permille))
     case .limitCPU(let limit):
       do { try await copy.vcpus?.apply(limit) } catch {
         logger.warning("vCPUs cannot be limited", metadata: ["error": "\(error)"])

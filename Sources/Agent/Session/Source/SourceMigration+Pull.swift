@@ -100,9 +100,18 @@ extension SourceMigration {
     let sent = pages.urgentPages + pages.aheadPages
     note { state in
       state.progress.retries = (state.record.retries ?? 0) + breaks
-      let owed = state.record.pull?.owedPages ?? 0
-      state.progress.wireBytes = server.wireBytes
-      state.progress.remainingBytes = (owed > sent ? owed - sent : 0) * UInt64(Page.size)
+      let (now, owed) = (MonotonicClock.nowMs, state.record.pull?.owedPages ?? 0)
+      let remaining = (owed > sent ? owed - sent : 0) * UInt64(Page.size)
+      let bytes = server.wireBytes
+      if let last = state.lastWire, now > last.atMs {
+        state.progress.wireBytesPerSecond =
+          (bytes - min(last.bytes, bytes)) * 1000 / (now - last.atMs)
+      }
+      (state.lastWire, state.progress.wireBytes) = ((now, bytes), bytes)
+      state.progress.remainingBytes = remaining
+      state.estimator.pulling(
+        nowMs: now, remaining: ByteCount(remaining),
+        rate: ByteRate(bytesPerSecond: state.progress.wireBytesPerSecond))
     }
     report()
   }

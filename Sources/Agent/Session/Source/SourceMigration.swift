@@ -157,7 +157,7 @@ final class SourceMigration: Sendable {
   func report() {
     let progress = state.update { state in
       state.progress.elapsedMs = MonotonicClock.nowMs - startedAtMs
-      if state.stoppedAtMs != nil, state.progress.phase < .done {
+      if state.stoppedAtMs != nil, state.progress.phase < .pull {
         state.estimator.stopped(nowMs: MonotonicClock.nowMs)
       }
       state.progress.progressPermille = state.estimator.permille
