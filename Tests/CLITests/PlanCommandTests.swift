@@ -58,7 +58,7 @@ import Testing
 
   /// What `migrate --forecast` hands to the agent, for the record.
   @Test func aForecastIsKept() throws {
-    let (_, planned) = try planned()
+    let (report, planned) = try planned()
     let kept = try #require(MigrationRecord.Forecast(planned, .hotpages))
     let (low, median, high) = try (
       #require(kept.totalLowMs), #require(kept.totalMs), #require(kept.totalHighMs)
@@ -71,6 +71,8 @@ import Testing
     let copy = try JSONLine.decode(
       MigrationRequest.self, from: try JSONLine.encode(request).utf8)
     #expect(copy == request)
+    // As a look of half a second: one window as short is too few.
+    #expect(DirtyBound(try #require(report.guest)) == nil)
   }
 
   @Test func tooLittleIsNoForecast() {

@@ -1,5 +1,6 @@
 import Base
 import HostIO
+import QMP
 import Strategy
 
 /// Looks at a sample of a running guest's pages at regular instants. It takes at most a fifth of one core:
@@ -9,6 +10,8 @@ struct GuestSampler: Sendable {
   static let pagesMax = 16_384
   /// Part of the time between two looks that one may take.
   static let budgetDivisor: UInt64 = 5
+
+  private static let boundSchedule = Schedule(intervalMs: 125, intervals: 4, pagesMax: 8192)
 
   let memory: SampledMemory
   let seed: UInt64
@@ -54,6 +57,15 @@ struct GuestSampler: Sendable {
       try look(at: sample, schedule) { if let epoch = track.look($0, atMs: $1) { each(epoch) } }
       return track
     }
+  }
+
+  /// Half a second's look before a migration with a deadline; nil where the memory can't be read.
+  static func bound(_ client: QMPClient, _ process: ProcessIdentity?) async throws -> DirtyBound? {
+    guard let process, let memory = try await SampledMemory.open(client, process) else {
+      return nil
+    }
+    let sampler = GuestSampler(memory, seed: .random(in: .min ... .max))
+    return try await sampler.run(boundSchedule).history.bound
   }
 
   private func whileWanted<Value: Sendable>(

@@ -28,6 +28,7 @@ struct PlannedForecast {
         lanes: UInt64(request.laneCount)), request.constraints)
     (setup.canPull, setup.penBytes) = (report.canPull, SimulationSetup.usualPenBytes)
     setup.hostCores = report.hostCores
+    setup.dirtyBound = DirtyBound(guest)
     var forecast = MigrationForecast(
       setup, strategies: strategies,
       runs: runs, seed: seed, spread: profile.spread)
@@ -102,6 +103,20 @@ extension GuestProfile {
       let half = Double(last.highPages - min(last.lowPages, last.highPages)) / 2
       spread = min(max(spread, half / Double(last.pages)), 0.5)
     }
+  }
+}
+
+extension DirtyBound {
+  /// What the half second's look of a migration would say; nil without two windows as short.
+  init?(_ sample: GuestSample) {
+    let short = sample.dirtyCurve.filter { $0.windowMs <= 600 }.suffix(2)
+    guard short.count == 2, let first = short.first, let last = short.last,
+      last.windowMs > first.windowMs
+    else { return nil }
+    let most = last.dirtied.highPages
+    self.init(
+      lengthMs: last.windowMs, pages: most, newPages: most - min(first.dirtied.pages, most),
+      newMs: last.windowMs - first.windowMs)
   }
 }
 

@@ -14,9 +14,10 @@ extension SourceMigration {
     let pages = copy.relay.ledger.state.read { UInt64($0.ledger?.numbering.pageCount ?? 0) }
     let cpus = copy.vcpus?.facts
     let canPull = await openStoppedMemory(setup, copy)
-    let facts = EngineFacts(
+    var facts = EngineFacts(
       ramPages: pages, vcpuCount: cpus?.vcpuCount ?? 1, hostCores: cpus?.hostCores ?? 1,
       canLimitCPU: cpus?.canLimitCPU ?? false, canPull: canPull)
+    facts.dirtyBound = setup.dirtyBound
     let now = MonotonicClock.nowMs
     return EngineRun(
       name.makeMachine(request.constraints, facts), facts, holdsByAck: copy.holdsByAck,

@@ -19,6 +19,8 @@ extension SourceMigration {
     let inPlaceBlocks: [String]
     /// Both ends have agreed that the guest may move before its memory.
     let mayPull: Bool
+    /// What a look at the guest beforehand says of it; nil: nobody looked, or nothing could be seen.
+    let dirtyBound: DirtyBound?
   }
 
   /// Finds the VM, asks the peer, checks everything that can be checked before anything changes.
@@ -66,6 +68,12 @@ extension SourceMigration {
           commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
           strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
           pull: request.mayPull)))
+    // Only a deadline makes use of it. The destination starts its QEMU meanwhile.
+    let look =
+      request.withinMs == nil
+      ? nil
+      : Task { try? await GuestSampler.bound(monitor.client, vm.process?.identity) }
+    defer { look?.cancel() }
     let answer = try await nextMessage(
       timeoutMs: configuration.startTimeoutMs + Self.answerTimeoutMs,
       waitingFor: "preparing the destination's QEMU")
@@ -93,7 +101,7 @@ extension SourceMigration {
     }
     return Setup(
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
-      inPlaceBlocks: inPlace, mayPull: mayPull)
+      inPlaceBlocks: inPlace, mayPull: mayPull, dirtyBound: await look?.value ?? nil)
   }
 
   /// Opens the control lane and says hello.
