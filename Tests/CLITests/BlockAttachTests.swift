@@ -115,4 +115,40 @@ struct BlockAttachTests {
     _ = await guest.wait()
     try? FileManager.default.removeItem(atPath: folder)
   }
+
+  /// A server that is killed and started again costs the guest a wait, no error and no byte.
+  @Test(.timeLimit(.minutes(1)), arguments: qemus) func aKilledServer(qemu: String) async throws {
+    let guest = try start(qemu, iothread: true)
+    defer { guest.send(signal: SIGKILL) }
+    try await untilReady(monitor, guest)
+    let binary = try #require(CommandProcess.binary)
+    func serve() async throws -> ChildProcess {
+      let server = try ChildProcess(
+        binary, ["block", "serve", "--in-use", image, "--socket", socket])
+      try await untilReady(socket, server)
+      return server
+    }
+    var server = try await serve()
+    #expect(try await block(["attach", "qmp:\(monitor)", "n0", "--socket", socket]).status == 0)
+    for value in 1...3 {
+      _ = try await use("write -P \(value) 0 64k")
+      server.send(signal: SIGKILL)
+      _ = await server.wait()
+      server = try await serve()
+      let read = try await use("read -P \(value) 0 64k")
+      #expect(read.contains("read 65536/65536") && !read.contains("failed"), "\(read)")
+    }
+    let detach = ["detach", "qmp:\(monitor)", "n0"]
+    server.send(signal: SIGKILL)
+    _ = await server.wait()
+    #expect(try await block(detach).status == ExitStatus.refused.rawValue)
+    server = try await serve()
+    #expect(try await block(detach).status == 0)
+    await server.terminate()
+    let read = try await use("read -P 3 0 64k")
+    #expect(read.contains("read 65536/65536") && !read.contains("failed"), "\(read)")
+    guest.send(signal: SIGKILL)
+    _ = await guest.wait()
+    try? FileManager.default.removeItem(atPath: folder)
+  }
 }

@@ -53,8 +53,17 @@ public struct DiskPivot: Sendable {
     }
   }
 
+  /// QEMU flushes through the server first. Where the server is gone that would hold up its main loop for
+  /// `reconnectSeconds`, so it isn't tried.
   public func detach(_ disk: GuestDisk, discard: Bool) async throws -> UInt64 {
     guard disk.place == .server else { throw GuestDiskError.notAttached(disk.format.nodeName) }
+    if let path = disk.serverSocket {
+      do {
+        try await WorkerThread.run("block-look") { _ = try UnixSocket.connect(path: path) }
+      } catch {
+        throw GuestDiskError.serverGone(disk.format.nodeName, detail: "\(error)")
+      }
+    }
     let child = disk.file.nodeName
     let took = try await reopen(Self.reopening(disk, child: child, discard: discard))
     try await client.blockdevDel(nodeName: disk.serverNodeName)

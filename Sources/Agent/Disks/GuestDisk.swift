@@ -20,6 +20,8 @@ public struct GuestDisk: Sendable, Hashable {
   /// The node of the file or block device.
   let file: BlockNode
   public let place: Place
+  /// The server's socket, as far as QEMU tells it.
+  var serverSocket: String?
 
   /// The name of the raw node.
   public var name: String { format.nodeName }
@@ -65,7 +67,11 @@ public struct GuestDisk: Sendable, Hashable {
       let file = nodes.first(where: { $0.nodeName == child.nodeName.dropFirst(prefix.count) }),
       fileDrivers.contains(file.driver)
     else { throw .foreignServer(name) }
-    return GuestDisk(format: format, file: file, place: .server)
+    // `nbd+unix:///EXPORT?socket=PATH`, which QEMU doesn't encode.
+    let parts = child.fileName.split(separator: "?socket=", maxSplits: 1)
+    return GuestDisk(
+      format: format, file: file, place: .server,
+      serverSocket: parts.count == 2 ? String(parts[1]) : nil)
   }
 }
 
@@ -79,6 +85,7 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
   case foreignServer(String)
   case alreadyAttached(String)
   case notAttached(String)
+  case serverGone(String, detail: String)
   case otherDisk(String, detail: String)
 
   public var description: String {
@@ -96,6 +103,8 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
       "the disk \"\(name)\" is on an NBD server that was not attached by godwit block attach"
     case .alreadyAttached(let name): "the disk \"\(name)\" is on a server already"
     case .notAttached(let name): "the disk \"\(name)\" is on no server"
+    case .serverGone(let name, let detail):
+      "the server of the disk \"\(name)\" is gone (\(detail)); start it again first: QEMU flushes through it"
     case .otherDisk(let name, let detail):
       "the server doesn't serve the disk \"\(name)\": \(detail)"
     }

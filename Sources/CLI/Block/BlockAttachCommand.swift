@@ -66,8 +66,8 @@ struct BlockDetachCommand: AsyncParsableCommand {
     commandName: "detach",
     abstract: "Take a running guest's disk back from the server, without stopping it.",
     discussion: """
-      QEMU goes on with the file itself. Works without the server, too, once the guest's requests that \
-      wait for it have ended. Exit status: 0 done; 1 failed; 2 wrong usage; 3 refused.
+      QEMU goes on with the file itself. It flushes through the server before that, so a server that \
+      died has to be started again first. Exit status: 0 done; 1 failed; 2 wrong usage; 3 refused.
       """)
 
   @Argument(help: "Name of the VM, or qmp:PATH.")

@@ -44,7 +44,7 @@ import Testing
       try Self.node("gw-f0", "nbd", uri), try Self.node("f0", "host_device", "/dev/sdx"),
     ]
     let disk = try Self.find("n0", format: Self.json("n0", "raw", uri), nodes)
-    #expect(disk.place == .server && disk.file.nodeName == "f0")
+    #expect(disk.place == .server && disk.file.nodeName == "f0" && disk.serverSocket == "/s")
   }
 
   @Test func whatCantBePivotedIsRefusedByName() throws {
