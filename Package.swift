@@ -68,13 +68,15 @@ let package = Package(
     core("QMP"),
     core("Wire", ["Base", "CXXHash"]),
     core("Strategy"),
-    core("Compaction", ["Base", "CXXHash"]),
+    core("Compaction", ["Base", "Wire", "CXXHash", "CZstd", "CLZ4"]),
     core("NBD"),
     core("Simulator", ["Strategy", "Base"]),
 
     // The edge: everything that touches the kernel.
     .target(name: "CLinux"),
     .systemLibrary(name: "CXXHash", providers: [.apt(["libxxhash-dev"])]),
+    .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
+    .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     core("HostIO", ["Base", "CLinux", logging, system, subprocess, tls] + nio),
     core("BlockStore", ["Base", "CLinux", "HostIO", "NBD"]),
     core("PKI", ["Base", "HostIO"] + certificates),
@@ -100,7 +102,8 @@ let package = Package(
 
     // What must hold for hostile bytes: run by the fuzzers (Fuzz/run.sh) and by the tests.
     .target(
-      name: "FuzzHarness", dependencies: ["Base", "QEMUStream", "QMP", "Wire", "NBD", "Simulator"],
+      name: "FuzzHarness",
+      dependencies: ["Base", "Compaction", "QEMUStream", "QMP", "Wire", "NBD", "Simulator"],
       path: "Fuzz/Harness", swiftSettings: common),
     .executableTarget(
       name: "StreamBench", dependencies: ["QEMUStream", "Base"], path: "Benchmarks/StreamBench",
@@ -116,7 +119,7 @@ let package = Package(
     tests("WireTests", ["Wire", "Base"]),
     tests("NBDTests", ["NBD", "Base"]),
     tests("BlockStoreTests", ["BlockStore", "NBD", "HostIO", "Base"]),
-    tests("CompactionTests", ["Compaction", "Base"]),
+    tests("CompactionTests", ["Compaction", "Wire", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
     tests("SimulatorTests", ["Simulator", "Strategy", "Base"]),
     tests("HostIOTests", ["HostIO", "Base", "TestSupport", system, logging]),

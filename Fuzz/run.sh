@@ -12,6 +12,7 @@ seconds=${2:-60}
 build=work
 mkdir -p "$build"
 flags="-swift-version 6 -O -g -parse-as-library -sanitize=fuzzer,address -I $build -I ../Sources/CXXHash
+  -I ../Sources/CZstd -I ../Sources/CLZ4
   -enable-upcoming-feature ExistentialAny -enable-upcoming-feature MemberImportVisibility
   -enable-upcoming-feature InternalImportsByDefault -enable-experimental-feature Lifetimes"
 
@@ -26,6 +27,7 @@ library Base
 library QEMUStream
 library Wire
 library NBD
+library Compaction
 library QMP
 library Strategy
 library Simulator
@@ -33,7 +35,8 @@ library Simulator
 fuzz() {
   # shellcheck disable=SC2086
   swiftc $flags -module-name Fuzzer -o "$build/$1" Harness/*.swift "Targets/$1.swift" \
-    -L "$build" -lQEMUStream -lWire -lNBD -lQMP -lSimulator -lStrategy -lBase -lxxhash -lswiftSynchronization -lm
+    -L "$build" -lQEMUStream -lCompaction -lWire -lNBD -lQMP -lSimulator -lStrategy -lBase -lxxhash -lzstd -llz4 \
+    -lswiftSynchronization -lm
   mkdir -p "$build/corpus/$1" "$build/crashes" "corpus/$1"
   if [ "$merge" = 1 ]; then
     "$build/$1" -set_cover_merge=1 -max_len=6000 "corpus/$1" "$build/corpus/$1"

@@ -25,6 +25,7 @@ import Testing
   @Test func nbdServer() throws { try replay("nbd-server", NBDServerHarness.run) }
   @Test func nbdClient() throws { try replay("nbd-client", NBDClientHarness.run) }
   @Test func pullFrames() throws { try replay("pull-frames", PullFrameHarness.run) }
+  @Test func encodedPages() throws { try replay("encoded-pages", EncodedPagesHarness.run) }
   @Test func traces() throws { try replay("traces", TraceHarness.run) }
   @Test func applyOrder() throws { try replay("apply-order", ApplyOrderHarness.run) }
 

@@ -13,7 +13,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   }
   /// Pages by the way they crossed the network.
   public struct Pages: Codable, Sendable, Equatable {
-    public var zero, raw, compressed, delta, duplicate, snapshot, vault, disk: UInt64?
+    public var zero, uniform, raw, compressed, delta, duplicate, snapshot, vault, disk: UInt64?
     public init(zero: UInt64? = nil, raw: UInt64? = nil) { (self.zero, self.raw) = (zero, raw) }
   }
   public struct Guest: Codable, Sendable, Equatable {
@@ -96,6 +96,9 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   /// Connections between the agents that broke and were opened again.
   public var retries: UInt64?
   public var pages = Pages()
+  /// Time that threads of the source's agent spent on making pages smaller, of all of them together;
+  /// nil without compaction.
+  public var encodeMs: UInt64?
   public var guest = Guest()
   public var audit = Audit()
   public var forecast = Forecast()
@@ -139,6 +142,7 @@ extension MigrationRecord {
     try fields.encode(wireBytes, forKey: .wireBytes)
     try fields.encode(retries, forKey: .retries)
     try fields.encode(pages, forKey: .pages)
+    try fields.encode(encodeMs, forKey: .encodeMs)
     try fields.encode(guest, forKey: .guest)
     try fields.encode(audit, forKey: .audit)
     try fields.encode(forecast, forKey: .forecast)
@@ -160,6 +164,7 @@ extension MigrationRecord.Pages {
   public func encode(to encoder: any Encoder) throws {
     var fields = encoder.container(keyedBy: CodingKeys.self)
     try fields.encode(zero, forKey: .zero)
+    try fields.encode(uniform, forKey: .uniform)
     try fields.encode(raw, forKey: .raw)
     try fields.encode(compressed, forKey: .compressed)
     try fields.encode(delta, forKey: .delta)

@@ -8,6 +8,16 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
     case auto, inline, shared
   }
 
+  /// How pages are made smaller before they cross the network.
+  public enum CompactionChoice: String, Codable, Sendable, CaseIterable {
+    /// As much as link and processors make worth while, nothing where that is nothing.
+    case auto
+    /// Zero pages alone are left out.
+    case off
+    /// Always, and always the same.
+    case lz4, zstd
+  }
+
   /// A VM name that the agent knows, or `qmp:PATH`.
   public var vm: String
   /// `host[:port]` of the destination's agent.
@@ -30,6 +40,7 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
   /// Longest acceptable guest pause, in milliseconds.
   public var downtimeLimitMs: UInt64 = 300
   public var pageSource = PageSourceChoice.auto
+  public var compaction = CompactionChoice.auto
   /// Data connections beside the control lane, `1...64`.
   public var laneCount = 4
   /// How long to look for the destination when the connection broke, in milliseconds, at most a day;

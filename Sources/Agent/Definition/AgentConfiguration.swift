@@ -35,6 +35,8 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var laneCountMax = 16
   /// Memory for page data of one migration, in bytes.
   public var memoryLimitBytes: UInt64 = 256 << 20
+  /// Threads that make one migration's pages smaller, `1...64`; nil: half of the processors.
+  public var compactionThreads: Int?
   /// Milliseconds that a started QEMU has until its monitor answers.
   public var startTimeoutMs: UInt64 = 30_000
   /// Migrations at once out of this host and into it, `1...256` each; more are refused.
@@ -88,6 +90,9 @@ public struct AgentConfiguration: Sendable, Equatable {
       }
     }
     if !(1...64).contains(laneCountMax) { return "laneCountMax: \(laneCountMax) is not in 1...64" }
+    if let compactionThreads, !(1...64).contains(compactionThreads) {
+      return "compactionThreads: \(compactionThreads) is not in 1...64"
+    }
     if memoryLimitBytes < 16 << 20 { return "memoryLimit: at least 16MiB are needed" }
     if !(100...600_000).contains(startTimeoutMs) { return "startTimeout: must be in 100ms...10m" }
     if let problem = limitsProblem { return problem }
@@ -103,7 +108,7 @@ extension AgentConfiguration: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case stateDirectory, runtimeDirectory, listen, allowedPrograms, allowedPaths
     case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
-    case memoryLimit, startTimeout
+    case memoryLimit, startTimeout, compactionThreads
     case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout, logLevel, tls, allow
   }
 
@@ -121,6 +126,7 @@ extension AgentConfiguration: Decodable {
     try set(.pathRewrites, &pathRewrites)
     try set(.definitionsDirectory, &definitionsDirectory)
     try set(.laneCountMax, &laneCountMax)
+    compactionThreads = try values.decodeIfPresent(Int.self, forKey: .compactionThreads)
     try set(.tls, &tls)
     try set(.allow, &allow)
     if let size = try values.size(.memoryLimit) { memoryLimitBytes = size }

@@ -32,6 +32,7 @@ extension PeerMessage {
       try request.source.validate()
     case .offer(let offer):
       try Self.check(offer.sharedBlocks.count, Limits.blocksMax, "shared RAM blocks")
+      try Self.check(offer.encodings?.count ?? 0, Limits.listMax, "encodings")
       try Self.check(offer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
       try offer.destination.validate()
     case .surveyed(let answer):

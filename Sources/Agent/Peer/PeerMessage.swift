@@ -80,6 +80,15 @@ enum PeerMessage: Codable, Sendable {
     var sharedBlocks: [String]
     /// The destination's QEMU can run a guest before its memory is there.
     var mayPull: Bool?
+    /// What the destination understands beside plain pages, by `PageEncoding`'s names; unknown ones mean
+    /// nothing. Nil: an agent that knows none of them.
+    var encodings: [String]?
+  }
+
+  /// A way of writing pages that a destination says it understands.
+  enum PageEncoding: String, CaseIterable {
+    /// `encodedPages` frames with uniform, LZ4 and zstd pages.
+    case packed
   }
 
   struct BeginOrder: Codable, Sendable {

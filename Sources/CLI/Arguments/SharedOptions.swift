@@ -46,3 +46,4 @@ enum UnitArguments {
 }
 
 extension MigrationRequest.PageSourceChoice: ExpressibleByArgument {}
+extension MigrationRequest.CompactionChoice: ExpressibleByArgument {}

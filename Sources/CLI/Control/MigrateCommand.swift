@@ -66,6 +66,11 @@ struct MigrateCommand: AsyncParsableCommand {
       "Where page contents come from: shared (mapped guest memory), inline (QEMU's stream), or auto: shared where both ends can.",
       valueName: "source"))
   var pageSource = MigrationRequest.PageSourceChoice.auto
+  @Option(
+    help: ArgumentHelp(
+      "How pages are made smaller: auto (as much as link and processors make worth while), off, or always with lz4 or zstd.",
+      valueName: "choice"))
+  var compaction = MigrationRequest.CompactionChoice.auto
   @Option(help: ArgumentHelp("Data connections, 1 to 64.", valueName: "number"))
   var lanes = 4
   @Option(
@@ -104,6 +109,7 @@ struct MigrateCommand: AsyncParsableCommand {
     request.bandwidthBytesPerSecond = bandwidth?.bytesPerSecond
     if let downtime { request.downtimeLimitMs = downtime }
     request.pageSource = pageSource
+    request.compaction = compaction
     request.laneCount = lanes
     if let networkPatience { request.networkPatienceMs = networkPatience }
     if let stoppedPatience { request.stoppedPatienceMs = stoppedPatience }

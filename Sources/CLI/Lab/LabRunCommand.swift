@@ -82,6 +82,10 @@ struct LabRunCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("How: at-once, stepwise or freeze (Godwit).", valueName: "form"))
   var throttle: ThrottleForm?
   @Option(
+    help: ArgumentHelp(
+      "How Godwit makes pages smaller: auto, off, lz4 or zstd.", valueName: "choice"))
+  var compaction: MigrationRequest.CompactionChoice?
+  @Option(
     help: ArgumentHelp("Cancel a migration that takes longer.", valueName: "duration"),
     transform: UnitArguments.milliseconds)
   var timeout: UInt64?
@@ -166,7 +170,7 @@ struct LabRunCommand: AsyncParsableCommand {
     var tuning = MethodTuning()
     (tuning.withinMs, tuning.downtimeCeilingMs) = (within, maxDowntime)
     (tuning.atDeadline, tuning.throttleForm) = (atDeadline, throttle)
-    tuning.maxThrottlePercent = maxThrottle
+    (tuning.maxThrottlePercent, tuning.compaction) = (maxThrottle, compaction)
     return tuning
   }
 

@@ -33,7 +33,8 @@ enum RecordReport {
 
   private static func pages(_ pages: MigrationRecord.Pages) -> String? {
     let kinds: [(String, UInt64?)] = [
-      ("zero", pages.zero), ("raw", pages.raw), ("compressed", pages.compressed),
+      ("zero", pages.zero), ("uniform", pages.uniform), ("raw", pages.raw),
+      ("compressed", pages.compressed),
       ("delta", pages.delta), ("duplicate", pages.duplicate), ("snapshot", pages.snapshot),
       ("vault", pages.vault), ("disk", pages.disk),
     ]

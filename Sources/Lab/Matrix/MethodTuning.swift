@@ -11,6 +11,7 @@ public struct MethodTuning: Sendable, Equatable {
   public var withinMs, downtimeCeilingMs, maxThrottlePercent: UInt64?
   public var atDeadline: DeadlineAction?
   public var throttleForm: ThrottleForm?
+  public var compaction: MigrationRequest.CompactionChoice?
   /// QEMU's alone, on both sides, over what the rival has by itself.
   var capabilities: [String: Bool] = [:]
   var parameters: [String: JSONValue] = [:]
@@ -32,6 +33,7 @@ public struct MethodTuning: Sendable, Equatable {
     return numbers.compactMap { name, value in value.map { "\(name)=\($0) " } }.joined()
       + (atDeadline.map { "atDeadline=\($0.rawValue) " } ?? "")
       + (throttleForm.map { "throttle=\($0.rawValue) " } ?? "")
+      + (compaction.map { "compaction=\($0.rawValue) " } ?? "")
   }
 
   /// What is set in `other` wins.
@@ -43,6 +45,7 @@ public struct MethodTuning: Sendable, Equatable {
     maxThrottlePercent = other.maxThrottlePercent ?? maxThrottlePercent
     atDeadline = other.atDeadline ?? atDeadline
     throttleForm = other.throttleForm ?? throttleForm
+    compaction = other.compaction ?? compaction
     capabilities.merge(other.capabilities) { $1 }
     parameters.merge(other.parameters) { $1 }
   }
@@ -53,6 +56,7 @@ public struct MethodTuning: Sendable, Equatable {
     if let maxThrottlePercent { request.maxThrottlePercent = maxThrottlePercent }
     if let atDeadline { request.atDeadline = atDeadline }
     if let throttleForm { request.throttleForm = throttleForm }
+    if let compaction { request.compaction = compaction }
   }
 
   /// Why `method` cannot be tuned like this; nil when it can.
@@ -71,7 +75,7 @@ public struct MethodTuning: Sendable, Equatable {
 extension MethodTuning: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case downtime, pageSource, capabilities, parameters
-    case within, maxDowntime, maxThrottle, atDeadline, throttle
+    case within, maxDowntime, maxThrottle, atDeadline, throttle, compaction
   }
 
   /// A parameter is a number, a text or a truth.
@@ -120,6 +124,9 @@ extension MethodTuning: Decodable {
     }
     throttleForm = try values.parsed(.throttle, "at-once, stepwise or freeze") {
       ThrottleForm(rawValue: $0)
+    }
+    compaction = try values.parsed(.compaction, "auto, off, lz4 or zstd") {
+      MigrationRequest.CompactionChoice(rawValue: $0)
     }
     capabilities =
       try values.decodeIfPresent([String: Bool].self, forKey: .capabilities) ?? [:]

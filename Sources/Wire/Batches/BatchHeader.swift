@@ -25,9 +25,7 @@ public struct BatchHeader: Sendable, Hashable {
   }
 
   /// Raw pages whose bytes follow the header.
-  public var rawPageCount: Int {
-    runs.reduce(0) { $0 + ($1.pageClass == .raw ? Int($1.count) : 0) }
-  }
+  public var rawPageCount: Int { runs.rawPageCount }
 
   public var byteCount: Int { SequencedHeader.byteCount + 4 + runs.count * PageRun.byteCount }
 
@@ -37,6 +35,20 @@ public struct BatchHeader: Sendable, Hashable {
   public init(decoding cursor: inout ByteCursor, pageBytes: Int? = nil) throws(DecodeError) {
     place = try SequencedHeader(decoding: &cursor)
     let runCount = Int(try cursor.readBE(UInt32.self))
+    runs = try Self.runs(runCount, decoding: &cursor)
+    let rawPages = runs.rawPageCount
+    let following = pageBytes ?? cursor.remaining
+    guard following == rawPages * Page.size else {
+      throw DecodeError(
+        .truncated, in: "page bytes of a batch", at: UInt64(cursor.position),
+        found: UInt64(clamping: following), limit: UInt64(rawPages * Page.size))
+    }
+  }
+
+  /// Decodes a batch's runs, within the limits of a batch.
+  static func runs(_ runCount: Int, decoding cursor: inout ByteCursor) throws(DecodeError)
+    -> [PageRun]
+  {
     guard runCount <= BatchLimits.runsMax else {
       throw DecodeError(
         .overLimit, in: "runs of a batch", at: 16, found: UInt64(runCount),
@@ -64,18 +76,19 @@ public struct BatchHeader: Sendable, Hashable {
         .overLimit, in: "raw pages of a batch", at: 20, found: rawPages,
         limit: UInt64(BatchLimits.rawPagesMax))
     }
-    let following = pageBytes ?? cursor.remaining
-    guard following == Int(rawPages) * Page.size else {
-      throw DecodeError(
-        .truncated, in: "page bytes of a batch", at: UInt64(cursor.position),
-        found: UInt64(clamping: following), limit: rawPages * UInt64(Page.size))
-    }
-    self.runs = runs
+    return runs
   }
 
   public func encode(into out: inout [UInt8]) {
     place.encode(into: &out)
     out.appendBE(UInt32(truncatingIfNeeded: runs.count))  // <= runsMax
     for run in runs { run.encode(into: &out) }
+  }
+}
+
+extension [PageRun] {
+  /// Pages that are not zero.
+  public var rawPageCount: Int {
+    reduce(0) { $0 + ($1.pageClass == .raw ? Int($1.count) : 0) }
   }
 }

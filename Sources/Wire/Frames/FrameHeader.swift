@@ -34,6 +34,8 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case probe = 15
   /// Where a probe stands; the side that is asked sends it back.
   case probeMark = 16
+  /// Pages in whatever form is smallest: what `pages` says, but for how their content is written.
+  case encodedPages = 17
 }
 
 /// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
@@ -75,6 +77,7 @@ public struct FrameHeader: Sendable, Hashable {
     case .deviceState: DeviceStatePart.byteCountMax
     case .probe: ProbeLimits.fillerMax
     case .probeMark: ProbeMark.byteCount
+    case .encodedPages: EncodedHeader.byteCountMax + EncodedHeader.bodyBytesMax
     }
   }
 

@@ -20,11 +20,12 @@ public struct BarrierTracker: Sendable {
   }
 
   /// Notes the pages of a whole frame, which all differ: behind a barrier where one of them went in this
-  /// generation already.
-  public mutating func note(_ runs: [PageRun]) {
-    guard !insert(runs) else { return }
+  /// generation already. Says whether it placed one.
+  @discardableResult public mutating func note(_ runs: [PageRun]) -> Bool {
+    guard !insert(runs) else { return false }
     placeBarrier()
     _ = insert(runs)
+    return true
   }
 
   /// Says whether all of them were new; stops at the first that was not.

@@ -10,7 +10,7 @@ import Wire
 /// What QEMU wrote at the source, through lanes over TCP, is what QEMU reads at the destination.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct RelayEndToEndTests {
   /// Moves `bytes` through both relays; returns what the destination's QEMU made of it.
-  private func move(
+  static func move(
     _ bytes: [UInt8], leaving before: MemoryImage, through rig: RelayRig
   ) throws -> MemoryImage {
     let collector = Collector(rig.destination.qemu)
@@ -40,7 +40,7 @@ import Wire
   ) throws {
     let before = try MemoryImage(of: golden.bytes)
     let rig = try RelayRig(laneCount: laneCount)
-    let after = try move(golden.bytes, leaving: before, through: rig)
+    let after = try Self.move(golden.bytes, leaving: before, through: rig)
     expectSame(before, after)
     let handedOver = rig.events.handover != nil
     #expect(handedOver == !before.opaque.isEmpty)
@@ -91,7 +91,7 @@ import Wire
     let bytes = Self.busyGuest(seed: seed)
     let before = try MemoryImage(of: bytes)
     let rig = try RelayRig(laneCount: laneCount)
-    let after = try move(bytes, leaving: before, through: rig)
+    let after = try Self.move(bytes, leaving: before, through: rig)
     expectSame(before, after)
     #expect(before.pages.count == 408)
   }
@@ -117,7 +117,7 @@ import Wire
     let rig = try RelayRig(
       laneCount: 4, sourceShared: ends.source ? ["mem0": files[0]] : [:],
       destinationShared: ends.destination ? ["mem0": files[1]] : [:])
-    var after = try move(bytes, leaving: before, through: rig)
+    var after = try Self.move(bytes, leaving: before, through: rig)
     if ends.destination {
       #expect(!after.pages.keys.contains { $0.block == 0 }, "pages of mem0 in the stream")
       var page = [UInt8](repeating: 0, count: Page.size)

@@ -128,6 +128,7 @@ final class RelayRig: Sendable {
   init(
     laneCount: Int = 4, sourceShared: [String: SharedFile] = [:],
     destinationShared: [String: SharedFile] = [:], memoryLimit: UInt64 = 256 << 20,
+    compaction: CompactionPlan? = nil,
     reconnect: (@Sendable () throws -> (StreamSocket, StreamSocket))? = nil
   ) throws {
     let destination = try DestinationRig(
@@ -160,7 +161,8 @@ final class RelayRig: Sendable {
     let events = self.events
     source = SourceRelay(
       qemu: far, control: link.lane, lanes: destination.lanes,
-      queue: queue, memoryLimit: memoryLimit, shared: sourceShared, recovery: recovery
+      queue: queue, memoryLimit: memoryLimit, shared: sourceShared,
+      compaction: compaction, recovery: recovery
     ) { events.add($0) }
     let (linkEnds, source) = (self.linkEnds, self.source)
     if let recovery {

@@ -10,9 +10,12 @@ import Wire
 /// Lanes that break, everywhere and again and again: neither QEMU notices, no page is lost, none is
 /// applied out of order.
 @Suite(.serialized, .timeLimit(.minutes(5))) struct ResumeTests {
-  private func move(_ bytes: [UInt8], over wire: FlakyWire, laneCount: Int) throws -> MemoryImage {
+  static func move(
+    _ bytes: [UInt8], over wire: FlakyWire, laneCount: Int, compaction: CompactionPlan? = nil
+  ) throws -> MemoryImage {
     let before = try MemoryImage(of: bytes)
-    let rig = try RelayRig(laneCount: laneCount, reconnect: { try wire.connect() })
+    let rig = try RelayRig(
+      laneCount: laneCount, compaction: compaction, reconnect: { try wire.connect() })
     defer { rig.stop() }
     let collector = Collector(rig.destination.qemu)
     rig.feed(bytes, closing: false).join()
@@ -36,7 +39,7 @@ import Wire
   func nothingIsLost(seed: UInt64, laneCount: Int) throws {
     let bytes = RelayEndToEndTests.busyGuest(seed: seed)
     let wire = FlakyWire(seed: seed, breaks: 20, bytesMax: 300_000, flipsBits: false)
-    expectSame(try MemoryImage(of: bytes), try move(bytes, over: wire, laneCount: laneCount))
+    expectSame(try MemoryImage(of: bytes), try Self.move(bytes, over: wire, laneCount: laneCount))
     #expect(wire.made > 1 + laneCount, "no connection broke")
   }
 
@@ -44,7 +47,7 @@ import Wire
   func changedBytesAreNoticed(seed: UInt64, laneCount: Int) throws {
     let bytes = RelayEndToEndTests.busyGuest(seed: seed)
     let wire = FlakyWire(seed: seed, breaks: 20, bytesMax: 300_000, flipsBits: true)
-    expectSame(try MemoryImage(of: bytes), try move(bytes, over: wire, laneCount: laneCount))
+    expectSame(try MemoryImage(of: bytes), try Self.move(bytes, over: wire, laneCount: laneCount))
     #expect(wire.made > 1 + laneCount, "no connection was given up")
   }
 
@@ -53,7 +56,7 @@ import Wire
     let golden = try GoldenStream.named("10.0-multifd")
     let wire = FlakyWire(seed: seed, breaks: 12, bytesMax: 400_000, flipsBits: false)
     let before = try MemoryImage(of: golden.bytes)
-    expectSame(before, try move(golden.bytes, over: wire, laneCount: 2))
+    expectSame(before, try Self.move(golden.bytes, over: wire, laneCount: 2))
   }
 
   /// Nobody answers for longer than the patience: the lane ends, and says why.

@@ -6,6 +6,8 @@ import Wire
 /// A frame that waits for its turn, or is being applied.
 enum IncomingFrame: Sendable {
   case pages(BatchHeader, PageBuffer?)
+  /// Pages that must be unpacked first; the buffer has the body, of as many bytes as the header says.
+  case encoded(EncodedHeader, PageBuffer)
   case verbatim([UInt8])
   case ramEnd
   case tail([UInt8])
@@ -17,6 +19,7 @@ enum IncomingFrame: Sendable {
   var byteCount: Int {
     switch self {
     case .pages(let header, let buffer): header.byteCount + (buffer?.byteCount ?? 0)
+    case .encoded(let header, let buffer): header.byteCount + buffer.byteCount
     case .verbatim(let bytes), .tail(let bytes): bytes.count
     case .ramEnd: 0
     case .invalidPages(let pages): pages.runs.count * MemoryLayout<Range<UInt64>>.stride
@@ -38,10 +41,14 @@ final class ApplyPipe: Sendable {
 
     /// Keeps a full batch's buffer for another.
     mutating func recycle(_ frame: IncomingFrame) {
-      if case .pages(_, let buffer?) = frame, buffer.byteCount == ApplyPipe.fullBatchBytes,
-        pool.count < 64
-      {
-        pool.append(buffer)
+      let used: PageBuffer? =
+        switch frame {
+        case .pages(_, let buffer): buffer
+        case .encoded(_, let buffer): buffer
+        default: nil
+        }
+      if let used, used.byteCount == ApplyPipe.fullBatchBytes, pool.count < 64 {
+        pool.append(used)
       }
     }
   }
@@ -122,7 +129,9 @@ final class ApplyPipe: Sendable {
 
   /// A buffer for `byteCount` bytes of pages; small batches get small ones.
   func takeBuffer(byteCount: Int) -> PageBuffer {
-    guard byteCount > Self.fullBatchBytes / 4 * 3 else { return PageBuffer(byteCount: byteCount) }
+    guard (Self.fullBatchBytes / 4 * 3...Self.fullBatchBytes).contains(byteCount) else {
+      return PageBuffer(byteCount: byteCount)
+    }
     return state.update { $0.pool.popLast() } ?? PageBuffer(byteCount: Self.fullBatchBytes)
   }
 }

@@ -24,6 +24,7 @@ final class DestinationRelay: Sendable {
   private let control: ControlLane
   private let qemu: StreamSocket
   private let feeder: StreamFeeder
+  private let unpacking = PageUnpacking()
   private let layout = Guarded<Layout?>(nil)
   private let shared: [String: SharedFile]
   /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
@@ -50,7 +51,7 @@ final class DestinationRelay: Sendable {
     self.port = mayPull ? port : nil
     let layout = self.layout
     feeder = StreamFeeder(
-      qemu: qemu,
+      qemu: qemu, unpacking: unpacking,
       layout: { layout.read { $0.map { ($0.blocks, $0.sectionID) } } },
       isInPlace: { block in layout.read { $0?.inPlace[block] != nil } },
       handOver: { () throws(RelayFailure) in
@@ -164,7 +165,15 @@ final class DestinationRelay: Sendable {
     switch frame {
     case .pages(let header, let buffer):
       guard !entrance.hasBegun else { throw .protocolViolation("pages beside the handover") }
-      return try apply(sequence, frame, header, buffer)
+      return try apply(sequence, frame, header) { () throws(RelayFailure) in buffer }
+    case .encoded(let header, let body):
+      guard !entrance.hasBegun else { throw .protocolViolation("pages beside the handover") }
+      var unpacked: PageBuffer?
+      defer { if let unpacked { unpacking.giveBack(unpacked) } }
+      return try apply(sequence, frame, header.batch) { () throws(RelayFailure) in
+        if unpacked == nil { unpacked = try unpacking.unpack(header, body) }
+        return unpacked
+      }
     case .invalidPages(let pages):
       guard let layout = layout.read({ $0 }) else {
         throw .protocolViolation("invalid pages before the RAM layout")
@@ -183,8 +192,11 @@ final class DestinationRelay: Sendable {
   }
 
   /// Writes in place what can be; true when that was all of the frame.
+  ///
+  /// - Parameter pages: gives the page bytes; called only when some are written here.
   private func apply(
-    _ sequence: UInt64, _ frame: IncomingFrame, _ header: BatchHeader, _ buffer: PageBuffer?
+    _ sequence: UInt64, _ frame: IncomingFrame, _ header: BatchHeader,
+    _ pages: () throws(RelayFailure) -> PageBuffer?
   ) throws(RelayFailure) -> Bool {
     guard let layout = layout.read({ $0 }) else {
       throw .protocolViolation("pages before the RAM layout")
@@ -198,7 +210,8 @@ final class DestinationRelay: Sendable {
       else { throw .protocolViolation("pages outside RAM: \(run)") }
       let byteCount = Int(run.count) * Page.size
       if let memory = layout.inPlace[block] {
-        try write(run, buffer, from: position, byteCount, to: memory)
+        try write(
+          run, run.pageClass == .raw ? pages() : nil, from: position, byteCount, to: memory)
       } else {
         needsFeeder = true
       }

@@ -20,11 +20,17 @@ final class LaneReceiver: Sendable {
       previous?.stop()
       do throws(RelayFailure) {
         while let header = try frames.receiveHeader() {
-          guard header.type == .pages else {
-            throw .protocolViolation("\(header.type) frame on a data lane")
+          switch header.type {
+          case .pages:
+            let batch = try frames.receiveBatch(header) { pipe.takeBuffer(byteCount: $0) }
+            try pipe.arrived(batch.header.place, .pages(batch.header, batch.buffer))
+          case .encodedPages:
+            let (encoded, body) = try frames.receiveEncoded(header) {
+              pipe.takeBuffer(byteCount: $0)
+            }
+            try pipe.arrived(encoded.batch.place, .encoded(encoded, body))
+          default: throw .protocolViolation("\(header.type) frame on a data lane")
           }
-          let batch = try frames.receiveBatch(header) { pipe.takeBuffer(byteCount: $0) }
-          try pipe.arrived(batch.header.place, .pages(batch.header, batch.buffer))
         }
         onEnd(nil)
       } catch {

@@ -20,14 +20,17 @@ final class StreamFeeder: Sendable {
   private let isInPlace: @Sendable (Int) -> Bool
   /// Lets a pull begin: from then on it is the one writer.
   private let handOver: @Sendable () throws(RelayFailure) -> Void
+  private let unpacking: PageUnpacking
   private let thread = Guarded<WorkerThread?>(nil)
 
   init(
-    qemu: StreamSocket, layout: @escaping @Sendable () -> ([RAMBlock], UInt32)?,
+    qemu: StreamSocket, unpacking: PageUnpacking,
+    layout: @escaping @Sendable () -> ([RAMBlock], UInt32)?,
     isInPlace: @escaping @Sendable (Int) -> Bool,
     handOver: @escaping @Sendable () throws(RelayFailure) -> Void
   ) {
     (self.qemu, self.isInPlace, self.handOver) = (qemu, isInPlace, handOver)
+    self.unpacking = unpacking
     self.layout = { layout().map { ($0.0, $0.1) } }
   }
 
@@ -80,6 +83,10 @@ final class StreamFeeder: Sendable {
         try unsafe qemu.writeAll(bytes.span.bytes)
       case .pages(let header, let buffer):
         try writePart(header, buffer, &writer)
+      case .encoded(let header, let body):
+        let buffer = try unpacking.unpack(header, body)
+        try writePart(header.batch, buffer, &writer)
+        unpacking.giveBack(buffer)
       case .deviceState: try handOver()
       case .invalidPages: break
       }

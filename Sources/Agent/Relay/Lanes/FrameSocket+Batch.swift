@@ -25,17 +25,7 @@ extension FrameSocket {
     }
     head += try receivePart(runCount * PageRun.byteCount)
     let byteCount = payloadLength - head.count
-    let buffer = byteCount > 0 ? takeBuffer(byteCount) : nil
-    if let buffer {
-      let isComplete: Bool
-      do { isComplete = try unsafe socket.readFully(into: buffer.part(0, byteCount)) } catch {
-        throw .peer("\(error)")
-      }
-      guard isComplete else { throw .peer("ended inside a batch") }
-      try Self.check(frame, unsafe FrameChecksum.of(head.span.bytes, buffer.span(byteCount)))
-    } else {
-      try Self.check(frame, unsafe FrameChecksum.of(head.span.bytes))
-    }
+    let buffer = try receiveBody(byteCount, frame, behind: head, takeBuffer)
     let header: BatchHeader
     do {
       var cursor = unsafe ByteCursor(head.span.bytes)
@@ -44,5 +34,56 @@ extension FrameSocket {
       throw .protocolViolation("\(error)")
     }
     return (header, buffer)
+  }
+
+  /// The same for an encoded batch: its header, then its body.
+  func receiveEncoded(
+    _ frame: FrameHeader, takeBuffer: (Int) -> PageBuffer
+  ) throws(RelayFailure) -> (header: EncodedHeader, body: PageBuffer) {
+    let payloadLength = frame.payloadLength
+    guard payloadLength >= EncodedHeader.fixedByteCount else {
+      throw .protocolViolation("encoded batch of \(payloadLength) bytes")
+    }
+    var head = try receivePart(EncodedHeader.fixedByteCount)
+    let variable: Int
+    do {
+      variable = try EncodedHeader.variableByteCount(fixed: unsafe head.span.bytes)
+    } catch {
+      variable = payloadLength
+    }
+    guard EncodedHeader.fixedByteCount + variable <= payloadLength else {
+      head += try receivePart(payloadLength - head.count)
+      try Self.check(frame, unsafe FrameChecksum.of(head.span.bytes))
+      throw .protocolViolation("runs of an encoded batch in \(payloadLength) bytes")
+    }
+    head += try receivePart(variable)
+    let byteCount = payloadLength - head.count
+    let body = try receiveBody(byteCount, frame, behind: head, takeBuffer)
+    let header: EncodedHeader
+    do {
+      var cursor = unsafe ByteCursor(head.span.bytes)
+      header = try EncodedHeader(decoding: &cursor, bodyBytes: byteCount)
+    } catch {
+      throw .protocolViolation("\(error)")
+    }
+    return (header, body ?? PageBuffer(byteCount: 0))
+  }
+
+  /// Reads what follows the header of a batch, and checks the whole; nil when nothing follows.
+  private func receiveBody(
+    _ byteCount: Int, _ frame: FrameHeader, behind head: [UInt8], _ takeBuffer: (Int) -> PageBuffer
+  ) throws(RelayFailure) -> PageBuffer? {
+    guard byteCount > 0 else {
+      try Self.check(frame, unsafe FrameChecksum.of(head.span.bytes))
+      return nil
+    }
+    let buffer = takeBuffer(byteCount)
+    let isComplete: Bool
+    do { isComplete = try unsafe socket.readFully(into: buffer.part(0, byteCount)) } catch {
+      throw .peer("\(error)")
+    }
+    guard isComplete else { throw .peer("ended inside a batch") }
+    try Self.check(frame, unsafe FrameChecksum.of(head.span.bytes, buffer.span(byteCount)))
+    return buffer
   }
 }

@@ -109,29 +109,21 @@ final class LaneSender: Sendable {
 
   private func send(_ batch: PageBatch) throws(RelayFailure) {
     var head: [UInt8] = []
+    let frames = state.read { $0.frames }
+    if let encoded = batch.encoded {
+      head.reserveCapacity(encoded.header.byteCount + encoded.lead.count)
+      encoded.header.encode(into: &head)
+      head += encoded.lead
+      try unsafe frames.send(
+        .encodedPages, head, body: batch.buffer?.part(0, batch.bodyByteCount))
+      return
+    }
     head.reserveCapacity(batch.header.byteCount)
     batch.header.encode(into: &head)
-    let byteCount = batch.header.rawPageCount * Page.size
     let buffer = batch.buffer ?? scratch
-    if batch.buffer == nil, byteCount > 0 { try readPages(of: batch.header) }
-    try unsafe state.read { $0.frames }.send(.pages, head, body: buffer.part(0, byteCount))
-  }
-
-  /// Reads the batch's raw pages out of guest memory as they are now: at least as new as QEMU saw.
-  private func readPages(of header: BatchHeader) throws(RelayFailure) {
-    var place = 0
-    for run in header.runs where run.pageClass == .raw {
-      let count = Int(run.count) * Page.size
-      guard let memory = shared(Int(run.block)) else {
-        throw .memory("RAM block \(run.block) is not shared")
-      }
-      do {
-        try unsafe memory.read(
-          at: run.firstPage << UInt64(Page.shift), into: scratch.part(place, count))
-      } catch {
-        throw .memory("\(error)")
-      }
-      place += count
+    if batch.buffer == nil, batch.bodyByteCount > 0 {
+      try scratch.readPages(of: batch.header, shared: shared)
     }
+    try unsafe frames.send(.pages, head, body: buffer.part(0, batch.bodyByteCount))
   }
 }

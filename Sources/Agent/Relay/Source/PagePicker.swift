@@ -12,11 +12,15 @@ final class PagePicker: Sendable {
   let ledger: SourceLedger
   let queue: SendQueue
   let control: ControlLane
+  /// Nil: batches go to the queue as they are.
+  private let encoders: EncoderPool?
   private let pen: PageBuffer
   private let thread = Guarded<WorkerThread?>(nil)
 
-  init(ledger: SourceLedger, queue: SendQueue, control: ControlLane) {
-    (self.ledger, self.queue, self.control) = (ledger, queue, control)
+  init(
+    ledger: SourceLedger, queue: SendQueue, control: ControlLane, encoders: EncoderPool? = nil
+  ) {
+    (self.ledger, self.queue, self.control, self.encoders) = (ledger, queue, control, encoders)
     pen = ledger.state.read { $0.pen.buffer }
   }
 
@@ -84,7 +88,8 @@ final class PagePicker: Sendable {
     }
     tracker.note(pages.runs)
     let header = BatchHeader(place: tracker.nextPlace(), runs: pages.runs)
-    try queue.append(PageBatch(header: header, buffer: buffer, isScan: pages.isScan))
+    let batch = PageBatch(header: header, buffer: buffer, isScan: pages.isScan)
+    if let encoders { encoders.append(batch) } else { try queue.append(batch) }
   }
 
   private func send(
@@ -116,6 +121,7 @@ final class PagePicker: Sendable {
       payload.reserveCapacity(SequencedHeader.byteCount + count)
       let place = tracker.nextExclusivePlace()
       if inWindow {
+        encoders?.drain()
         let weight = UInt64(FrameHeader.byteCount + SequencedHeader.byteCount + count)
         try queue.announce(place.sequence, bytes: weight)
       } else {

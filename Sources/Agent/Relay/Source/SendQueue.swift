@@ -16,6 +16,12 @@ final class SendQueue: Sendable {
   struct Counters: Sendable {
     var zeroPages: UInt64 = 0
     var rawPages: UInt64 = 0
+    var uniformPages: UInt64 = 0
+    var compressedPages: UInt64 = 0
+    /// Bytes of batches, frame headers included.
+    var wireBytes: UInt64 = 0
+
+    var pages: UInt64 { zeroPages + rawPages + uniformPages + compressedPages }
   }
 
   private struct State {
@@ -27,6 +33,8 @@ final class SendQueue: Sendable {
     var counters = Counters()
     /// Sent and not known to be applied, by lane: sent again when the lane's connection breaks.
     var unconfirmed: [UInt16: [PageBatch]] = [:]
+    /// Batches that are picked and still with the encoders.
+    var encoding = 0
     var failure: RelayFailure?
     /// Scan and dirtied pages go over lanes of their own.
     var separatesScan = false
@@ -72,12 +80,18 @@ final class SendQueue: Sendable {
         bucket: bandwidth.map { TokenBucket(rate: $0, nowUs: MonotonicClock.nowUs) }))
   }
 
+  /// A batch is with the encoders, from where it comes by `append`.
+  func encodingBegan() { state.update { $0.encoding += 1 } }
+
   /// Appends a batch. Blocks while the queue is full.
-  func append(_ batch: PageBatch) throws(RelayFailure) {
+  ///
+  /// - Parameter wasEncoding: `encodingBegan` was called for it.
+  func append(_ batch: PageBatch, wasEncoding: Bool = false) throws(RelayFailure) {
     let failure = state.wait { state -> RelayFailure?? in
       if let failure = state.failure { return .some(failure) }
       guard state.depth < Self.depthMax else { return nil }
       state.waiting.append(batch)
+      if wasEncoding { state.encoding -= 1 }
       return .some(nil)
     }
     if let failure = failure ?? nil { throw failure }
@@ -123,12 +137,7 @@ final class SendQueue: Sendable {
       state.window.sent(
         sequence: batch.header.place.sequence, bytes: bytes, nowMs: now / 1000)
       state.unconfirmed[lane, default: []].append(batch)
-      for run in batch.header.runs {
-        switch run.pageClass {
-        case .zero: state.counters.zeroPages += UInt64(run.count)
-        case .raw: state.counters.rawPages += UInt64(run.count)
-        }
-      }
+      state.counters.note(batch)
       return .success(.batch(batch, delayUs: state.bucket?.take(bytes, nowUs: now) ?? 0))
     }
     let result = try taken?.get() ?? .interrupted
@@ -183,6 +192,13 @@ final class SendQueue: Sendable {
       ?? PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
   }
 
+  /// A buffer whose bytes are of no use any more.
+  func giveBack(_ buffer: PageBuffer) {
+    state.update { state in
+      if state.pool.count < Self.depthMax * 4 { state.pool.append(buffer) }
+    }
+  }
+
   /// The destination applied everything through `sequence`.
   func acknowledged(through sequence: UInt64) throws(RelayFailure) {
     let known = state.update { state -> Bool in
@@ -199,6 +215,24 @@ final class SendQueue: Sendable {
 
   /// Rate, window and counts, for progress and for the strategy.
   var snapshot: (rate: ByteRate?, inFlight: UInt64, queued: Int, counters: Counters) {
-    state.read { ($0.window.rate, $0.window.inFlight, $0.depth, $0.counters) }
+    state.read { ($0.window.rate, $0.window.inFlight, $0.depth + $0.encoding, $0.counters) }
+  }
+}
+
+extension SendQueue.Counters {
+  /// Counts a batch that goes to a lane.
+  fileprivate mutating func note(_ batch: PageBatch) {
+    wireBytes += UInt64(batch.wireByteCount)
+    for run in batch.header.runs where run.pageClass == .zero { zeroPages += UInt64(run.count) }
+    guard let kinds = batch.encoded?.header.kinds else {
+      return rawPages += UInt64(batch.header.rawPageCount)
+    }
+    for kind in kinds {
+      switch kind {
+      case .uniform: uniformPages += 1
+      case .compressed: compressedPages += 1
+      case .raw, .delta, .duplicate: rawPages += 1
+      }
+    }
   }
 }

@@ -20,6 +20,8 @@ final class SourceRelay: Sendable {
   let queue: SendQueue
   let ledger: SourceLedger
   private let picker: PagePicker
+  /// Nil without compaction.
+  private let encoders: EncoderPool?
   private let qemu: StreamSocket
   private let control: ControlLane
   private let lanes: [LaneSender]
@@ -32,32 +34,37 @@ final class SourceRelay: Sendable {
   /// - Parameters:
   ///   - memoryLimit: memory for pages that arrived and wait, in bytes.
   ///   - mayPull: the destination may be asked to take the guest before its memory.
+  ///   - compaction: how pages are made smaller; nil: they go as they are.
   ///   - recovery: how a lane comes back whose connection broke; nil: it does not.
   init(
     qemu: StreamSocket, control: ControlLane, lanes: [any ByteConnection], queue: SendQueue,
     memoryLimit: UInt64, shared: [String: SharedFile], mayPull: Bool = false,
+    compaction: CompactionPlan? = nil,
     recovery: LaneRecovery? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.queue) = (qemu, control, queue)
     (self.shared, self.mayPull, self.onEvent) = (shared, mayPull, onEvent)
     ledger = SourceLedger(memoryLimit: memoryLimit)
-    picker = PagePicker(ledger: ledger, queue: queue, control: control)
     let layout = self.layout
+    let memory: @Sendable (Int) -> SharedFile? = { block in
+      layout.read { $0.blocks.indices.contains(block) ? $0.blocks[block].name : nil }.flatMap {
+        shared[$0]
+      }
+    }
+    encoders = compaction.map { EncoderPool($0, queue: queue, shared: memory) }
+    picker = PagePicker(
+      ledger: ledger, queue: queue, control: control, encoders: encoders)
     self.lanes = lanes.enumerated().map { index, socket in
       LaneSender(
         socket, number: UInt16(index + 1), queue: queue, recovery: recovery,
-        counting: control.bytesWritten
-      ) { block in
-        layout.read { $0.blocks.indices.contains(block) ? $0.blocks[block].name : nil }.flatMap {
-          shared[$0]
-        }
-      }
+        counting: control.bytesWritten, shared: memory)
     }
   }
 
   func start() {
     for lane in lanes { lane.start() }
+    encoders?.start { [onEvent] in onEvent(.failed($0)) }
     picker.start { [onEvent] in onEvent(.failed($0)) }
     let worker = WorkerThread("gw-qemu-rx") { [self] in
       do throws(RelayFailure) { try readLoop() } catch { onEvent(.failed(error)) }
@@ -71,10 +78,12 @@ final class SourceRelay: Sendable {
     queue.fail(.stopped)
     ledger.fail(.stopped)
     control.stopStream()
+    encoders?.shutdown()
     qemu.shutdown()
     for lane in lanes { lane.shutdown() }
     reader.update { $0 }?.join()
     picker.join()
+    encoders?.join()
     for lane in lanes { lane.join() }
   }
 
@@ -106,6 +115,9 @@ final class SourceRelay: Sendable {
 
   /// Of its RAM sections.
   var sectionID: UInt32 { layout.read { $0.sectionID } }
+
+  /// Milliseconds that threads spent on making pages smaller; nil without compaction.
+  var encodeMs: UInt64? { encoders.map { $0.busyUs / 1000 } }
 
   private func readLoop() throws(RelayFailure) {
     let buffer = PageBuffer(byteCount: Self.readBufferBytes + StreamReader.carryMax)

@@ -72,7 +72,8 @@ extension DestinationMigration {
         .init(
           destination: facts, host: host, token: token.description,
           windowBytes: configuration.windowBytes,
-          sharedBlocks: shared.map(\.blockName), mayPull: mayPull)))
+          sharedBlocks: shared.map(\.blockName), mayPull: mayPull,
+          encodings: PeerMessage.PageEncoding.allCases.map(\.rawValue))))
     return qemu
   }
 

@@ -157,8 +157,7 @@ struct EngineRun: Sendable {
 
   /// What an owed page costs, from what the last thousand or so cost; zero pages cost next to nothing.
   private mutating func noteCost(_ counters: SendQueue.Counters) {
-    let raw = counters.rawPages * UInt64(Page.size + 16)
-    let (bytes, pages) = (raw + counters.zeroPages, counters.rawPages + counters.zeroPages)
+    let (bytes, pages) = (counters.wireBytes, counters.pages)
     guard pages >= cost.pages + Self.costWindowPages else { return }
     let perPage = (bytes - cost.bytes) / (pages - cost.pages)
     cost = (bytes, pages, max(perPage, 1))

@@ -85,7 +85,7 @@ extension SourceMigration {
     let relay = SourceRelay(
       qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue,
       memoryLimit: configuration.memoryLimitBytes, shared: setup.shared, mayPull: setup.mayPull,
-      recovery: recovery
+      compaction: compaction(setup.offer), recovery: recovery
     ) { [mailbox] in mailbox.put(.relay($0)) }
     setup.link.setRelay { (type, payload) throws(RelayFailure) in
       guard type == .acknowledge else {
@@ -345,12 +345,22 @@ extension SourceMigration {
       state.progress.retries = retries
       state.progress.isConnected = condition.isConnected
       state.record.wireBytes = bytes
-      state.record.pages = .init(zero: counters.zeroPages, raw: counters.rawPages)
+      state.record.pages = .init(counters, isCompacted: copy.relay.encodeMs != nil)
+      state.record.encodeMs = copy.relay.encodeMs
       state.progress.wireBytes = bytes
       guard let last = state.lastWire else { return state.lastWire = (now, bytes) }
       guard now >= last.atMs + 500 else { return }
       state.progress.wireBytesPerSecond = (bytes - last.bytes) * 1000 / (now - last.atMs)
       state.lastWire = (now, bytes)
     }
+  }
+}
+
+extension MigrationRecord.Pages {
+  /// - Parameter isCompacted: pages that were not made smaller could have been.
+  fileprivate init(_ counters: SendQueue.Counters, isCompacted: Bool) {
+    self.init(zero: counters.zeroPages, raw: counters.rawPages)
+    guard isCompacted else { return }
+    (uniform, compressed) = (counters.uniformPages, counters.compressedPages)
   }
 }

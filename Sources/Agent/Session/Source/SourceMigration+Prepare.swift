@@ -104,6 +104,14 @@ extension SourceMigration {
       inPlaceBlocks: inPlace, mayPull: mayPull, dirtyBound: await look?.value ?? nil)
   }
 
+  /// How pages are made smaller: as asked for, if the destination understands it.
+  func compaction(_ offer: PeerMessage.PrepareOffer) -> CompactionPlan? {
+    guard offer.encodings?.contains(PeerMessage.PageEncoding.packed.rawValue) == true else {
+      return nil
+    }
+    return CompactionPlan(request.compaction, threads: configuration.compactionThreadCount)
+  }
+
   /// Opens the control lane and says hello.
   private func connectControl() async throws -> PeerLink {
     let socket: any ByteConnection

@@ -1,0 +1,84 @@
+import Base
+import Compaction
+import HostIO
+import Wire
+
+/// What one encoding thread does with a batch.
+final class BatchEncoder {
+  /// Raw pages up to which they are copied behind the rest, so that a whole batch's buffer need not be
+  /// kept for a few of them until the destination has them.
+  static let copiedPagesMax = 64
+
+  private let packer = BatchPacker()
+  private let queue: SendQueue
+  private let shared: @Sendable (Int) -> SharedFile?
+
+  init(queue: SendQueue, shared: @escaping @Sendable (Int) -> SharedFile?) {
+    (self.queue, self.shared) = (queue, shared)
+  }
+
+  /// The batch in the form that it goes in; itself where packing gains nothing.
+  func encode(_ batch: PageBatch, _ effort: Effort) throws(RelayFailure) -> PageBatch {
+    let pages = batch.header.rawPageCount
+    guard effort != .off, pages > 0 else { return batch }
+    let buffer = try filled(batch)
+    let packed = unsafe packer.pack(batch.header, buffer.span(pages * Page.size), effort)
+    guard packed.savedBytes > 0 else {
+      return PageBatch(header: batch.header, buffer: buffer, isScan: batch.isScan)
+    }
+    return arrange(packed, buffer, isScan: batch.isScan)
+  }
+
+  /// The batch's pages: those it carries, or what guest memory holds now.
+  private func filled(_ batch: PageBatch) throws(RelayFailure) -> PageBuffer {
+    if let buffer = batch.buffer { return buffer }
+    let buffer = queue.takeBuffer()
+    try buffer.readPages(of: batch.header, shared: shared)
+    return buffer
+  }
+
+  private func arrange(
+    _ packed: PackedBatch, _ buffer: PageBuffer, isScan: Bool
+  ) -> PageBatch {
+    guard packed.rawPages.count > Self.copiedPagesMax else {
+      var lead = packed.lead
+      lead.reserveCapacity(lead.count + packed.rawPages.count * Page.size)
+      for page in packed.rawPages {
+        unsafe lead.append(contentsOf: buffer.part(page * Page.size, Page.size))
+      }
+      queue.giveBack(buffer)
+      return PageBatch(
+        encoded: packed.header, lead: lead, buffer: nil, bodyByteCount: 0, isScan: isScan)
+    }
+    for (index, page) in packed.rawPages.enumerated() where index != page {
+      // SAFETY: `part` checks the bounds; raw pages move towards the start only, one at a time.
+      unsafe buffer.part(index * Page.size, Page.size).copyMemory(
+        from: UnsafeRawBufferPointer(buffer.part(page * Page.size, Page.size)))
+    }
+    return PageBatch(
+      encoded: packed.header, lead: packed.lead, buffer: buffer,
+      bodyByteCount: packed.rawPages.count * Page.size, isScan: isScan)
+  }
+}
+
+extension PageBuffer {
+  /// Reads the batch's pages that are not zero out of guest memory as they are now: at least as new as
+  /// QEMU saw them.
+  func readPages(
+    of header: BatchHeader, shared: (Int) -> SharedFile?
+  ) throws(RelayFailure) {
+    var place = 0
+    for run in header.runs where run.pageClass == .raw {
+      let count = Int(run.count) * Page.size
+      guard let memory = shared(Int(run.block)) else {
+        throw .memory("RAM block \(run.block) is not shared")
+      }
+      do {
+        try unsafe memory.read(at: run.firstPage << UInt64(Page.shift), into: part(place, count))
+      } catch {
+        throw .memory("\(error)")
+      }
+      place += count
+    }
+  }
+}

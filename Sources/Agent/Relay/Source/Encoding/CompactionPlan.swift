@@ -1,0 +1,31 @@
+import Compaction
+import HostIO
+
+/// How a migration's pages are made smaller.
+struct CompactionPlan: Sendable, Equatable {
+  /// Threads that do it, at least 1.
+  let threads: Int
+  /// Always the same effort; nil: what pays.
+  let effort: Effort?
+
+  /// Nil: not at all.
+  init?(_ choice: MigrationRequest.CompactionChoice, threads: Int) {
+    switch choice {
+    case .off: return nil
+    case .auto: effort = nil
+    case .lz4: effort = .lz4
+    case .zstd: effort = .zstd1
+    }
+    self.threads = max(threads, 1)
+  }
+}
+
+extension AgentConfiguration {
+  /// More are not used unless the operator says so: one link takes no more.
+  private static let compactionThreadsMax = 8
+
+  /// Threads for one migration: as the operator says, or half of the processors.
+  var compactionThreadCount: Int {
+    compactionThreads ?? min(max(CPUSet.processorCount / 2, 1), Self.compactionThreadsMax)
+  }
+}

@@ -1,0 +1,122 @@
+import Base
+import Compaction
+import HostIO
+import Wire
+
+/// Between the thread that picks pages and the queue of the lanes: threads that write batches in the
+/// smallest form that pays. Batches leave in the order in which they came.
+final class EncoderPool: Sendable {
+  /// Batches that wait for a worker, beyond one for each.
+  private static let waitingMax = 2
+
+  fileprivate struct State {
+    var waiting: [PageBatch] = []
+    /// Begun and not yet with the queue, in order.
+    var begun: [UInt64] = []
+    var controller: EffortController
+    var interval = EffortController.Interval()
+    var intervalBeganUs = MonotonicClock.nowUs
+    var busyUs: UInt64 = 0
+    var isOver = false
+  }
+
+  private let state: Guarded<State>
+  private let queue: SendQueue
+  private let workerCount: Int
+  private let shared: @Sendable (Int) -> SharedFile?
+  private let workers = Guarded<[WorkerThread]>([])
+
+  /// - Parameter shared: guest memory by block number, for batches that carry no bytes.
+  init(
+    _ plan: CompactionPlan, queue: SendQueue, shared: @escaping @Sendable (Int) -> SharedFile?
+  ) {
+    (workerCount, self.queue, self.shared) = (plan.threads, queue, shared)
+    state = Guarded(
+      State(controller: EffortController(workers: plan.threads, fixed: plan.effort)))
+  }
+
+  /// Starts the threads. `onFailure` is called at most once a thread.
+  func start(onFailure: @escaping @Sendable (RelayFailure) -> Void) {
+    for number in 0..<workerCount {
+      let worker = WorkerThread("gw-encode-\(number)") { [self] in
+        do throws(RelayFailure) { try encodeAll() } catch { onFailure(error) }
+      }
+      workers.update { $0.append(worker) }
+    }
+  }
+
+  /// Ends the threads; what waits is lost.
+  func shutdown() { state.update { $0.isOver = true } }
+
+  func join() { for worker in workers.read({ $0 }) { worker.join() } }
+
+  /// Takes a batch in. Blocks while enough of them wait.
+  func append(_ batch: PageBatch) {
+    queue.encodingBegan()
+    _ = state.wait { state -> Bool? in
+      if state.isOver { return true }
+      guard state.waiting.count < workerCount + Self.waitingMax else { return nil }
+      state.waiting.append(batch)
+      return true
+    }
+  }
+
+  /// Waits until every batch is with the queue.
+  func drain() {
+    _ = state.wait { $0.isOver || ($0.waiting.isEmpty && $0.begun.isEmpty) ? true : nil }
+  }
+
+  /// Time that the workers spent on packing so far, in microseconds.
+  var busyUs: UInt64 { state.read { $0.busyUs } }
+
+  private func encodeAll() throws(RelayFailure) {
+    let encoder = BatchEncoder(queue: queue, shared: shared)
+    while true {
+      let waitedFromUs = MonotonicClock.nowUs
+      let next = state.wait { state -> (PageBatch, Effort)?? in
+        if state.isOver { return .some(nil) }
+        guard let batch = state.waiting.first else { return nil }
+        state.waiting.removeFirst()
+        state.begun.append(batch.header.place.sequence)
+        return (batch, state.controller.next())
+      }
+      guard let (batch, effort) = next ?? nil else { return }
+      let beganUs = MonotonicClock.nowUs
+      let encoded = try encoder.encode(batch, effort)
+      let endedUs = MonotonicClock.nowUs
+      let isMyTurn = state.wait { state -> Bool? in
+        if state.isOver { return false }
+        return state.begun.first == batch.header.place.sequence ? true : nil
+      }
+      guard isMyTurn == true else { return }
+      let queuedFromUs = MonotonicClock.nowUs
+      try queue.append(encoded, wasEncoding: true)
+      let nowUs = MonotonicClock.nowUs
+      state.update { state in
+        state.begun.removeFirst()
+        state.interval.idleUs += beganUs - waitedFromUs
+        state.interval.blockedUs += nowUs - queuedFromUs
+        state.note(encoded, effort, busyUs: endedUs - beganUs, nowUs: nowUs)
+      }
+    }
+  }
+}
+
+extension EncoderPool.State {
+  /// A batch is with the queue: what it cost, and a decision when one is due.
+  fileprivate mutating func note(
+    _ batch: PageBatch, _ effort: Effort, busyUs: UInt64, nowUs: UInt64
+  ) {
+    let wireBytes = UInt64(batch.wireByteCount)
+    if effort != .off {
+      self.busyUs += busyUs
+      let pageBytes = UInt64(batch.header.rawPageCount * Page.size)
+      controller.packed(effort, pageBytes: pageBytes, wireBytes: wireBytes, busyUs: busyUs)
+    }
+    interval.wireBytes += wireBytes
+    interval.elapsedUs = nowUs - intervalBeganUs
+    guard interval.elapsedUs >= EffortController.intervalMs * 1000 else { return }
+    controller.handle(interval)
+    (interval, intervalBeganUs) = (EffortController.Interval(), nowUs)
+  }
+}

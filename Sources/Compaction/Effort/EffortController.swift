@@ -1,0 +1,100 @@
+/// Decides how much effort goes into batches: the least that gets the most pages over, given what the link
+/// carries and what the workers can do.
+///
+/// With an effort, pages go at `workers × speed` or at `link rate ÷ size`, whichever is less. Both are
+/// measured all the time, so a fast link or incompressible memory leads to `off`, and a slow link to as
+/// much effort as the workers have time for.
+public struct EffortController: Sendable, Equatable {
+  /// What the workers did since the last decision. Times are of all workers together, in microseconds.
+  public struct Interval: Sendable, Equatable {
+    /// How long it was.
+    public var elapsedUs: UInt64 = 0
+    /// Wire bytes that were handed to the lanes.
+    public var wireBytes: UInt64 = 0
+    /// The lanes had enough, and workers waited with a batch that was done.
+    public var blockedUs: UInt64 = 0
+    /// There was nothing to send, and workers waited for pages.
+    public var idleUs: UInt64 = 0
+    public init() {}
+  }
+
+  /// How often to decide, in milliseconds.
+  public static let intervalMs: UInt64 = 100
+  /// Without effort, one batch in so many is packed all the same, to see whether it would pay.
+  public static let probeBatches: UInt64 = 256
+  /// More effort must get so many more pages over, in thousandths.
+  static let gainMinPermille: UInt64 = 30
+  /// Workers that wait this share of their time for the lanes show that the link is the limit.
+  static let linkBoundPermille: UInt64 = 100
+
+  /// Workers that pack, at least 1.
+  public let workers: UInt64
+  public private(set) var effort = Effort.zstd1
+  private let isFixed: Bool
+  private var model = EffortModel()
+  private var link = LinkGuess()
+  private var decision: UInt64 = 0
+  private var sinceProbe: UInt64 = 0
+
+  /// - Parameter fixed: what is used always; nil: what pays.
+  public init(workers: Int, fixed: Effort? = nil) {
+    (self.workers, isFixed) = (UInt64(max(workers, 1)), fixed != nil)
+    if let fixed { effort = fixed }
+  }
+
+  /// The effort for the next batch.
+  public mutating func next() -> Effort {
+    guard effort == .off else { return effort }
+    sinceProbe += 1
+    guard sinceProbe >= Self.probeBatches else { return .off }
+    sinceProbe = 0
+    return .zstd1
+  }
+
+  /// A batch was packed; `busyUs` is the worker's time for it.
+  public mutating func packed(
+    _ effort: Effort, pageBytes: UInt64, wireBytes: UInt64, busyUs: UInt64
+  ) {
+    guard effort != .off else { return }
+    model.note(
+      effort, pageBytes: pageBytes, wireBytes: wireBytes, busyUs: busyUs, decision: decision)
+  }
+
+  /// Decides anew after an interval.
+  public mutating func handle(_ interval: Interval) {
+    guard !isFixed else { return }
+    let time = workers.multipliedReportingOverflow(by: interval.elapsedUs)
+    guard !time.overflow, interval.elapsedUs >= 1000, interval.wireBytes > 0 else { return }
+    // Where QEMU or the strategy gives less than link and workers take, any effort is as fast.
+    guard interval.idleUs < time.partialValue / 2 else { return }
+    decision += 1
+    let delivered = min(interval.wireBytes, 1 << 40) * 1000 / (interval.elapsedUs / 1000)
+    link.note(
+      delivered, isLimit: interval.blockedUs >= time.partialValue / 1000 * Self.linkBoundPermille)
+    effort = best() ?? effort
+  }
+
+  private func best() -> Effort? {
+    var best: (effort: Effort, rate: UInt64)?
+    for candidate in Effort.allCases {
+      guard let rate = pageRate(candidate) else { continue }
+      guard let current = best else {
+        best = (candidate, rate)
+        continue
+      }
+      if rate > current.rate + current.rate / 1000 * Self.gainMinPermille {
+        best = (candidate, rate)
+      }
+    }
+    return best?.effort
+  }
+
+  /// Page bytes a second that an effort would get over.
+  func pageRate(_ effort: Effort) -> UInt64? {
+    guard let figures = model.figures(effort, decision: decision) else { return nil }
+    let perSecond = figures.bytesPerMs.multipliedReportingOverflow(by: 1000 * workers)
+    let work = perSecond.overflow ? .max : perSecond.partialValue
+    // Rates are below 2^53: a thousand times as much fits.
+    return min(work, link.bytesPerSecond * 1000 / figures.wirePermille)
+  }
+}

@@ -1,0 +1,112 @@
+import Compaction
+import Testing
+
+@Suite struct EffortTests {
+  /// A link, workers and memory: how long each effort takes and what it makes of a batch.
+  struct World {
+    var linkBytesPerMs: UInt64
+    var workers: UInt64 = 2
+    /// Page bytes a worker handles in a millisecond, and thousandths that remain, by effort.
+    var speed: [Effort: UInt64] = [.lz4: 700_000, .zstd1: 350_000, .zstd3: 200_000, .zstd6: 70_000]
+    var size: [Effort: UInt64] = [.lz4: 450, .zstd1: 350, .zstd3: 330, .zstd6: 310]
+    /// Page bytes a millisecond that there are to send.
+    var source: UInt64 = .max
+
+    static let batch: UInt64 = 512 << 10
+
+    /// Runs the controller for so many intervals; page bytes that went over in the last.
+    func run(_ controller: inout EffortController, intervals: Int) -> UInt64 {
+      var pages: UInt64 = 0
+      for _ in 0..<intervals {
+        let effort = controller.effort
+        let work = effort == .off ? .max : (speed[effort] ?? 1) * workers
+        let permille = effort == .off ? 1000 : size[effort] ?? 1000
+        let link = linkBytesPerMs * 1000 / permille
+        let rate = min(work, link, source)
+        var interval = EffortController.Interval()
+        interval.elapsedUs = 100_000
+        pages = rate * 100
+        interval.wireBytes = pages * permille / 1000
+        let busy = effort == .off ? 0 : pages * 1000 / (speed[effort] ?? 1)
+        let rest = workers * interval.elapsedUs - min(busy, workers * interval.elapsedUs)
+        if rate == link {
+          interval.blockedUs = rest
+        } else if rate == source {
+          interval.idleUs = rest
+        }
+        var batches = pages / Self.batch
+        while batches > 0 {
+          batches -= 1
+          let used = controller.next()
+          guard used != .off else { continue }
+          controller.packed(
+            used, pageBytes: Self.batch, wireBytes: Self.batch * (size[used] ?? 1000) / 1000,
+            busyUs: Self.batch * 1000 / (speed[used] ?? 1))
+        }
+        controller.handle(interval)
+      }
+      return pages
+    }
+  }
+
+  @Test func aFastLinkGetsPagesAsTheyAre() {
+    var controller = EffortController(workers: 2)
+    let pages = World(linkBytesPerMs: 5_000_000).run(&controller, intervals: 30)
+    #expect(controller.effort == .off)
+    #expect(pages == 5_000_000 * 100)
+  }
+
+  @Test func aSlowLinkGetsAllTheEffortThereIsTimeFor() {
+    var controller = EffortController(workers: 2)
+    _ = World(linkBytesPerMs: 25_000).run(&controller, intervals: 30)
+    #expect(controller.effort == .zstd6)
+    // Gigabit: the strongest effort would be slower than the link.
+    controller = EffortController(workers: 2)
+    _ = World(linkBytesPerMs: 110_000).run(&controller, intervals: 30)
+    #expect(controller.effort == .zstd3)
+  }
+
+  @Test func incompressibleMemoryIsLeftAlone() {
+    var controller = EffortController(workers: 2)
+    var world = World(linkBytesPerMs: 110_000)
+    for effort in Effort.allCases { world.size[effort] = 1001 }
+    _ = world.run(&controller, intervals: 30)
+    #expect(controller.effort == .off)
+  }
+
+  @Test func memoryThatCompressesLaterIsFoundByProbes() {
+    var controller = EffortController(workers: 2)
+    var world = World(linkBytesPerMs: 110_000)
+    for effort in Effort.allCases { world.size[effort] = 1001 }
+    _ = world.run(&controller, intervals: 30)
+    _ = World(linkBytesPerMs: 110_000).run(&controller, intervals: 200)
+    #expect(controller.effort > .off)
+  }
+
+  @Test func aLinkThatBecomesFastIsNoticed() {
+    var controller = EffortController(workers: 1)
+    _ = World(linkBytesPerMs: 25_000, workers: 1).run(&controller, intervals: 30)
+    #expect(controller.effort > .off)
+    _ = World(linkBytesPerMs: 5_000_000, workers: 1).run(&controller, intervals: 50)
+    #expect(controller.effort == .off)
+  }
+
+  @Test func wherePackingIsTheLimitItIsSeldomLeftOut() {
+    // Twice as much goes over packed as raw, and the link isn't full with it.
+    var controller = EffortController(workers: 2)
+    let world = World(linkBytesPerMs: 700_000)
+    _ = world.run(&controller, intervals: 300)
+    var raw = 0
+    for _ in 0..<200 {
+      _ = world.run(&controller, intervals: 1)
+      if controller.effort == .off { raw += 1 }
+    }
+    #expect(raw <= 4)
+  }
+
+  @Test func nothingToSendDecidesNothing() {
+    var controller = EffortController(workers: 2)
+    _ = World(linkBytesPerMs: 110_000, source: 10_000).run(&controller, intervals: 20)
+    #expect(controller.effort == .zstd1)
+  }
+}
