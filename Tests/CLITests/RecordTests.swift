@@ -14,12 +14,15 @@ import Testing
       JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
     for name in [
       "scenario", "strategy", "totalMs", "downtimeMs", "clientGapMs", "wireBytes", "eta",
+      "encodeMs",
     ] {
       #expect(object[name] is NSNull, "\(name)")
     }
     let nested: [String: [String]] = [
       "qemu": ["source", "destination"],
-      "pages": ["zero", "raw", "compressed", "delta", "duplicate", "snapshot", "vault", "disk"],
+      "pages": [
+        "zero", "uniform", "raw", "compressed", "delta", "duplicate", "snapshot", "vault", "disk",
+      ],
       "guest": ["heartbeats", "errors"],
       "audit": ["pagesCompared", "pagesDiffering", "durationMs"],
       "forecast": ["totalMs", "totalLowMs", "totalHighMs", "plannedDowntimeMs", "downtimeMs"],
