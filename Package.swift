@@ -87,6 +87,7 @@ let package = Package(
       [
         "Base", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
         "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
+        .product(name: "Crypto", package: "swift-crypto"),
       ] + nio),
     core(
       "Lab",

@@ -56,7 +56,7 @@ import Wire
         let content = content(&random)
         contents.append(content)
         var difference = [UInt8](repeating: 0, count: Page.size)
-        let hash = memory.hash(content.span.bytes)
+        let hash = SentMemory.hash(content.span.bytes, seed: 1)
         var reference: PageReference?
         if let found = memory.duplicate(hash, for: place.sequence) {
           after = max(after, found.sequence)
@@ -111,7 +111,7 @@ import Wire
     var random = SplitMix64(seed: seed)
     var tracker = BarrierTracker(blockPages: Self.blockPages)
     var memory = SentMemory(
-      blockPages: Self.blockPages, isReadable: [true, true], byteLimit: 4 << 20, seed: seed)
+      blockPages: Self.blockPages, isReadable: [true, true], byteLimit: 4 << 20)
     var frames: [Frame] = []
     for _ in 0..<40 {
       let block = UInt16(random.next() % 2)
@@ -146,9 +146,9 @@ import Wire
   }
 
   @Test func aPageThatIsNamedAsksForABarrier() {
-    var memory = SentMemory(blockPages: [8], isReadable: [true], byteLimit: 4 << 20, seed: 1)
+    var memory = SentMemory(blockPages: [8], isReadable: [true], byteLimit: 4 << 20)
     let page = [UInt8](repeating: 5, count: Page.size)
-    let hash = memory.hash(page.span.bytes)
+    let hash = SentMemory.hash(page.span.bytes, seed: 1)
     let run = [PageRun(block: 0, pageClass: .raw, firstPage: 2, count: 1)]
     var isNamed = memory.numbering(run)
     #expect(!isNamed)
@@ -170,7 +170,7 @@ import Wire
 
   @Test func blocksThatCannotBeReadAreNotReferredTo() {
     let memory = SentMemory(
-      blockPages: [8, 8], isReadable: [true, false], byteLimit: 4 << 20, seed: 1)
+      blockPages: [8, 8], isReadable: [true, false], byteLimit: 4 << 20)
     let first = PageRun(block: 0, pageClass: .raw, firstPage: 0, count: 1)
     #expect(memory.mayRefer([first]))
     #expect(!memory.mayRefer([first, PageRun(block: 1, pageClass: .zero, firstPage: 0, count: 1)]))
@@ -179,7 +179,7 @@ import Wire
 
   @Test func memoryIsBoundedAndKeepsWhatComesAgain() {
     // Room for 256 pages beside the directory; 2000 are sent, 100 of them again and again.
-    var memory = SentMemory(blockPages: [4000], isReadable: [true], byteLimit: 1_300_000, seed: 1)
+    var memory = SentMemory(blockPages: [4000], isReadable: [true], byteLimit: 1_300_000)
     var page = [UInt8](repeating: 3, count: Page.size)
     var difference = [UInt8](repeating: 0, count: Page.size)
     func send(_ number: UInt64, _ sequence: UInt64) -> Bool {
@@ -188,7 +188,7 @@ import Wire
         memory.delta(block: 0, page: number, page.span.bytes, into: $0)
       }
       memory.sent(
-        block: 0, page: number, page.span.bytes, hash: memory.hash(page.span.bytes),
+        block: 0, page: number, page.span.bytes, hash: SentMemory.hash(page.span.bytes, seed: 1),
         sequence: sequence)
       return isDelta
     }
@@ -201,10 +201,11 @@ import Wire
   }
 
   @Test func zerosAreForgotten() {
-    var memory = SentMemory(blockPages: [8], isReadable: [true], byteLimit: 4 << 20, seed: 1)
+    var memory = SentMemory(blockPages: [8], isReadable: [true], byteLimit: 4 << 20)
     let page = [UInt8](repeating: 5, count: Page.size)
     memory.sent(
-      block: 0, page: 2, page.span.bytes, hash: memory.hash(page.span.bytes), sequence: 4)
+      block: 0, page: 2, page.span.bytes, hash: SentMemory.hash(page.span.bytes, seed: 1),
+      sequence: 4)
     var difference = [UInt8](repeating: 0, count: Page.size)
     func hasDelta() -> Bool {
       difference.withUnsafeMutableBytes {

@@ -99,6 +99,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   /// Time that threads of the source's agent spent on making pages smaller, of all of them together;
   /// nil without compaction.
   public var encodeMs: UInt64?
+  /// Pages that the destination could not make of what it has, and asked for; nil without compaction.
+  public var refetchedPages: UInt64?
   public var guest = Guest()
   public var audit = Audit()
   public var forecast = Forecast()
@@ -143,6 +145,7 @@ extension MigrationRecord {
     try fields.encode(retries, forKey: .retries)
     try fields.encode(pages, forKey: .pages)
     try fields.encode(encodeMs, forKey: .encodeMs)
+    try fields.encode(refetchedPages, forKey: .refetchedPages)
     try fields.encode(guest, forKey: .guest)
     try fields.encode(audit, forKey: .audit)
     try fields.encode(forecast, forKey: .forecast)

@@ -89,6 +89,8 @@ enum PeerMessage: Codable, Sendable {
   enum PageEncoding: String, CaseIterable {
     /// `encodedPages` frames with uniform, LZ4 and zstd pages.
     case packed
+    /// Pages made of what is in blocks that are written in place: deltas and duplicates.
+    case references
   }
 
   struct BeginOrder: Codable, Sendable {

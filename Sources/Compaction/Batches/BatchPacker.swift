@@ -3,11 +3,22 @@ public import Wire
 
 /// A batch as it goes over the network.
 public struct PackedBatch: Sendable {
-  public let header: EncodedHeader
+  public private(set) var header: EncodedHeader
   /// Notes and the packed part. The raw pages' bytes follow on the wire.
   public let lead: [UInt8]
   /// Which of the batch's pages are raw, by their number among those that are not zero; rising.
   public let rawPages: [Int]
+
+  /// The frame refers to what the frame `sequence`, before it, brings.
+  public mutating func wait(for sequence: UInt64) {
+    let place = header.batch.place
+    guard sequence > place.after else { return }
+    precondition(sequence < place.sequence)
+    header = EncodedHeader(
+      batch: BatchHeader(
+        place: SequencedHeader(sequence: place.sequence, after: sequence), runs: header.batch.runs),
+      codec: header.codec, kinds: header.kinds, packedByteCount: header.packedByteCount)
+  }
 
   /// Bytes saved; at most 0 when the batch had better go as it is.
   public var savedBytes: Int {

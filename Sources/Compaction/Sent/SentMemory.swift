@@ -29,7 +29,6 @@ public struct SentMemory: Sendable {
   private let counts: [Int]
   /// Blocks that the destination can read pages of.
   private let isReadable: [Bool]
-  private let seed: UInt64
   private var pages: SentPages
   /// Nil where it would take more than a quarter of the memory.
   private var directory: SentDirectory?
@@ -40,8 +39,7 @@ public struct SentMemory: Sendable {
   ///   - blockPages: pages of each RAM block.
   ///   - isReadable: blocks that the destination can read pages of.
   ///   - byteLimit: memory for all of it.
-  ///   - seed: drawn by lot, so that no guest can aim at the fast hash.
-  public init(blockPages: [Int], isReadable: [Bool], byteLimit: UInt64, seed: UInt64) {
+  public init(blockPages: [Int], isReadable: [Bool], byteLimit: UInt64) {
     precondition(isReadable.count == blockPages.count)
     var bases: [Int] = []
     var total = 0
@@ -49,7 +47,7 @@ public struct SentMemory: Sendable {
       bases.append(total)
       total += count
     }
-    (self.bases, counts, self.isReadable, self.seed) = (bases, blockPages, isReadable, seed)
+    (self.bases, counts, self.isReadable) = (bases, blockPages, isReadable)
     let directoryBytes = SentDirectory.byteCount(pages: total)
     if directoryBytes <= byteLimit / 4 {
       directory = SentDirectory(pages: total)
@@ -92,7 +90,10 @@ public struct SentMemory: Sendable {
   }
 
   /// The hash by which content is looked for.
-  public func hash(_ page: RawSpan) -> UInt64 {
+  ///
+  /// - Parameter seed: the same for all pages of a migration, and drawn by lot, so that no guest can aim at
+  ///   the hash.
+  public static func hash(_ page: RawSpan, seed: UInt64) -> UInt64 {
     // SAFETY: the pointer does not leave the closure.
     unsafe page.withUnsafeBytes { raw in
       unsafe XXH3_64bits_withSeed(raw.baseAddress, raw.count, seed)
@@ -112,6 +113,21 @@ public struct SentMemory: Sendable {
       sequence: found.sequence)
   }
 
+  public enum Found: Sendable, Hashable {
+    /// The difference was written.
+    case delta
+    case duplicate(Reference)
+  }
+
+  /// How a page of frame `sequence` is made of what the destination has, the smallest way first.
+  public mutating func find(
+    block: UInt16, page: UInt64, _ content: RawSpan, hash: UInt64, for sequence: UInt64,
+    into target: UnsafeMutableRawBufferPointer
+  ) -> Found? {
+    if let place = duplicate(hash, for: sequence) { return .duplicate(place) }
+    return unsafe delta(block: block, page: page, content, into: target) ? .delta : nil
+  }
+
   /// Writes the page XOR what the destination has of it to `target`, when that is likely to be small.
   public func delta(
     block: UInt16, page: UInt64, _ content: RawSpan, into target: UnsafeMutableRawBufferPointer
@@ -122,12 +138,14 @@ public struct SentMemory: Sendable {
   }
 
   /// A page goes with this content, in frame `sequence`.
+  ///
+  /// - Parameter hash: nil: no duplicate is to name it.
   public mutating func sent(
-    block: UInt16, page: UInt64, _ content: RawSpan, hash: UInt64, sequence: UInt64
+    block: UInt16, page: UInt64, _ content: RawSpan, hash: UInt64?, sequence: UInt64
   ) {
     let number = bases[Int(block)] + Int(page)
     pages.sent(number, content)
-    directory?.sent(number, hash, sequence: sequence)
+    if let hash { directory?.sent(number, hash, sequence: sequence) }
   }
 
   /// Pages of a run go in a way that is not remembered: as zeros, or without anybody having looked at them.

@@ -36,6 +36,10 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case probeMark = 16
   /// Pages in whatever form is smallest: what `pages` says, but for how their content is written.
   case encodedPages = 17
+  /// Pages that the destination could not make of what it has.
+  case pageRequest = 18
+  /// Those pages.
+  case pageAnswer = 19
 }
 
 /// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
@@ -77,6 +81,8 @@ public struct FrameHeader: Sendable, Hashable {
     case .deviceState: DeviceStatePart.byteCountMax
     case .probe: ProbeLimits.fillerMax
     case .probeMark: ProbeMark.byteCount
+    case .pageRequest: PageRequestFrame.byteCountMax
+    case .pageAnswer: PageAnswerFrame.byteCountMax
     case .encodedPages: EncodedHeader.byteCountMax + EncodedHeader.bodyBytesMax
     }
   }

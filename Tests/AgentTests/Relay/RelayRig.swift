@@ -151,13 +151,6 @@ final class RelayRig: Sendable {
     qemu = near
     link = PeerLink(destination.control)
     let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil)
-    link.setRelay { (_, payload) throws(RelayFailure) in
-      do {
-        var cursor = ByteCursor(payload.span.bytes)
-        let through = try Acknowledgement(decoding: &cursor).appliedThrough
-        try queue.acknowledged(through: through)
-      } catch let error as RelayFailure { throw error } catch { throw .peer("\(error)") }
-    }
     let events = self.events
     source = SourceRelay(
       qemu: far, control: link.lane, lanes: destination.lanes,
@@ -165,6 +158,7 @@ final class RelayRig: Sendable {
       compaction: compaction, recovery: recovery
     ) { events.add($0) }
     let (linkEnds, source) = (self.linkEnds, self.source)
+    link.setRelay { (type, payload) throws(RelayFailure) in try source.arrived(type, payload) }
     if let recovery {
       link.lane.setRecovery(recovery)
       destination.link.lane.setRecovery(LaneRecovery(patienceMs: { 60_000 }, dial: nil))

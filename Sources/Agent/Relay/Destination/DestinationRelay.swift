@@ -15,17 +15,18 @@ final class DestinationRelay: Sendable {
     case failed(RelayFailure)
   }
 
-  private struct Layout {
+  struct Layout {
     var blocks: [RAMBlock] = []
     var sectionID: UInt32 = 0
     var inPlace: [SharedFile?] = []
   }
 
-  private let control: ControlLane
+  let control: ControlLane
   private let qemu: StreamSocket
-  private let feeder: StreamFeeder
-  private let unpacking = PageUnpacking()
-  private let layout = Guarded<Layout?>(nil)
+  let feeder: StreamFeeder
+  let unpacking = PageUnpacking()
+  let referenced = ReferencedPages()
+  let layout = Guarded<Layout?>(nil)
   private let shared: [String: SharedFile]
   /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
   private let lanes = Guarded<[UInt16: LaneReceiver]?>([:])
@@ -121,8 +122,13 @@ final class DestinationRelay: Sendable {
     }
   }
 
-  /// A sequenced frame from the control lane.
+  /// A frame from the control lane: sequenced, or pages that were asked for.
   func arrived(_ type: FrameType, _ payload: [UInt8]) throws(RelayFailure) {
+    if type == .pageAnswer {
+      guard let sequence = try completed(by: payload) else { return }
+      try pipeBox.read { $0 }?.finished(sequence)
+      return
+    }
     let place: SequencedHeader
     let frame: IncomingFrame
     do {
@@ -168,12 +174,7 @@ final class DestinationRelay: Sendable {
       return try apply(sequence, frame, header) { () throws(RelayFailure) in buffer }
     case .encoded(let header, let body):
       guard !entrance.hasBegun else { throw .protocolViolation("pages beside the handover") }
-      var unpacked: PageBuffer?
-      defer { if let unpacked { unpacking.giveBack(unpacked) } }
-      return try apply(sequence, frame, header.batch) { () throws(RelayFailure) in
-        if unpacked == nil { unpacked = try unpacking.unpack(header, body) }
-        return unpacked
-      }
+      return try apply(sequence, frame, header, body)
     case .invalidPages(let pages):
       guard let layout = layout.read({ $0 }) else {
         throw .protocolViolation("invalid pages before the RAM layout")
@@ -189,56 +190,5 @@ final class DestinationRelay: Sendable {
     }
     feeder.append(sequence, frame)
     return false
-  }
-
-  /// Writes in place what can be; true when that was all of the frame.
-  ///
-  /// - Parameter pages: gives the page bytes; called only when some are written here.
-  private func apply(
-    _ sequence: UInt64, _ frame: IncomingFrame, _ header: BatchHeader,
-    _ pages: () throws(RelayFailure) -> PageBuffer?
-  ) throws(RelayFailure) -> Bool {
-    guard let layout = layout.read({ $0 }) else {
-      throw .protocolViolation("pages before the RAM layout")
-    }
-    var needsFeeder = false
-    var position = 0
-    for run in header.runs {
-      let block = Int(run.block)
-      guard layout.blocks.indices.contains(block),
-        run.firstPage + UInt64(run.count) <= UInt64(layout.blocks[block].pageCount)
-      else { throw .protocolViolation("pages outside RAM: \(run)") }
-      let byteCount = Int(run.count) * Page.size
-      if let memory = layout.inPlace[block] {
-        try write(
-          run, run.pageClass == .raw ? pages() : nil, from: position, byteCount, to: memory)
-      } else {
-        needsFeeder = true
-      }
-      switch run.pageClass {
-      case .raw: position += byteCount
-      case .zero: break
-      }
-    }
-    if needsFeeder { feeder.append(sequence, frame) }
-    return !needsFeeder
-  }
-
-  private func write(
-    _ run: PageRun, _ buffer: PageBuffer?, from position: Int, _ byteCount: Int,
-    to memory: SharedFile
-  ) throws(RelayFailure) {
-    let place = run.firstPage << UInt64(Page.shift)
-    do {
-      switch run.pageClass {
-      case .zero: try memory.writeZeros(at: place, count: byteCount)
-      case .raw:
-        guard let buffer else { return }
-        // SAFETY: `part` checks its bounds; nobody else uses this buffer until it is applied.
-        try unsafe memory.write(UnsafeRawBufferPointer(buffer.part(position, byteCount)), at: place)
-      }
-    } catch {
-      throw .memory("\(error)")
-    }
   }
 }

@@ -18,6 +18,17 @@ final class PageUnpacking: Sendable {
 
   /// The batch's pages that are not zero, in the order of its runs. The buffer goes back by `giveBack`.
   func unpack(_ header: EncodedHeader, _ body: PageBuffer) throws(RelayFailure) -> PageBuffer {
+    let (buffer, references) = try unpackReferring(header, body)
+    guard references.isEmpty else {
+      throw .protocolViolation("references to pages, which were not agreed on")
+    }
+    return buffer
+  }
+
+  /// The same, and the pages that have to be made of what is there, see `BatchUnpacker.unpack`.
+  func unpackReferring(
+    _ header: EncodedHeader, _ body: PageBuffer
+  ) throws(RelayFailure) -> (PageBuffer, [(place: Int, reference: PageReference)]) {
     let (keptUnpacker, keptBuffer) = kept.update { ($0.unpackers.popLast(), $0.buffers.popLast()) }
     let unpacker = keptUnpacker ?? BatchUnpacker()
     let buffer = keptBuffer ?? PageBuffer(byteCount: ApplyPipe.fullBatchBytes)
@@ -28,11 +39,8 @@ final class PageUnpacking: Sendable {
     } catch {
       throw .protocolViolation("\(error)")
     }
-    guard references.isEmpty else {
-      throw .protocolViolation("references to pages, which were not agreed on")
-    }
     kept.update { if $0.unpackers.count < Self.keptMax { $0.unpackers.append(unpacker) } }
-    return buffer
+    return (buffer, references)
   }
 
   func giveBack(_ buffer: PageBuffer) {

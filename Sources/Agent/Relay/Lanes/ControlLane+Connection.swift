@@ -49,7 +49,8 @@ extension ControlLane {
     case .hello, .welcome, .pages, .encodedPages, .probe, .probeMark:
       throw .protocolViolation("\(header.type) frame on the control lane")
     case .acknowledge: try calls?.onFrame(header.type, payload)
-    case .message, .verbatim, .ramEnd, .tail, .invalidPages, .deviceState, .pullRequest, .pullDone:
+    case .message, .verbatim, .ramEnd, .tail, .invalidPages, .deviceState, .pullRequest, .pullDone,
+      .pageRequest, .pageAnswer:
       let arrival = state.update { state -> NumberedInbox.Arrival in
         guard state.epoch == epoch else { return .duplicate }
         let arrival = state.inbox.arrived(header.number)

@@ -86,10 +86,21 @@ final class PagePicker: Sendable {
       ledger.state.update { $0.pen.release(pages.places) }
       buffer = target
     }
-    tracker.note(pages.runs)
+    separate(pages.runs, &tracker)
     let header = BatchHeader(place: tracker.nextPlace(), runs: pages.runs)
     let batch = PageBatch(header: header, buffer: buffer, isScan: pages.isScan)
     if let encoders { encoders.append(batch) } else { try queue.append(batch) }
+  }
+
+  /// Places a barrier before the pages where one is needed.
+  private func separate(_ runs: [PageRun], _ tracker: inout BarrierTracker) {
+    if tracker.note(runs) {
+      encoders?.separate(runs)
+    } else if encoders?.mustSeparate(runs) == true {
+      tracker.placeBarrier()
+      tracker.note(runs)
+      encoders?.separate(runs)
+    }
   }
 
   private func send(
@@ -114,6 +125,8 @@ final class PagePicker: Sendable {
   private func sendInOrder(
     _ type: FrameType, _ bytes: [UInt8], inWindow: Bool, _ tracker: inout BarrierTracker
   ) throws(RelayFailure) {
+    // What is behind it is a new generation; and the window is given out in order.
+    encoders?.drain()
     var start = 0
     repeat {
       let count = min(bytes.count - start, SequencedHeader.chunkMax)
@@ -121,7 +134,6 @@ final class PagePicker: Sendable {
       payload.reserveCapacity(SequencedHeader.byteCount + count)
       let place = tracker.nextExclusivePlace()
       if inWindow {
-        encoders?.drain()
         let weight = UInt64(FrameHeader.byteCount + SequencedHeader.byteCount + count)
         try queue.announce(place.sequence, bytes: weight)
       } else {

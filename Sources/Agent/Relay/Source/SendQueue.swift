@@ -18,10 +18,14 @@ final class SendQueue: Sendable {
     var rawPages: UInt64 = 0
     var uniformPages: UInt64 = 0
     var compressedPages: UInt64 = 0
+    var deltaPages: UInt64 = 0
+    var duplicatePages: UInt64 = 0
     /// Bytes of batches, frame headers included.
     var wireBytes: UInt64 = 0
 
-    var pages: UInt64 { zeroPages + rawPages + uniformPages + compressedPages }
+    var pages: UInt64 {
+      zeroPages + rawPages + uniformPages + compressedPages + deltaPages + duplicatePages
+    }
   }
 
   private struct State {
@@ -231,7 +235,9 @@ extension SendQueue.Counters {
       switch kind {
       case .uniform: uniformPages += 1
       case .compressed: compressedPages += 1
-      case .raw, .delta, .duplicate: rawPages += 1
+      case .delta: deltaPages += 1
+      case .duplicate: duplicatePages += 1
+      case .raw: rawPages += 1
       }
     }
   }

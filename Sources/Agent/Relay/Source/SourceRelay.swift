@@ -24,6 +24,7 @@ final class SourceRelay: Sendable {
   private let encoders: EncoderPool?
   private let qemu: StreamSocket
   private let control: ControlLane
+  private let answers: PageAnswers
   private let lanes: [LaneSender]
   private let shared: [String: SharedFile]
   private let mayPull: Bool
@@ -52,7 +53,10 @@ final class SourceRelay: Sendable {
         shared[$0]
       }
     }
-    encoders = compaction.map { EncoderPool($0, queue: queue, shared: memory) }
+    encoders = compaction.map {
+      EncoderPool($0, queue: queue, blocks: { layout.read { $0.blocks } }, shared: memory)
+    }
+    answers = PageAnswers(control: control, shared: memory) { onEvent(.failed($0)) }
     picker = PagePicker(
       ledger: ledger, queue: queue, control: control, encoders: encoders)
     self.lanes = lanes.enumerated().map { index, socket in
@@ -79,12 +83,32 @@ final class SourceRelay: Sendable {
     ledger.fail(.stopped)
     control.stopStream()
     encoders?.shutdown()
+    answers.shutdown()
     qemu.shutdown()
     for lane in lanes { lane.shutdown() }
     reader.update { $0 }?.join()
     picker.join()
     encoders?.join()
+    answers.join()
     for lane in lanes { lane.join() }
+  }
+
+  /// A frame from the destination that is for the data path.
+  func arrived(_ type: FrameType, _ payload: [UInt8]) throws(RelayFailure) {
+    do {
+      var cursor = unsafe ByteCursor(payload.span.bytes)
+      switch type {
+      case .acknowledge:
+        try queue.acknowledged(through: try Acknowledgement(decoding: &cursor).appliedThrough)
+      case .pageRequest where encoders != nil:
+        try answers.asked(try PageRequestFrame(decoding: &cursor))
+      default: throw RelayFailure.protocolViolation("\(type) frame from a destination")
+      }
+    } catch let failure as RelayFailure {
+      throw failure
+    } catch {
+      throw .protocolViolation("\(error)")
+    }
   }
 
   /// The connection between the agents is there again: lanes that died with it and cannot know get
@@ -118,6 +142,9 @@ final class SourceRelay: Sendable {
 
   /// Milliseconds that threads spent on making pages smaller; nil without compaction.
   var encodeMs: UInt64? { encoders.map { $0.busyUs / 1000 } }
+
+  /// Pages that the destination could not make of what it has, and asked for; nil without compaction.
+  var refetchedPages: UInt64? { encoders == nil ? nil : answers.pages }
 
   private func readLoop() throws(RelayFailure) {
     let buffer = PageBuffer(byteCount: Self.readBufferBytes + StreamReader.carryMax)

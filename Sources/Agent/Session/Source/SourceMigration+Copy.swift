@@ -85,20 +85,10 @@ extension SourceMigration {
     let relay = SourceRelay(
       qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue,
       memoryLimit: configuration.memoryLimitBytes, shared: setup.shared, mayPull: setup.mayPull,
-      compaction: compaction(setup.offer), recovery: recovery
+      compaction: compaction(setup), recovery: recovery
     ) { [mailbox] in mailbox.put(.relay($0)) }
     setup.link.setRelay { (type, payload) throws(RelayFailure) in
-      guard type == .acknowledge else {
-        throw .protocolViolation("\(type) frame from a destination")
-      }
-      let through: UInt64
-      do {
-        var cursor = unsafe ByteCursor(payload.span.bytes)
-        through = try Acknowledgement(decoding: &cursor).appliedThrough
-      } catch {
-        throw .protocolViolation("\(error)")
-      }
-      try queue.acknowledged(through: through)
+      try relay.arrived(type, payload)
     }
     undo.relay = relay
     note { $0.progress.laneCount = lanes.count }
@@ -346,7 +336,9 @@ extension SourceMigration {
       state.progress.isConnected = condition.isConnected
       state.record.wireBytes = bytes
       state.record.pages = .init(counters, isCompacted: copy.relay.encodeMs != nil)
-      state.record.encodeMs = copy.relay.encodeMs
+      (state.record.encodeMs, state.record.refetchedPages) = (
+        copy.relay.encodeMs, copy.relay.refetchedPages
+      )
       state.progress.wireBytes = bytes
       guard let last = state.lastWire else { return state.lastWire = (now, bytes) }
       guard now >= last.atMs + 500 else { return }
@@ -362,5 +354,6 @@ extension MigrationRecord.Pages {
     self.init(zero: counters.zeroPages, raw: counters.rawPages)
     guard isCompacted else { return }
     (uniform, compressed) = (counters.uniformPages, counters.compressedPages)
+    (delta, duplicate) = (counters.deltaPages, counters.duplicatePages)
   }
 }

@@ -104,12 +104,20 @@ extension SourceMigration {
       inPlaceBlocks: inPlace, mayPull: mayPull, dirtyBound: await look?.value ?? nil)
   }
 
-  /// How pages are made smaller: as asked for, if the destination understands it.
-  func compaction(_ offer: PeerMessage.PrepareOffer) -> CompactionPlan? {
-    guard offer.encodings?.contains(PeerMessage.PageEncoding.packed.rawValue) == true else {
-      return nil
+  /// How pages are made smaller: as asked for, as far as the destination understands it.
+  func compaction(_ setup: Setup) -> CompactionPlan? {
+    let encodings = (setup.offer.encodings ?? []).compactMap {
+      PeerMessage.PageEncoding(rawValue: $0)
     }
-    return CompactionPlan(request.compaction, threads: configuration.compactionThreadCount)
+    guard encodings.contains(.packed) else { return nil }
+    var plan = CompactionPlan(request.compaction, threads: configuration.compactionThreadCount)
+    if encodings.contains(.references) {
+      // Where both ends read memory directly: the destination to make pages of what it has, the source to
+      // send a page again that could not be made.
+      plan?.readableBlocks = Set(setup.inPlaceBlocks).intersection(setup.shared.keys)
+      plan?.memoryBytes = configuration.memoryLimitBytes / 2
+    }
+    return plan
   }
 
   /// Opens the control lane and says hello.

@@ -12,21 +12,52 @@ final class BatchEncoder {
   private let packer = BatchPacker()
   private let queue: SendQueue
   private let shared: @Sendable (Int) -> SharedFile?
+  /// Nil: pages are not made of what the destination has.
+  private let references: SentReferences?
 
-  init(queue: SendQueue, shared: @escaping @Sendable (Int) -> SharedFile?) {
-    (self.queue, self.shared) = (queue, shared)
+  init(
+    queue: SendQueue, references: SentReferences?,
+    shared: @escaping @Sendable (Int) -> SharedFile?
+  ) {
+    (self.queue, self.references, self.shared) = (queue, references, shared)
   }
 
   /// The batch in the form that it goes in; itself where packing gains nothing.
   func encode(_ batch: PageBatch, _ effort: Effort) throws(RelayFailure) -> PageBatch {
     let pages = batch.header.rawPageCount
-    guard effort != .off, pages > 0 else { return batch }
+    guard effort != .off, pages > 0 else {
+      references?.forget(batch.header.runs)
+      return batch
+    }
     let buffer = try filled(batch)
-    let packed = unsafe packer.pack(batch.header, buffer.span(pages * Page.size), effort)
+    let packed = pack(batch.header, buffer, effort)
     guard packed.savedBytes > 0 else {
       return PageBatch(header: batch.header, buffer: buffer, isScan: batch.isScan)
     }
     return arrange(packed, buffer, isScan: batch.isScan)
+  }
+
+  private func pack(
+    _ header: BatchHeader, _ buffer: PageBuffer, _ effort: Effort
+  ) -> PackedBatch {
+    let contents = buffer.span(header.rawPageCount * Page.size)
+    guard let references, references.mayRefer(header.runs) else {
+      references?.forget(header.runs)
+      return unsafe packer.pack(header, contents, effort)
+    }
+    let sequence = header.place.sequence
+    var pages = header.runs.rawPlaces.map {
+      SentReferences.Page(block: $0.block, number: $0.page, hash: nil)
+    }
+    var after: UInt64 = 0
+    var packed = unsafe packer.pack(header, contents, effort) { index, content, target in
+      let found = unsafe references.find(&pages[index], content, for: sequence, into: target)
+      after = max(after, found?.after ?? 0)
+      return found?.reference
+    }
+    packed.wait(for: after)
+    references.sent(pages, contents, runs: header.runs, sequence: sequence)
+    return packed
   }
 
   /// The batch's pages: those it carries, or what guest memory holds now.

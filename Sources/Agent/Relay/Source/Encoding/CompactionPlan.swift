@@ -7,6 +7,11 @@ struct CompactionPlan: Sendable, Equatable {
   let threads: Int
   /// Always the same effort; nil: what pays.
   let effort: Effort?
+  /// Names of RAM blocks that both ends read directly: pages of them may be sent as references to what the
+  /// destination has.
+  var readableBlocks: Set<String> = []
+  /// Memory for what is remembered of pages that were sent, in bytes.
+  var memoryBytes: UInt64 = 0
 
   /// Nil: not at all.
   init?(_ choice: MigrationRequest.CompactionChoice, threads: Int) {

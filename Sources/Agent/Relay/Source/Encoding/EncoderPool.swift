@@ -1,6 +1,7 @@
 import Base
 import Compaction
 import HostIO
+import QEMUStream
 import Wire
 
 /// Between the thread that picks pages and the queue of the lanes: threads that write batches in the
@@ -23,13 +24,22 @@ final class EncoderPool: Sendable {
   private let state: Guarded<State>
   private let queue: SendQueue
   private let workerCount: Int
+  private let references: SentReferences?
   private let shared: @Sendable (Int) -> SharedFile?
   private let workers = Guarded<[WorkerThread]>([])
 
-  /// - Parameter shared: guest memory by block number, for batches that carry no bytes.
+  /// - Parameters:
+  ///   - blocks: the stream's RAM blocks, known before the first batch.
+  ///   - shared: guest memory by block number, for batches that carry no bytes.
   init(
-    _ plan: CompactionPlan, queue: SendQueue, shared: @escaping @Sendable (Int) -> SharedFile?
+    _ plan: CompactionPlan, queue: SendQueue, blocks: @escaping @Sendable () -> [RAMBlock],
+    shared: @escaping @Sendable (Int) -> SharedFile?
   ) {
+    references =
+      plan.readableBlocks.isEmpty
+      ? nil
+      : SentReferences(
+        readable: plan.readableBlocks, byteLimit: plan.memoryBytes, blocks: blocks)
     (workerCount, self.queue, self.shared) = (plan.threads, queue, shared)
     state = Guarded(
       State(controller: EffortController(workers: plan.threads, fixed: plan.effort)))
@@ -61,6 +71,18 @@ final class EncoderPool: Sendable {
     }
   }
 
+  /// Before pages are numbered that the generation does not have yet: whether a barrier must stand before
+  /// them all the same. Then, as behind every other barrier, `separate` comes next.
+  func mustSeparate(_ runs: [PageRun]) -> Bool { references?.numbering(runs) ?? false }
+
+  /// A barrier stands before these pages: what is remembered of pages is to be as it will be at the destination
+  /// when they are applied there, so everything before them is encoded first.
+  func separate(_ runs: [PageRun]) {
+    guard let references else { return }
+    drain()
+    references.separated(runs)
+  }
+
   /// Waits until every batch is with the queue.
   func drain() {
     _ = state.wait { $0.isOver || ($0.waiting.isEmpty && $0.begun.isEmpty) ? true : nil }
@@ -70,7 +92,7 @@ final class EncoderPool: Sendable {
   var busyUs: UInt64 { state.read { $0.busyUs } }
 
   private func encodeAll() throws(RelayFailure) {
-    let encoder = BatchEncoder(queue: queue, shared: shared)
+    let encoder = BatchEncoder(queue: queue, references: references, shared: shared)
     while true {
       let waitedFromUs = MonotonicClock.nowUs
       let next = state.wait { state -> (PageBatch, Effort)?? in

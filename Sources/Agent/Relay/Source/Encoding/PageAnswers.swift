@@ -1,0 +1,87 @@
+import Base
+import HostIO
+import Wire
+
+/// Sends pages again that the destination could not make of what it has, on a thread of its own: the thread that
+/// reads the control lane must not wait for room on it.
+final class PageAnswers: Sendable {
+  /// Requests that wait; an honest destination asks for less than a window's worth of frames.
+  static let requestsMax = 4096
+
+  private struct State {
+    var requests: [PageRequestFrame] = []
+    var isRunning = false
+    var isOver = false
+    var pages: UInt64 = 0
+  }
+
+  private let state = Guarded(State())
+  private let control: ControlLane
+  private let shared: @Sendable (Int) -> SharedFile?
+  private let thread = Guarded<WorkerThread?>(nil)
+  private let onFailure: @Sendable (RelayFailure) -> Void
+
+  /// - Parameter shared: guest memory by block number.
+  init(
+    control: ControlLane, shared: @escaping @Sendable (Int) -> SharedFile?,
+    onFailure: @escaping @Sendable (RelayFailure) -> Void
+  ) {
+    (self.control, self.shared, self.onFailure) = (control, shared, onFailure)
+  }
+
+  /// Pages that were sent again so far.
+  var pages: UInt64 { state.read { $0.pages } }
+
+  /// Takes a request in. The thread begins with the first.
+  func asked(_ request: PageRequestFrame) throws(RelayFailure) {
+    let (isTaken, isFirst) = state.update { state -> (Bool, Bool) in
+      guard state.requests.count < Self.requestsMax else { return (false, false) }
+      state.requests.append(request)
+      defer { state.isRunning = true }
+      return (true, !state.isRunning && !state.isOver)
+    }
+    guard isTaken else { throw .protocolViolation("\(Self.requestsMax) requests for pages wait") }
+    guard isFirst else { return }
+    let worker = WorkerThread("gw-answers") { [self] in
+      do throws(RelayFailure) { try answerAll() } catch { onFailure(error) }
+    }
+    thread.update { $0 = worker }
+  }
+
+  func shutdown() { state.update { $0.isOver = true } }
+
+  func join() { thread.update { $0 }?.join() }
+
+  private func answerAll() throws(RelayFailure) {
+    while true {
+      let next = state.wait { state -> PageRequestFrame?? in
+        if state.isOver { return .some(nil) }
+        return state.requests.isEmpty ? nil : .some(state.requests.removeFirst())
+      }
+      guard let request = next ?? nil else { return }
+      let answer = PageAnswerFrame(
+        sequence: request.sequence, places: request.places, bytes: try read(request.places))
+      var payload: [UInt8] = []
+      payload.reserveCapacity(PageAnswerFrame.byteCountMax)
+      answer.encode(into: &payload)
+      try control.send(.pageAnswer, payload)
+      state.update { $0.pages += UInt64(request.places.count) }
+    }
+  }
+
+  private func read(_ places: [PagePlace]) throws(RelayFailure) -> [UInt8] {
+    let buffer = PageBuffer(byteCount: places.count * Page.size)
+    for (index, place) in places.enumerated() {
+      guard let memory = shared(Int(place.block)),
+        place.page < memory.length >> UInt64(Page.shift)
+      else { throw .protocolViolation("asked for page \(place.page) of block \(place.block)") }
+      do {
+        try unsafe memory.read(
+          at: place.page << UInt64(Page.shift), into: buffer.part(index * Page.size, Page.size))
+      } catch {
+        throw .memory("\(error)")
+      }
+    }
+    return unsafe Array(buffer.part(0, buffer.byteCount))
+  }
+}
