@@ -41,11 +41,16 @@ struct QEMUSampler: Sendable {
   private func rate(_ seconds: UInt64) async throws -> UInt64 {
     try await client.calcDirtyRate(seconds: seconds, samplePages: Self.pagesPerGiB)
     let deadlineMs = MonotonicClock.nowMs + seconds * 1000 + Monitor.commandTimeoutMs
-    while MonotonicClock.nowMs < deadlineMs {
+    repeat {
       try await Task.sleep(nanoseconds: Self.pollMs * 1_000_000)
-      let look = try await client.queryDirtyRate()
-      if look.status == .measured, let bytes = look.bytesPerSecond { return bytes >> 20 }
-    }
+      if let bytes = try await measured() { return bytes >> 20 }
+    } while MonotonicClock.nowMs < deadlineMs
     throw ControlError(.failed, "QEMU doesn't finish its calc-dirty-rate")
+  }
+
+  /// In bytes per second; nil while QEMU measures.
+  private func measured() async throws -> UInt64? {
+    let look = try await client.queryDirtyRate()
+    return look.status == .measured ? look.bytesPerSecond : nil
   }
 }
