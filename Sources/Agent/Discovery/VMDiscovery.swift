@@ -62,6 +62,9 @@ public enum VMDiscovery {
     let directory = ProcFile.link("/proc/\(pid)/cwd") ?? "/"
     var paths = line.monitorPaths.map { $0.hasPrefix("/") ? $0 : directory + "/" + $0 }
     if paths.isEmpty, let libvirt = libvirtMonitor(arguments: arguments) { paths = [libvirt] }
+    // A monitor that Godwit keeps for a pull serves nobody else.
+    let kept = Set(paths.map { IncomingQEMU.keptMonitorPath($0) })
+    paths.removeAll { kept.contains($0) }
     return DiscoveredVM(
       name: line.name ?? "pid-\(pid)", uuid: line.uuid, identity: identity, program: program,
       arguments: arguments, monitorPath: paths.last, monitorPaths: paths, status: nil)

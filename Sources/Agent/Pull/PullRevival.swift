@@ -37,7 +37,7 @@ final class PullRevival: Sendable {
     let monitor = try await Monitor.connect(path: kept + MonitorKeeper.suffix, timeoutMs: 5000)
     do {
       let qemu = try await open(monitor, monitorPath + ".again")
-      let (invalid, reader) = try await Blocking.run {
+      let (invalid, path) = try await Blocking.run {
         try PausedQEMU.takeUp(qemu, pull.blocks, timeoutMs: answerTimeoutMs)
       }
       let status = Guarded(Status.running)
@@ -69,7 +69,7 @@ final class PullRevival: Sendable {
           }
         })
       port.begin(feeder)
-      try await Blocking.run { try feeder.resume(reader) }
+      try await Blocking.run { try feeder.resume(path) }
       return PullRevival(kept: kept, monitor, feeder, port, status)
     } catch {
       await monitor.close()

@@ -144,7 +144,9 @@ final class PullServer: Sendable {
   ) throws -> PullConnections {
     var sockets: [any ByteConnection] = []
     do {
-      for lane in 0...laneCount { sockets.append(try dial(.pull, lane)) }
+      // Lane 0 last: requests begin with it, and the destination counts its silence.
+      for lane in 1...laneCount { sockets.append(try dial(.pull, lane)) }
+      sockets.insert(try dial(.pull, 0), at: 0)
     } catch {
       for socket in sockets { socket.shutdown() }
       throw error

@@ -7,9 +7,6 @@ import Wire
 
 /// A pull out of this host whose agent died: the source's QEMU holds the pages, and this agent gives them.
 final class RevivedServer: Sendable {
-  /// Without a connection for so long, it ends and is begun anew later.
-  static let patienceMs: UInt64 = 20_000
-
   private let server: PullServer
   private let status: Guarded<PullRevival.Status>
 
@@ -35,7 +32,7 @@ final class RevivedServer: Sendable {
     let server = PullServer(
       memory: memory, laneCount: 4,
       recovery: LaneRecovery(
-        patienceMs: { patienceMs },
+        patienceMs: { .max },
         dial: { role, lane in
           try PeerConnection.open(
             peer, Hello(role: role, lane: lane, migration: id, token: id), security: security,

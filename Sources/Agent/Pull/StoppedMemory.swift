@@ -52,8 +52,25 @@ struct StoppedMemory: Sendable {
         }
       }
     }
-    return StoppedMemory(
+    let found = StoppedMemory(
       numbering: PageNumbering(blockPages: blocks.map(\.pageCount)), places: places)
+    try await Blocking.run { try found.readEdges() }
+    return found
+  }
+
+  /// Reads the first and the last page of each block: a place that is wrong shows before anything depends on it.
+  private func readEdges() throws(SystemError) {
+    let page = PageBuffer(byteCount: Page.size)
+    for (block, isReadable) in isReadable.enumerated() where isReadable {
+      for number in [0, numbering.counts[block] - 1] {
+        try unsafe read(block: block, firstPage: UInt64(number), into: page.part(0, Page.size))
+      }
+    }
+  }
+
+  /// Whether all of it is the agent's own mapping.
+  var outlivesQEMU: Bool {
+    places.allSatisfy { if case .process = $0 { false } else { true } }
   }
 
   /// Which blocks can be read, in the stream's order.

@@ -22,6 +22,8 @@ public actor MigrationAgent: AgentService {
   /// Pulls that an earlier agent of this host left behind: into it, and out of it.
   var revivals: [MigrationID: PullRevival] = [:]
   var servers: [MigrationID: RevivedServer] = [:]
+  /// Guests of theirs that this agent has told to run.
+  var resumed: Set<String> = []
   /// Journals that are being settled now.
   private var settling: Set<String> = []
   /// Guests that are looked at from outside now, and connections of other agents' probes.

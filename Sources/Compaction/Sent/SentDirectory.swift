@@ -1,4 +1,5 @@
-/// Where the destination holds which content, by a fast hash: the newest place of each.
+/// Where the destination holds which content, by a fast hash: the oldest place that is still good, so that
+/// frames that name it wait for one that has long been applied.
 ///
 /// A filter: what is found here is proven by the page's identity before anybody uses it. Takes 4 bytes for
 /// each page of the guest, and at most 24 MiB besides.
@@ -17,7 +18,9 @@ struct SentDirectory: Sendable {
 
   /// Bytes that one for so many pages takes.
   static func byteCount(pages: Int) -> UInt64 {
-    UInt64(pages) * 4 + UInt64(entryCount(pages: pages) * MemoryLayout<Entry>.stride)
+    // A bit a page is `SentMemory`'s own.
+    UInt64(pages) * 4 + UInt64(pages / 8)
+      + UInt64(entryCount(pages: pages) * MemoryLayout<Entry>.stride)
   }
 
   private static func entryCount(pages: Int) -> Int {
@@ -44,8 +47,11 @@ struct SentDirectory: Sendable {
 
   mutating func sent(_ number: Int, _ hash: UInt64, sequence: UInt64) {
     tags[number] = Self.tag(hash)
-    entries[Int(hash & UInt64(entries.count - 1))] = Entry(
-      hash: hash, number: number, sequence: sequence)
+    let index = Int(hash & UInt64(entries.count - 1))
+    let old = entries[index]
+    let isGood = old.sequence > 0 && old.hash == hash && tags[old.number] == Self.tag(hash)
+    if isGood, old.number != number { return }
+    entries[index] = Entry(hash: hash, number: number, sequence: sequence)
   }
 
   /// The page is sent again, with whatever content.

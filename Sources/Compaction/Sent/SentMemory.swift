@@ -33,7 +33,7 @@ public struct SentMemory: Sendable {
   /// Nil where it would take more than a quarter of the memory.
   private var directory: SentDirectory?
   /// Pages that duplicates name which are not known to be applied: of this generation.
-  private var named: Set<Int> = []
+  private var named: PageBitmap
 
   /// - Parameters:
   ///   - blockPages: pages of each RAM block.
@@ -51,8 +51,10 @@ public struct SentMemory: Sendable {
     let directoryBytes = SentDirectory.byteCount(pages: total)
     if directoryBytes <= byteLimit / 4 {
       directory = SentDirectory(pages: total)
+      named = PageBitmap(count: total)
       pages = SentPages(byteLimit: byteLimit - directoryBytes)
     } else {
+      named = PageBitmap(count: 0)
       pages = SentPages(byteLimit: byteLimit)
     }
   }
@@ -70,8 +72,8 @@ public struct SentMemory: Sendable {
   /// A frame with these pages is numbered next. True: a frame that may be applied at the same time names
   /// one of them. Place a barrier, encode all that is numbered, and call `separated`.
   public mutating func numbering(_ runs: [PageRun]) -> Bool {
-    if !named.isEmpty {
-      for run in runs { for number in numbers(run) where named.contains(number) { return true } }
+    if named.population > 0 {
+      for run in runs { for number in numbers(run) where named[number] { return true } }
     }
     for run in runs {
       let numbers = numbers(run)
@@ -82,7 +84,7 @@ public struct SentMemory: Sendable {
 
   /// A barrier stands before the frame with these pages, and everything before it is encoded.
   public mutating func separated(_ runs: [PageRun]) {
-    named.removeAll(keepingCapacity: true)
+    named.removeAll()
     for run in runs {
       let numbers = numbers(run)
       directory?.forget(numbers)
@@ -107,7 +109,7 @@ public struct SentMemory: Sendable {
     guard let block = bases.lastIndex(where: { $0 <= found.number }), isReadable[block],
       found.number - bases[block] < counts[block]
     else { return nil }
-    named.insert(found.number)
+    _ = named.insert(found.number)
     return Reference(
       block: UInt16(truncatingIfNeeded: block), page: UInt64(found.number - bases[block]),
       sequence: found.sequence)

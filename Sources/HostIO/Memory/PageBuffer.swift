@@ -10,7 +10,9 @@ public final class PageBuffer: @unchecked Sendable {
 
   public init(byteCount: Int) {
     self.byteCount = byteCount
-    unsafe base = .allocate(byteCount: byteCount, alignment: Page.size)
+    // A small one that took a page of memory would cost more than it counts for.
+    let alignment = byteCount < Page.size ? 64 : Page.size
+    unsafe base = .allocate(byteCount: byteCount, alignment: alignment)
   }
 
   deinit { unsafe base.deallocate() }

@@ -131,7 +131,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     case (.resuming, .performed), (.resuming, .qemuGone):
       // A QEMU that died here may have run the guest first.
       if isAsked { step = .answeringRunning } else { running() }
-    case (.resuming, _): stop(.open(.qemuSilent))
+    case (.resuming, _): stop(.open(pulls ? .lacksPages : .qemuSilent))
     case (.answeringBeforeResuming, _):
       isAsked = false
       step = .resuming
@@ -189,6 +189,8 @@ extension DestinationEnd {
     switch self {
     case .awaitsVerdict: [.commit, .abort]
     case .needsHuman: [.abort, .forget]
+    // Closing the journal would tell the source that nothing is missing.
+    case .open(.lacksPages): []
     case .open: [.forget]
     case .ended, .nothing: []
     }

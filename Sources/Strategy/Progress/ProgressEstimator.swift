@@ -130,7 +130,7 @@ public struct ProgressEstimator: Sendable, Equatable {
 
 extension UInt64 {
   /// `self * factor / divisor` without overflow on the way; saturates. `divisor` is not 0.
-  func scaled(by factor: UInt64, over divisor: UInt64) -> UInt64 {
+  public func scaled(by factor: UInt64, over divisor: UInt64) -> UInt64 {
     let product = multipliedFullWidth(by: factor)
     guard product.high < divisor else { return .max }
     return divisor.dividingFullWidth(product).quotient

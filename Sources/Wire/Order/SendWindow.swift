@@ -11,6 +11,9 @@ public struct SendWindow: Sendable {
   public static let slackMs: UInt64 = 25
   /// Most frames on their way; below what `ApplyOrder` accepts.
   public static let framesMax = 16384
+  /// So many times its limit the window may hold of page bytes, however small they are packed: a destination
+  /// has to write them all.
+  static let packedMost: UInt64 = 8
   /// Length of one rate sample, in milliseconds.
   static let sampleMs: UInt64 = 50
 
@@ -20,12 +23,14 @@ public struct SendWindow: Sendable {
   public private(set) var limit: UInt64
   /// Bytes that are.
   public private(set) var inFlight: UInt64 = 0
+  /// Page bytes of what is on its way.
+  private var inFlightPages: UInt64 = 0
   /// Delivered bytes per second, smoothed; nil until the first sample.
   public private(set) var rate: ByteRate?
   /// Smallest time from send to acknowledgement seen, in milliseconds.
   public private(set) var roundTripMinMs: UInt64?
 
-  private var frames: [(sequence: UInt64, bytes: UInt64, sentAtMs: UInt64)] = []
+  private var frames: [(sequence: UInt64, bytes: UInt64, pageBytes: UInt64, sentAtMs: UInt64)] = []
   private var head = 0
   private var acknowledged: UInt64 = 0
   private var lastSent: UInt64 = 0
@@ -40,19 +45,24 @@ public struct SendWindow: Sendable {
   }
 
   /// Whether a frame of `bytes` may be sent now; one frame always may.
-  public func admits(_ bytes: UInt64) -> Bool {
-    inFlight == 0 || (inFlight + bytes <= limit && frames.count - head < Self.framesMax)
+  ///
+  /// - Parameter pageBytes: what the destination has to write for it, where that is more.
+  public func admits(_ bytes: UInt64, pageBytes: UInt64 = 0) -> Bool {
+    inFlight == 0
+      || (inFlight + bytes <= limit && frames.count - head < Self.framesMax
+        && inFlightPages + pageBytes <= limit * Self.packedMost)
   }
 
   /// Notes that the sender waited for room.
   public mutating func noteBlocked() { sampleWasLimited = true }
 
   /// A frame was handed to a lane. Sequences rise, but for a few that are overtaken.
-  public mutating func sent(sequence: UInt64, bytes: UInt64, nowMs: UInt64) {
+  public mutating func sent(sequence: UInt64, bytes: UInt64, pageBytes: UInt64 = 0, nowMs: UInt64) {
     inFlight += bytes
+    inFlightPages += pageBytes
     lastSent = max(lastSent, sequence)
     let place = frames[head...].lastIndex { $0.sequence < sequence }.map { $0 + 1 } ?? head
-    frames.insert((sequence, bytes, nowMs), at: place)
+    frames.insert((sequence, bytes, pageBytes, nowMs), at: place)
     if sampleStartMs == nil { sampleStartMs = nowMs }
   }
 
@@ -68,6 +78,7 @@ public struct SendWindow: Sendable {
     while head < frames.count, frames[head].sequence <= sequence {
       let frame = frames[head]
       delivered += frame.bytes
+      inFlightPages -= frame.pageBytes
       let roundTrip = nowMs >= frame.sentAtMs ? nowMs - frame.sentAtMs : 0
       roundTripMinMs = min(roundTripMinMs ?? .max, roundTrip)
       head += 1

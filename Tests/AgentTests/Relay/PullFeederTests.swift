@@ -162,7 +162,7 @@ struct PullFeederTests {
     defer { peer.state.update { $0.hasEnded = true } }
     let (feeder, missing) = try await Blocking.run {
       let qemu = try UnixSocket.connect(path: path)
-      let (missing, reader) = try PausedQEMU.takeUp(qemu, guest.blocks, timeoutMs: 10_000)
+      let (missing, soFar) = try PausedQEMU.takeUp(qemu, guest.blocks, timeoutMs: 10_000)
       let feeder = try PullFeeder(
         qemu: qemu, blocks: guest.blocks, sectionID: guest.sectionID, invalid: missing,
         ask: { (requests) throws(RelayFailure) in peer.asked(requests) },
@@ -170,7 +170,7 @@ struct PullFeederTests {
       _ = WorkerThread("peer") {
         peer.run { (header, buffer) throws(RelayFailure) in try feeder.arrived(header, buffer) }
       }
-      try feeder.resume(reader)
+      try feeder.resume(soFar)
       return (feeder, missing)
     }
     // What came before the loss is there.

@@ -42,10 +42,12 @@ final class DestinationRelay: Sendable {
   ///   capabilities for it, and `shared` is empty: nothing may be written in place then.
   init(
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
-    mayPull: Bool = false, audits: Bool = false, onEvent: @escaping @Sendable (Event) -> Void
+    memoryLimit: UInt64 = .max, mayPull: Bool = false, audits: Bool = false,
+    onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.shared, self.onEvent) = (qemu, control, shared, onEvent)
-    let entrance = PullEntrance(isAllowed: mayPull && shared.isEmpty, audits: audits)
+    let entrance = PullEntrance(
+      isAllowed: mayPull && shared.isEmpty, audits: audits, memoryLimit: memoryLimit)
     let port = PullPort(
       onEvent: { onEvent(.pullConnection(isUp: $0)) }, onFailure: { onEvent(.failed($0)) })
     self.entrance = entrance

@@ -156,7 +156,13 @@ final class ControlLane: Sendable {
       defer { state.hasEnded = true }
       return !state.hasEnded
     }
-    if isFirst { handlers.read { $0 }?.onEnd(failure) }
+    guard isFirst else { return }
+    // They hold what the lane is for, and the lane itself: kept, a migration's memory would never be let go of.
+    let last = handlers.update { handlers -> Handlers? in
+      defer { handlers = nil }
+      return handlers
+    }
+    last?.onEnd(failure)
   }
 
   /// What the threads hand over to.

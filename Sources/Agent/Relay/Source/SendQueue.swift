@@ -13,6 +13,9 @@ final class SendQueue: Sendable {
   /// Page bytes of a full batch.
   static let batchBytes = UInt64(BatchLimits.rawPagesMax * Page.size)
 
+  /// Page bytes that make known what they are packed into.
+  fileprivate static let packingKnownBytes: UInt64 = 4 << 20
+
   struct Counters: Sendable {
     var zeroPages: UInt64 = 0
     var rawPages: UInt64 = 0
@@ -22,6 +25,13 @@ final class SendQueue: Sendable {
     var duplicatePages: UInt64 = 0
     /// Bytes of batches, frame headers included.
     var wireBytes: UInt64 = 0
+
+    /// What pages with contents are made into: their bytes, and those on the wire; 1 to 1 until that is known.
+    var packing: (pageBytes: UInt64, wireBytes: UInt64) {
+      let pageBytes = (pages - zeroPages) * UInt64(Page.size)
+      guard pageBytes >= SendQueue.packingKnownBytes, wireBytes > 0 else { return (1, 1) }
+      return (pageBytes, wireBytes)
+    }
 
     var pages: UInt64 {
       zeroPages + rawPages + uniformPages + compressedPages + deltaPages + duplicatePages
@@ -39,6 +49,8 @@ final class SendQueue: Sendable {
     var unconfirmed: [UInt16: [PageBatch]] = [:]
     /// Batches that are picked and still with the encoders.
     var encoding = 0
+    /// Threads that encode; more batches than that wait for them.
+    var encoderCount = Int.max
     var failure: RelayFailure?
     /// Scan and dirtied pages go over lanes of their own.
     var separatesScan = false
@@ -84,6 +96,9 @@ final class SendQueue: Sendable {
         bucket: bandwidth.map { TokenBucket(rate: $0, nowUs: MonotonicClock.nowUs) }))
   }
 
+  /// So many threads encode.
+  func setEncoderCount(_ count: Int) { state.update { $0.encoderCount = count } }
+
   /// A batch is with the encoders, from where it comes by `append`.
   func encodingBegan() { state.update { $0.encoding += 1 } }
 
@@ -118,12 +133,17 @@ final class SendQueue: Sendable {
     let taken = state.wait { state -> Result<Taken, RelayFailure>? in
       if let failure = state.failure { return .failure(failure) }
       if isInterrupted() { return .success(.interrupted) }
-      guard let index = state.next(lane: lane) else { return nil }
+      guard let index = state.next(lane: lane) else {
+        // Encoders that are busy limit what goes over, like a full window.
+        if state.encoding > state.encoderCount { state.window.noteBlocked() }
+        return nil
+      }
       let batch = state.waiting[index]
       let bytes = UInt64(batch.wireByteCount)
       // What overtook the oldest may wait for it at the destination, and fill the window meanwhile.
       let isOvertaken = batch.header.place.sequence < state.newestTaken
-      guard isOvertaken || state.window.admits(bytes) else {
+      let pageBytes = UInt64(batch.header.rawPageCount * Page.size)
+      guard isOvertaken || state.window.admits(bytes, pageBytes: pageBytes) else {
         state.window.noteBlocked()
         return nil
       }
@@ -139,7 +159,8 @@ final class SendQueue: Sendable {
       state.newestTaken = max(state.newestTaken, batch.header.place.sequence)
       let now = MonotonicClock.nowUs
       state.window.sent(
-        sequence: batch.header.place.sequence, bytes: bytes, nowMs: now / 1000)
+        sequence: batch.header.place.sequence, bytes: bytes, pageBytes: pageBytes,
+        nowMs: now / 1000)
       state.unconfirmed[lane, default: []].append(batch)
       state.counters.note(batch)
       return .success(.batch(batch, delayUs: state.bucket?.take(bytes, nowUs: now) ?? 0))

@@ -90,6 +90,8 @@ extension DestinationMigration {
         undo.fail(Ending.failed("the destination's QEMU died before the guest ran in it"))
         return .qemuGone
       case .peer(.message(let message)): await audit(message, &undo)
+      case .relay(.failed(let failure)) where undo.relay?.pull != nil:
+        undo.pullFailure = undo.pullFailure ?? failure
       case .peer(.ended), .relay(.failed):
         // In doubt: the source may have committed. It will come back and say.
         logger.warning("the source is gone after PREPARED; waiting for its verdict")

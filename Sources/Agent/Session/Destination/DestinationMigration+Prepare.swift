@@ -65,7 +65,7 @@ extension DestinationMigration {
     let shared =
       request.pageSource == .inline
       ? [] : try await SharedMemoryBackend.locate(qemu.monitor.client, pid: qemu.identity.pid)
-    let mayPull = request.pull == true ? await preparePull(qemu) : nil
+    let mayPull = request.pull == true ? await preparePull(qemu, facts) : nil
     undo.audits = request.audit
     try link.send(
       .offer(
@@ -95,6 +95,8 @@ extension DestinationMigration {
     let mayPull = order.mayPull == true
     if !mayPull, capabilities.states["postcopy-ram"] == true {
       try await client.migrateSetCapabilities(["postcopy-ram": false])
+      let kept = IncomingQEMU.keptMonitorPath(qemu.monitorPath)
+      try await Blocking.run { MonitorKeeper.end(kept) }
     }
     let path = qemu.monitorPath + ".in"
     try await client.migrateIncoming(uri: "unix:" + path)
@@ -109,12 +111,14 @@ extension DestinationMigration {
     let relay = DestinationRelay(
       qemu: socket, control: link.lane, shared: shared,
       windowBytes: configuration.windowBytes,
-      mayPull: mayPull, audits: undo.audits
+      memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull, audits: undo.audits
     ) { [mailbox] in mailbox.put(.relay($0)) }
     undo.relay = relay
-    link.setRelay { (type, payload) throws(RelayFailure) in try relay.arrived(type, payload) }
-    link.setLayout { (blocks, sectionID) throws(RelayFailure) in
-      try relay.setLayout(blocks, sectionID: sectionID)
+    link.setRelay { [weak relay] (type, payload) throws(RelayFailure) in
+      try relay?.arrived(type, payload)
+    }
+    link.setLayout { [weak relay] (blocks, sectionID) throws(RelayFailure) in
+      try relay?.setLayout(blocks, sectionID: sectionID)
     }
     link.setProgress { [state] progress in state.update { progress.update(&$0.progress) } }
     relay.start()

@@ -10,7 +10,11 @@ extension DestinationMigration {
   static let pullPollMs: UInt64 = 200
 
   /// Whether this QEMU and this host can wait for pages; QEMU is set up for it if so.
-  func preparePull(_ qemu: IncomingQEMU) async -> Bool {
+  func preparePull(_ qemu: IncomingQEMU, _ facts: VMFacts) async -> Bool {
+    let pages = UInt64(Page.count(bytes: facts.ramBytes))
+    guard PullEntrance.byteCount(pages: pages) <= configuration.memoryLimitBytes else {
+      return false
+    }
     do {
       let backends = try await SharedMemoryBackend.locate(
         qemu.monitor.client, pid: qemu.identity.pid)
@@ -42,6 +46,10 @@ extension DestinationMigration {
   /// Waits until QEMU has every page. The guest runs; whoever asks is told so.
   func awaitPull(_ undo: inout DestinationUndo) async -> DestinationCommitMachine.Input {
     guard let qemu = undo.qemu, let pull = undo.relay?.pull else { return .failed }
+    if let failure = undo.pullFailure, pull.shutCode == nil {
+      logger.error("pages cannot be given to QEMU", metadata: ["error": "\(failure)"])
+      return qemu.identity.isAlive ? .failed : .qemuGone
+    }
     while true {
       switch pull.shutCode {
       case nil: break

@@ -65,11 +65,13 @@ struct DestinationRecovery {
     }
     // A guest that waits for a page may hold QEMU's main loop, and with it `cont`.
     if story.pull != nil { _ = await pull(story) }
-    guard story.start?.resumeGuest == true else { return .performed }
+    guard story.start?.resumeGuest == true, await !agent.hasResumed(id) else { return .performed }
     do {
       let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
       let input = await DestinationQEMU.resume(monitor.client, process, agent.logger)
       await monitor.close()
+      // A guest that its operator stops afterwards stays stopped, however long its pages take.
+      if input == .performed { await agent.noteResumed(id) }
       return input
     } catch {
       agent.logger.warning(
@@ -98,6 +100,21 @@ struct DestinationRecovery {
       if !process.isAlive { return .qemuGone }
     }
     return .failed
+  }
+
+  /// The guest is its own: nothing of the migration is left in its QEMU.
+  private func leaveToItself(_ story: DestinationStory) async {
+    guard let qemu = story.qemu, story.process?.isAlive == true else { return }
+    let kept = IncomingQEMU.keptMonitorPath(qemu.monitorPath)
+    _ = try? await Blocking.run { MonitorKeeper.end(kept) }
+    guard let monitor = try? await Monitor.connect(path: qemu.monitorPath, timeoutMs: 1000) else {
+      return
+    }
+    let states = (try? await monitor.client.queryMigrateCapabilities())?.states ?? [:]
+    for name in ["postcopy-ram", "events"] where states[name] == true {
+      try? await monitor.client.migrateSetCapabilities([name: false])
+    }
+    await monitor.close()
   }
 
   /// The last page came before the agent died. A QEMU that doesn't say so has not.
@@ -152,6 +169,9 @@ struct DestinationRecovery {
       return .failed
     }
     if case .done(let outcome) = record {
+      await agent.endRevival(id)
+      await agent.forgetResumed(id)
+      if outcome == .running { await leaveToItself(story) }
       let end = DestinationEnd.ended(outcome)
       agent.logger.notice(
         "migration into this host", metadata: ["migration": "\(id)", "state": "\(end.text)"])

@@ -14,6 +14,8 @@ struct DestinationUndo {
   var asker: (@Sendable (CommitSettlement?) -> Void)?
   /// Why the guest does not come to live here; the first reason counts.
   private(set) var failure: (any Error)?
+  /// Why pages can't be given to QEMU any more, where that was heard before the guest ran.
+  var pullFailure: RelayFailure?
   /// When the source's word came, in milliseconds.
   var verdictAtMs: UInt64?
 

@@ -48,6 +48,7 @@ struct EngineRun: Sendable {
   private var epochBeganMs: UInt64
   private var lastSync: UInt64 = 0
   private var cost: (bytes: UInt64, pages: UInt64, perPage: UInt64) = (0, 0, UInt64(Page.size))
+  private var packing: (pageBytes: UInt64, wireBytes: UInt64) = (1, 1)
   /// The strategy has said how the migration ends.
   var isEnding = false
 
@@ -80,7 +81,9 @@ struct EngineRun: Sendable {
     isJudged = true
     let forecast = StartForecast(
       constraints, facts, rate: rate,
-      wireBytesPerPage: startBytesPerPage ?? sample.wireBytesPerPage)
+      // As small as they are made at the rate that was measured.
+      wireBytesPerPage: startBytesPerPage?.scaled(by: packing.wireBytes, over: packing.pageBytes)
+        ?? sample.wireBytesPerPage)
     return forecast.refusal
   }
 
@@ -134,6 +137,7 @@ struct EngineRun: Sendable {
   ) -> EngineSample {
     let flow = queue.snapshot
     noteCost(flow.counters)
+    packing = flow.counters.packing
     let isFirstPass = lastSync < 2
     var sample = ledger.state.read { state -> EngineSample in
       let unread = isFirstPass ? facts.ramPages - UInt64(state.ledger?.mentionedCount ?? 0) : 0
@@ -147,7 +151,8 @@ struct EngineRun: Sendable {
     sample.wireBytesPerPage = cost.perPage
     sample.wireRate = flow.rate
     let queued = UInt64(flow.queued) * SendQueue.batchBytes
-    sample.inFlightBytes = flow.inFlight + queued
+    sample.inFlightBytes =
+      flow.inFlight + queued.scaled(by: packing.wireBytes, over: packing.pageBytes)
     sample.lastEpoch = lastEpoch
     sample.isCollecting = isCollecting
     return sample

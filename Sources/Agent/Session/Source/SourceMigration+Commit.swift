@@ -12,8 +12,9 @@ extension SourceMigration {
   static let settlePatienceMs: UInt64 = 60_000
 
   /// Everything is loaded and compared: the hold of fault injection, and the last moment to cancel.
-  func readyToCommit() async throws {
+  func readyToCommit(_ copy: Copy) async throws {
     try await enter(.commit)
+    try checkPull(copy)
     if state.read({ $0.isCancelled }) { throw Ending.cancelled }
   }
 

@@ -87,8 +87,8 @@ extension SourceMigration {
       memoryLimit: configuration.memoryLimitBytes, shared: setup.shared, mayPull: setup.mayPull,
       compaction: compaction(setup), recovery: recovery
     ) { [mailbox] in mailbox.put(.relay($0)) }
-    setup.link.setRelay { (type, payload) throws(RelayFailure) in
-      try relay.arrived(type, payload)
+    setup.link.setRelay { [weak relay] (type, payload) throws(RelayFailure) in
+      try relay?.arrived(type, payload)
     }
     undo.relay = relay
     note { $0.progress.laneCount = lanes.count }
@@ -177,7 +177,7 @@ extension SourceMigration {
           }
         case .peer(.connection(let isUp)): connectionChanged(isUp, setup, copy)
         case .qemuGone, .relay(.failed(.qemu)):
-          try await confirmSourceIsGone(setup, event)
+          try await confirmSourceIsGone(setup, copy, event)
         default: try check(event)
         }
       }
@@ -239,9 +239,13 @@ extension SourceMigration {
   /// QEMU's migration socket or monitor ended: either its process died, or it gave the migration up
   /// and runs the guest. When the whole stream was out, SHUT is withheld and the process is dead,
   /// the destination may go on: nothing else ever can. Everything else throws.
-  private func confirmSourceIsGone(_ setup: Setup, _ event: Event) async throws {
+  private func confirmSourceIsGone(_ setup: Setup, _ copy: Copy, _ event: Event) async throws {
     guard !state.read({ $0.sourceIsGone }) else { return }
-    let hasEnded = state.read { $0.streamHasEnded }
+    // Memory that is read out of QEMU's process dies with it.
+    let diesWithIt =
+      copy.relay.ledger.state.read { $0.pulls }
+      && state.read { $0.stoppedMemory?.outlivesQEMU != true }
+    let hasEnded = state.read { $0.streamHasEnded } && !diesWithIt
     let identity = setup.vm.process?.identity
     let deadline = MonotonicClock.nowMs + Self.processEndTimeoutMs
     while MonotonicClock.nowMs < deadline {
@@ -278,6 +282,11 @@ extension SourceMigration {
   ) async throws {
     guard let ram = try await askQEMU(setup) else { return }
     let flow = copy.relay.queue.snapshot
+    // QEMU reckons in bytes of pages: so must the link's rate, whatever the pages are made into.
+    let ratio = flow.counters.packing
+    let rate = flow.rate.flatMap {
+      ByteRate(bytesPerSecond: $0.bytesPerSecond.scaled(by: ratio.pageBytes, over: ratio.wireBytes))
+    }
     let waiting = UInt64(flow.queued) * SendQueue.batchBytes
     let owed = UInt64(copy.relay.ledger.state.read { $0.owedCount }) * UInt64(Page.size)
     let queued = waiting + owed
@@ -286,7 +295,9 @@ extension SourceMigration {
       dirtyRate: ByteRate(
         bytesPerSecond: ram.dirtyPagesRate.multipliedReportingOverflow(by: ram.pageSize)
           .partialValue),
-      pass: ram.dirtySyncCount, wireRate: flow.rate, inFlight: ByteCount(flow.inFlight + queued))
+      pass: ram.dirtySyncCount, wireRate: rate,
+      inFlight: ByteCount(
+        flow.inFlight.scaled(by: ratio.pageBytes, over: ratio.wireBytes) + queued))
     let expected = strategy.expectedDowntimeMs(sample)
     note { state in
       state.estimator.handle(sample, expectedDowntimeMs: expected)

@@ -35,7 +35,11 @@ extension SourceMigration {
       // The guest runs at the destination, and nowhere else ever: there is no time to give up after.
       recovery: LaneRecovery(patienceMs: { .max }, dial: dial),
       bytesWritten: copy.relay.bytesWritten
-    ) { [mailbox] in mailbox.put(.pull($0)) }
+    ) { [mailbox, state] event in
+      // Known before the commit, even when the mailbox is not read until then.
+      if case .failed(let failure) = event { state.update { $0.pullEnd = .failed(failure) } }
+      mailbox.put(.pull(event))
+    }
     do {
       try await Blocking.run { try server.connect() }
       try await copy.journal.append(
@@ -52,6 +56,14 @@ extension SourceMigration {
       _ = try? await Blocking.run { server.stop() }
       return false
     }
+  }
+
+  /// Before the guest is given up: its memory must be there to be given.
+  func checkPull(_ copy: Copy) throws {
+    guard copy.relay.ledger.state.read({ $0.pulls }),
+      case .failed(let failure) = state.read({ $0.pullEnd })
+    else { return }
+    throw Ending.failed("the guest's memory cannot be read: \(failure)")
   }
 
   /// The guest runs at the destination: gives it the pages it lacks, for as long as that takes.

@@ -16,10 +16,11 @@ extension SourceMigration {
     let client = monitor.client
     let isStopped = state.read { $0.stoppedAtMs } != nil
     if !isStopped { try? await client.migrateCancel() }
-    await stopPull()
     // A stopped guest is resumed by QEMU itself when its socket closes without SHUT 0.
     let relay = undo.relay
     _ = try? await Blocking.run { relay?.stop() }
+    // After it: this may wait for the network, and the guest must not.
+    await stopPull()
     let mayBePrepared = await streamMayBeOut()
     let deadline = MonotonicClock.nowMs + Self.rollbackTimeoutMs
     while MonotonicClock.nowMs < deadline, !client.isClosed {

@@ -112,7 +112,7 @@ final class SourceMigration: Sendable {
       let copy = try await begin(setup, &undo)
       try await copyUntilLoaded(setup, copy)
       if request.audit { try await audit(setup, copy) }
-      try await readyToCommit()
+      try await readyToCommit(copy)
       machine.handle(
         .loaded(
           sourceIsGone: state.read { $0.sourceIsGone },

@@ -98,7 +98,16 @@ struct SourceRecovery {
     _ story: SourceStory, _ start: JournalRecord.SourceStart, _ id: MigrationID
   ) async -> SourceCommitMachine.Input {
     if let input = await agent.serveInput(id) { return input }
-    if let process = story.process, !process.isAlive { return .qemuGone }
+    if let process = story.process, !process.isAlive {
+      // Gone with the pages, or because the destination had them all and only the last record is missing.
+      let (peer, security) = (start.destination, PeerSecurity(agent.configuration))
+      let answer = try? await Blocking.run { PullQuestion.ask(peer, id, security) }
+      switch answer {
+      case .hasAll: return .performed
+      case .lacksPages: return .qemuGone
+      case .unreachable, nil: return .failed
+      }
+    }
     guard let pull = story.pull else { return .failed }
     do {
       let server = try await RevivedServer.begin(
@@ -180,6 +189,7 @@ struct SourceRecovery {
       return .failed
     }
     // What was taken back before is in the history already.
+    if case .done = record { await agent.endServer(id) }
     if case .done(let end) = record, !story.facts.contains(.takenBack) {
       await agent.remember(history(start, end))
     }

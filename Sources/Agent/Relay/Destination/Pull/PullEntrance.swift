@@ -24,8 +24,15 @@ final class PullEntrance: Sendable {
   /// The session has agreed to a pull and has set QEMU up for it.
   private let isAllowed: Bool
   private let audits: Bool
+  private let memoryLimit: UInt64
 
-  init(isAllowed: Bool, audits: Bool) { (self.isAllowed, self.audits) = (isAllowed, audits) }
+  /// - Parameter memoryLimit: what keeping track of the guest's pages may take, in bytes.
+  init(isAllowed: Bool, audits: Bool, memoryLimit: UInt64) {
+    (self.isAllowed, self.audits, self.memoryLimit) = (isAllowed, audits, memoryLimit)
+  }
+
+  /// Bytes that it takes for so many pages, at most: four bits a page.
+  static func byteCount(pages: UInt64) -> UInt64 { pages / 2 }
 
   /// Set once QEMU's stream is the pull's.
   var feeder: PullFeeder? { state.read { $0.feeder } }
@@ -38,6 +45,9 @@ final class PullEntrance: Sendable {
     let trouble = state.update { state -> String? in
       guard !state.invalidIsComplete else { return "invalid pages after the last of them" }
       let numbering = state.numbering ?? PageNumbering(blockPages: blocks.map(\.pageCount))
+      guard Self.byteCount(pages: UInt64(numbering.limit)) <= memoryLimit else {
+        return "more pages than the agent's memory limit allows to keep track of"
+      }
       state.numbering = numbering
       var invalid = state.invalid.take() ?? PageBitmap(count: numbering.limit)
       defer { state.invalid = invalid }

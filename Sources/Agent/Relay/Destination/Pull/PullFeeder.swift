@@ -78,7 +78,7 @@ final class PullFeeder: Sendable {
   /// Discards what is invalid, hands the device state over, and begins to listen and to ask. Blocks
   /// until QEMU has read it all.
   func start(_ state: DeviceState, invalid: PageBitmap) throws(RelayFailure) {
-    let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath(ReturnPathReader()) }
+    let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath(ReturnPathSoFar()) }
     reader.update { $0 = worker }
     let numbering = directory.read { $0.numbering }
     try writing { (stream) throws(RelayFailure) in
@@ -104,8 +104,7 @@ final class PullFeeder: Sendable {
 
   /// Goes on with a QEMU that has the device state and runs the guest, and says again what it waits for.
   ///
-  /// - Parameter path: has read the return path so far.
-  func resume(_ path: ReturnPathReader) throws(RelayFailure) {
+  func resume(_ path: ReturnPathSoFar) throws(RelayFailure) {
     let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath(path) }
     reader.update { $0 = worker }
     try endIfDone()
@@ -231,19 +230,14 @@ final class PullFeeder: Sendable {
     }
   }
 
-  private func readReturnPath(_ path: ReturnPathReader) {
+  private func readReturnPath(_ path: ReturnPathSoFar) {
     var path = path
     var requests = PageRequestReader(blocks: blocks)
     let buffer = PageBuffer(byteCount: Self.readBytes)
     var isShut = false
     do {
       while true {
-        let count = try unsafe qemu.read(into: buffer.part(0, buffer.byteCount))
-        guard count > 0 else {
-          if !isShut { onEvent(.failed(.qemu("closed before it had every page"))) }
-          return
-        }
-        for message in try path.receive(buffer.span(count)) {
+        for message in path.messages {
           switch message {
           case .requestPages(let start, let length, let block):
             let request = try requests.request(start: start, length: length, block: block)
@@ -256,6 +250,12 @@ final class PullFeeder: Sendable {
           }
         }
         try askForMore()
+        let count = try unsafe qemu.read(into: buffer.part(0, buffer.byteCount))
+        guard count > 0 else {
+          if !isShut { onEvent(.failed(.qemu("closed before it had every page"))) }
+          return
+        }
+        path.messages = try path.reader.receive(buffer.span(count))
       }
     } catch let failure as RelayFailure {
       onEvent(.failed(failure))

@@ -132,11 +132,14 @@ final class PullPort: Sendable {
       }
     }
     lane.shutdown()
-    let wasCurrent = state.update { state -> Bool in
-      guard state.lanes[number] === lane else { return false }
+    // What was on its way over any lane is lost: lane 0 ends as well, and the source opens all of them again.
+    let (wasFirst, first) = state.update { state -> (Bool, PullLane?) in
+      guard state.lanes[number] === lane else { return (false, nil) }
       state.lanes[number] = nil
-      return number == 0 && !state.isStopped
+      guard !state.isStopped else { return (false, nil) }
+      return (number == 0, state.done == nil ? state.lanes[0] : nil)
     }
-    if wasCurrent { onEvent(false) }
+    first?.shutdown()
+    if wasFirst { onEvent(false) }
   }
 }

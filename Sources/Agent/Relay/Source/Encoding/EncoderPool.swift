@@ -7,9 +7,6 @@ import Wire
 /// Between the thread that picks pages and the queue of the lanes: threads that write batches in the
 /// smallest form that pays. Batches leave in the order in which they came.
 final class EncoderPool: Sendable {
-  /// Batches that wait for a worker, beyond one for each.
-  private static let waitingMax = 2
-
   fileprivate struct State {
     var waiting: [PageBatch] = []
     /// Begun and not yet with the queue, in order.
@@ -41,6 +38,7 @@ final class EncoderPool: Sendable {
       : SentReferences(
         readable: plan.readableBlocks, byteLimit: plan.memoryBytes, blocks: blocks)
     (workerCount, self.queue, self.shared) = (plan.threads, queue, shared)
+    queue.setEncoderCount(plan.threads)
     state = Guarded(
       State(controller: EffortController(workers: plan.threads, fixed: plan.effort)))
   }
@@ -65,7 +63,8 @@ final class EncoderPool: Sendable {
     queue.encodingBegan()
     _ = state.wait { state -> Bool? in
       if state.isOver { return true }
-      guard state.waiting.count < workerCount + Self.waitingMax else { return nil }
+      // Little: what is here has left the ledger, and a newer version of it would go besides.
+      guard state.waiting.count + state.begun.count <= workerCount else { return nil }
       state.waiting.append(batch)
       return true
     }
