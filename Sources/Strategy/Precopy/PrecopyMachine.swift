@@ -5,12 +5,14 @@ import Base
 /// QEMU stops the guest once `remaining <= bandwidth × downtime limit`. Seen from its unix socket the
 /// bandwidth is the relay's buffer's, and the pause also holds what is on its way and the two-phase
 /// commit. So the switchover is held until the bulk pass is over, the measured wire rate is pinned,
-/// and the limit that QEMU gets is the user's less `overheadMs`. Pure.
+/// and the limit that QEMU gets is the user's less `overheadMs` and less the time of what is on its way. Pure.
 ///
 /// Invariant: the switchover is released at most once.
 public struct PrecopyMachine: Sendable, Equatable {
   /// What a pause costs beside sending the remaining pages: device state, commit. In milliseconds.
   public static let overheadMs: UInt64 = 50
+  /// Change of the limit that is worth telling QEMU, in milliseconds.
+  static let limitChangeMs: UInt64 = 10
   /// Change of the wire rate that is worth telling QEMU, as a fraction: 1/8.
   static let rateChangeDivisor: UInt64 = 8
 
@@ -18,13 +20,18 @@ public struct PrecopyMachine: Sendable, Equatable {
   public let downtimeLimitMs: UInt64
   public private(set) var isReleased = false
   private var pinned: ByteRate?
+  /// The limit that QEMU has, in milliseconds.
+  private var toldMs: UInt64?
 
   public init(downtimeLimitMs: UInt64) { self.downtimeLimitMs = max(downtimeLimitMs, 1) }
 
   /// The limit QEMU gets: the user's less the overhead, but never less than a quarter, never 0
   /// (QEMU with a limit of 0 skips its exact look at the dirty bitmap and stops at once).
-  public var effectiveLimitMs: UInt64 {
-    let reduced = downtimeLimitMs > Self.overheadMs ? downtimeLimitMs - Self.overheadMs : 0
+  public var effectiveLimitMs: UInt64 { limitMs(onItsWayMs: 0) }
+
+  private func limitMs(onItsWayMs: UInt64) -> UInt64 {
+    let taken = Self.overheadMs.addingSaturating(onItsWayMs)
+    let reduced = downtimeLimitMs > taken ? downtimeLimitMs - taken : 0
     return max(reduced, downtimeLimitMs / 4, 1)
   }
 
@@ -35,9 +42,15 @@ public struct PrecopyMachine: Sendable, Equatable {
       pinned = rate
       effects.append(.pinBandwidth(rate))
     }
-    if !isReleased, sample.pass >= 2 {
+    guard sample.pass >= 2 else { return effects }
+    let limitMs = limitMs(onItsWayMs: sample.wireRate?.milliseconds(for: sample.inFlight) ?? 0)
+    if toldMs.map({ max($0, limitMs) - min($0, limitMs) >= Self.limitChangeMs }) ?? true {
+      toldMs = limitMs
+      effects.append(.limitDowntime(ms: limitMs))
+    }
+    if !isReleased {
       isReleased = true
-      effects += [.limitDowntime(ms: effectiveLimitMs), .releaseSwitchover]
+      effects.append(.releaseSwitchover)
     }
     return effects
   }

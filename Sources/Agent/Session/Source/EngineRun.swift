@@ -48,6 +48,10 @@ struct EngineRun: Sendable {
   private var epochBeganMs: UInt64
   private var lastSync: UInt64 = 0
   private var cost: (bytes: UInt64, pages: UInt64, perPage: UInt64) = (0, 0, UInt64(Page.size))
+  /// The same of pages with contents alone.
+  private var writtenCost: (bytes: UInt64, pages: UInt64, perPage: UInt64) = (
+    0, 0, UInt64(Page.size)
+  )
   private var packing: (pageBytes: UInt64, wireBytes: UInt64) = (1, 1)
   /// The strategy has said how the migration ends.
   var isEnding = false
@@ -148,7 +152,7 @@ struct EngineRun: Sendable {
       sample.supersededPages = state.ledger?.supersededCount ?? 0
       return sample
     }
-    sample.wireBytesPerPage = cost.perPage
+    sample.wireBytesPerPage = sample.freshPages > 0 ? cost.perPage : writtenCost.perPage
     sample.wireRate = flow.rate
     let queued = UInt64(flow.queued) * SendQueue.batchBytes
     sample.inFlightBytes =
@@ -161,10 +165,19 @@ struct EngineRun: Sendable {
   mutating func handle(_ sample: EngineSample) -> [EngineEffect] { machine.handle(sample) }
 
   /// What an owed page costs, from what the last thousand or so cost; zero pages cost next to nothing.
+  ///
+  /// After the scan that is no measure: its last pages may all have been zeros, and what is owed then is what
+  /// the guest has written. So pages with contents are reckoned by themselves.
   private mutating func noteCost(_ counters: SendQueue.Counters) {
     let (bytes, pages) = (counters.wireBytes, counters.pages)
-    guard pages >= cost.pages + Self.costWindowPages else { return }
-    let perPage = (bytes - cost.bytes) / (pages - cost.pages)
-    cost = (bytes, pages, max(perPage, 1))
+    if pages >= cost.pages + Self.costWindowPages {
+      let perPage = (bytes - cost.bytes) / (pages - cost.pages)
+      cost = (bytes, pages, max(perPage, 1))
+    }
+    let written = pages - counters.zeroPages
+    if written >= writtenCost.pages + Self.costWindowPages {
+      let perPage = (bytes - writtenCost.bytes) / (written - writtenCost.pages)
+      writtenCost = (bytes, written, max(perPage, 1))
+    }
   }
 }
