@@ -30,13 +30,17 @@ public struct StopForecast: Sendable, Hashable {
     }
   }
 
-  /// Pages dirtied since the last epoch ended that were not owed already: at the pace at which that epoch
-  /// made the debt larger, and at most as many as it dirtied. A page that is owed costs nothing more when
-  /// it is written again.
+  /// Pages dirtied since the last epoch ended that were not owed already: at the pace of that epoch, and at
+  /// most as many as it dirtied. A page that is owed costs nothing more when it is written again.
+  ///
+  /// Two reckonings, the larger one counts: the pace at which the epoch made the debt larger, which says too
+  /// little once what was owed then has been sent; and all that it dirtied, less the share that is owed now.
   static func unseenPages(_ sample: EngineSample) -> UInt64 {
     guard let epoch = sample.lastEpoch, sample.nowMs > epoch.endedMs else { return 0 }
-    let pages = epoch.newlyOwedPages.scaled(
-      by: sample.nowMs - epoch.endedMs, over: max(epoch.lengthMs, 1))
-    return min(pages, epoch.dirtiedPages)
+    let (sinceMs, lengthMs) = (sample.nowMs - epoch.endedMs, max(epoch.lengthMs, 1))
+    let growth = min(epoch.newlyOwedPages.scaled(by: sinceMs, over: lengthMs), epoch.dirtiedPages)
+    let dirtied = min(epoch.dirtiedPages.scaled(by: sinceMs, over: lengthMs), epoch.dirtiedPages)
+    let clean = epoch.dirtiedPages.minusFloored(sample.dirtyOwedPages)
+    return max(growth, dirtied.scaled(by: clean, over: max(epoch.dirtiedPages, 1)))
   }
 }

@@ -167,7 +167,8 @@ struct EngineRun: Sendable {
   /// What an owed page costs, from what the last thousand or so cost; zero pages cost next to nothing.
   ///
   /// After the scan that is no measure: its last pages may all have been zeros, and what is owed then is what
-  /// the guest has written. So pages with contents are reckoned by themselves.
+  /// the guest has written. So pages with contents are reckoned by themselves. The last of them may have been
+  /// small as well (kernel text, pages of one word), and are held against all that went so far.
   private mutating func noteCost(_ counters: SendQueue.Counters) {
     let (bytes, pages) = (counters.wireBytes, counters.pages)
     if pages >= cost.pages + Self.costWindowPages {
@@ -177,7 +178,8 @@ struct EngineRun: Sendable {
     let written = pages - counters.zeroPages
     if written >= writtenCost.pages + Self.costWindowPages {
       let perPage = (bytes - writtenCost.bytes) / (written - writtenCost.pages)
-      writtenCost = (bytes, written, max(perPage, 1))
+      // What is owed may be packed worse than what was sent last: never less than the mean of all.
+      writtenCost = (bytes, written, max(perPage, bytes / written, 1))
     }
   }
 }
