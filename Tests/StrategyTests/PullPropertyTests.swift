@@ -109,7 +109,7 @@ private struct PullWorld {
 
   private mutating func breakConnection() {
     lostCount += 1
-    source.forget()
+    source = PullSource(numbering: directory.numbering)
     (pages, requests, asked) = ([], [], [])
     directory.forgetRequests()
   }

@@ -24,7 +24,6 @@ private final class Source {
   func request(_ run: PullRun) throws { try machine.request(run) }
   func nextUrgent(limit: Int) -> Range<Int>? { machine.nextUrgent(limit: limit) }
   func nextAhead(limit: Int) -> Range<Int>? { machine.nextAhead(limit: limit) }
-  func forget() { machine.forget() }
 }
 
 @Suite struct PullDirectoryTests {
@@ -174,16 +173,6 @@ private final class Source {
     #expect(source.nextAhead(limit: 9) == 40..<42)
     #expect(source.nextAhead(limit: 9) == nil)
     #expect(source.counters.urgentPages == 2 && source.counters.aheadPages == 7)
-  }
-
-  @Test func afterABreakOnlyWhatIsAskedForAgainGoes() throws {
-    try source.request(PullRun(0..<4, isUrgent: false))
-    try source.request(PullRun(50..<51, isUrgent: true))
-    #expect(source.nextAhead(limit: 2) == 0..<2)
-    source.forget()
-    #expect(source.nextUrgent(limit: 1) == nil && source.nextAhead(limit: 1) == nil)
-    try source.request(PullRun(1..<3, isUrgent: false))
-    #expect(source.nextAhead(limit: 9) == 1..<3)
   }
 
   @Test func requestsAreBounded() throws {

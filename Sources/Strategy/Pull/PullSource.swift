@@ -4,7 +4,7 @@ import Base
 ///
 /// The source knows nothing of what the destination lacks: it answers requests from the stopped guest's
 /// memory. So a connection that broke, or an agent that was started anew, needs nothing from before;
-/// everything begins again with what the destination asks for next (`forget`).
+/// a new one of these begins with what the destination asks for next.
 ///
 /// First what a processor of the guest waits for, then what is asked for ahead, each in the order of asking. A
 /// page goes once over the same connections: what is asked for while it is on its way is not sent again.
@@ -69,13 +69,6 @@ public struct PullSource: Sendable {
     handOut(pages)
     counters.aheadPages += UInt64(pages.count)
     return pages
-  }
-
-  /// The connections broke: whatever was asked for or on its way is asked for again.
-  public mutating func forget() {
-    (urgent, ahead) = (RunQueue(), RunQueue())
-    wanted = PageBitmap(count: numbering.limit)
-    sent = PageBitmap(count: numbering.limit)
   }
 
   private mutating func handOut(_ pages: Range<Int>) {
