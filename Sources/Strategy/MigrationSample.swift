@@ -16,6 +16,13 @@ public struct MigrationSample: Sendable, Hashable {
   public var wireRate: ByteRate?
   /// Sent or queued, not applied yet.
   public var inFlight: ByteCount
+  /// Of `remaining`, what is not zeros, as far as a sample can tell; nil: nobody looked.
+  public var contents: ByteCount?
+  /// How fast that which the destination lacks grows, in bytes a second; nil: as fast as the guest dirties
+  /// memory. A page that is lacking anyway does not add to it when it is dirtied.
+  public var growthPerSecond: UInt64?
+  /// What was dirtied and not counted in `remaining` yet; nil: reckoned from the dirty rate.
+  public var unseen: ByteCount?
 
   public init(
     nowMs: UInt64, ram: ByteCount, remaining: ByteCount, dirtyRate: ByteRate?, pass: UInt64,

@@ -149,6 +149,18 @@ import Wire
     #expect(packed.header.codec == .none && packed.rawPages.count == 128)
   }
 
+  /// Slabs of memory have them behind values that may be random.
+  @Test(arguments: [Effort.lz4, .zstd1]) func gapsOfZerosAreTried(effort: Effort) {
+    var random = SplitMix64(seed: 12)
+    var page = Self.page(2, &random)
+    page.replaceSubrange(3000..<3500, with: repeatElement(0, count: 500))
+    let batch = BatchHeader(
+      place: SequencedHeader(sequence: 1, after: 0),
+      runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: 1)])
+    let packed = BatchPacker().pack(batch, page.span.bytes, effort)
+    #expect(packed.rawPages.isEmpty && packed.savedBytes > 350)
+  }
+
   @Test(arguments: UInt64(1)...200) func hostilePayloadsAreRefusedOrBounded(seed: UInt64) throws {
     let sample = Self.sample(seed: seed % 7, sorts: 0...4)
     var random = SplitMix64(seed: seed)

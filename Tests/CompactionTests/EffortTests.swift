@@ -11,6 +11,8 @@ import Testing
     var size: [Effort: UInt64] = [.lz4: 450, .zstd1: 350, .zstd3: 330, .zstd6: 310]
     /// Page bytes a millisecond that there are to send.
     var source: UInt64 = .max
+    /// Share of its time that a worker has a processor for.
+    var processorPermille: UInt64 = 1000
 
     static let batch: UInt64 = 512 << 10
 
@@ -28,6 +30,8 @@ import Testing
         pages = rate * 100
         interval.wireBytes = pages * permille / 1000
         let busy = effort == .off ? 0 : pages * 1000 / (speed[effort] ?? 1)
+        interval.packingUs = busy
+        interval.processorUs = busy * processorPermille / 1000
         let rest = workers * interval.elapsedUs - min(busy, workers * interval.elapsedUs)
         if rate == link {
           interval.blockedUs = rest
@@ -107,6 +111,26 @@ import Testing
   @Test func nothingToSendDecidesNothing() {
     var controller = EffortController(workers: 2)
     _ = World(linkBytesPerMs: 110_000, source: 10_000).run(&controller, intervals: 20)
-    #expect(controller.effort == .zstd1)
+    #expect(controller.effort == .lz4)
+  }
+
+  /// Slabs with gaps behind random values: little to gain, and zstd is no better at it than LZ4.
+  @Test func whereProcessorsAreShortAnEffortMustWinItsTimeBack() {
+    var world = World(linkBytesPerMs: 119_000, workers: 1)
+    world.speed = [.lz4: 1_500_000, .zstd1: 350_000, .zstd3: 250_000, .zstd6: 100_000]
+    world.size = [.lz4: 890, .zstd1: 850, .zstd3: 849, .zstd6: 848]
+    var controller = EffortController(workers: 1)
+    _ = world.run(&controller, intervals: 100)
+    #expect(controller.effort >= .zstd1)
+    world.processorPermille = 600
+    controller = EffortController(workers: 1)
+    _ = world.run(&controller, intervals: 100)
+    #expect(controller.effort == .lz4)
+    // Ordinary memory pays even so.
+    controller = EffortController(workers: 1)
+    var ordinary = World(linkBytesPerMs: 50_000, workers: 1)
+    ordinary.processorPermille = 600
+    _ = ordinary.run(&controller, intervals: 100)
+    #expect(controller.effort >= .zstd1)
   }
 }

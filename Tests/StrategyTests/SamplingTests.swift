@@ -123,6 +123,23 @@ private struct WrittenGuest {
     #expect(try #require(history.bound).pages(withinMs: 1 << 40) == 0)
   }
 
+  /// A guest with its zeros in one place: what is left of a scan is not what its mean says.
+  @Test(arguments: UInt64(1)...8) func aProfileKnowsWhereTheZerosAre(seed: UInt64) throws {
+    var random = SplitMix64(seed: seed)
+    let sample = PageSample(of: 40_000, count: 1000, using: &random)
+    let isZero = sample.pages.map { (20_000..<36_000).contains($0) }
+    let profile = try #require(ContentProfile(sample, isZero: isZero))
+    for (page, truth) in [(UInt64(0), 24_000), (10_000, 14_000), (20_000, 4000), (36_000, 4000)] {
+      let found = Int(profile.contentPages(from: page, of: 40_000))
+      #expect(abs(found - truth) < 1300, "from \(page): \(found) for \(truth), seed \(seed)")
+    }
+    // Some of RAM could not be looked at.
+    #expect(abs(Int(profile.contentPages(from: 0, of: 80_000)) - 48_000) < 2600)
+    #expect(profile.contentPages(from: 40_000, of: 40_000) == 0)
+    #expect(profile.contentPages(from: 39_999, of: 40_000) == 1)
+    #expect(ContentProfile(sample, isZero: []) == nil)
+  }
+
   @Test func aThinnedSampleIsOneAllTheSame() {
     var guest = WrittenGuest(pages: 9000, zero: 3000, seed: 4)
     var sample = PageSample(of: 9000, count: 9000, using: &guest.random)

@@ -42,10 +42,13 @@ public struct GuestSample: Codable, Sendable, Equatable {
   public var cpuMs: UInt64?
   /// Pages of zeros; nil: not known.
   public var zeroPages: Pages?
+  /// What pages that hold something cost once they are packed with LZ4, in thousandths; nil: not known.
+  public var packedPermille: UInt64?
   public var dirtyCurve: [Point]
 
   private enum CodingKeys: CodingKey {
-    case source, sampledPages, ramPages, unseenPages, seed, durationMs, cpuMs, zeroPages, dirtyCurve
+    case source, sampledPages, ramPages, unseenPages, seed, durationMs, cpuMs, zeroPages
+    case packedPermille, dirtyCurve
   }
 
   /// Written out, so that what is unknown is null.
@@ -59,6 +62,7 @@ public struct GuestSample: Codable, Sendable, Equatable {
     try fields.encode(durationMs, forKey: .durationMs)
     try fields.encode(cpuMs, forKey: .cpuMs)
     try fields.encode(zeroPages, forKey: .zeroPages)
+    try fields.encode(packedPermille, forKey: .packedPermille)
     try fields.encode(dirtyCurve, forKey: .dirtyCurve)
   }
 }
@@ -71,6 +75,7 @@ extension GuestSample {
     ramPages = memory.ramPages + memory.unseenPages
     (durationMs, cpuMs) = (result.durationMs, result.cpuMs)
     zeroPages = Pages(history.zeroPages)
+    packedPermille = result.packedPermille
     dirtyCurve = history.curve.points.map(Point.init)
   }
 }

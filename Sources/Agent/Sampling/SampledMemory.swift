@@ -3,6 +3,7 @@ import Compaction
 import HostIO
 import QMP
 import Strategy
+import Wire
 
 /// A running guest's RAM as it can be read from outside, without changing it: shared memory, or QEMU's own.
 ///
@@ -25,6 +26,9 @@ final class SampledMemory: Sendable {
     let memory: ProcessMemory
     let present: PresentPages
   }
+
+  /// Pages that are packed to see what they would cost, at most twice as many.
+  private static let packedPagesMax = 1024
 
   private let blocks: [Block]
   private let owner: Owner?
@@ -107,18 +111,49 @@ final class SampledMemory: Sendable {
     return marks
   }
 
+  /// What pages of the sample that hold something cost once they are packed as a migration with little time
+  /// does it (LZ4), in thousandths; nil: none of those looked at holds anything. Blocks.
+  func packedPermille(of sample: PageSample) throws(SystemError) -> UInt64? {
+    var sample = sample
+    sample.thin(sample.pages.count / Self.packedPagesMax)
+    let buffer = PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
+    let packer = BatchPacker()
+    var (full, packed, held) = (0, 0, 0)
+    func pack() {
+      guard held > 0 else { return }
+      let header = BatchHeader(
+        place: SequencedHeader(sequence: 1, after: 0),
+        runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: UInt32(held))])
+      let saved = unsafe packer.pack(header, buffer.span(held * Page.size), .lz4).savedBytes
+      full += held * Page.size
+      packed += held * Page.size - max(saved, 0)
+      held = 0
+    }
+    for page in sample.pages {
+      guard let block = blocks.last(where: { $0.firstPage <= page }) else { continue }
+      let offset = held * Page.size
+      guard try read(block, page - block.firstPage, buffer, at: offset),
+        unsafe buffer.part(offset, Page.size).contains(where: { $0 != 0 })
+      else { continue }
+      held += 1
+      if held == BatchLimits.rawPagesMax { pack() }
+    }
+    pack()
+    return full > 0 ? UInt64(packed * 1000 / full) : nil
+  }
+
   /// Reads a page of a block; false when nobody ever touched it.
   private func read(
-    _ block: Block, _ page: UInt64, _ buffer: PageBuffer
+    _ block: Block, _ page: UInt64, _ buffer: PageBuffer, at offset: Int = 0
   ) throws(SystemError) -> Bool {
     let position = page << UInt64(Page.shift)
     switch block.place {
     case .shared(let file):
       guard try file.mayHoldData(at: position, count: Page.size) else { return false }
-      try unsafe file.read(at: position, into: buffer.part(0, Page.size))
+      try unsafe file.read(at: position, into: buffer.part(offset, Page.size))
     case .process(let address):
       guard let owner, try owner.present.contains(address + position) else { return false }
-      try unsafe owner.memory.read(at: address + position, into: buffer.part(0, Page.size))
+      try unsafe owner.memory.read(at: address + position, into: buffer.part(offset, Page.size))
     }
     return true
   }

@@ -90,7 +90,7 @@ struct MigrateCommand: AsyncParsableCommand {
     return MigrationRecord.Forecast(planned, strategy)
   }
 
-  private static let forecastRuns = 40
+  static let forecastRuns = 40
 
   func run() async throws {
     var request = request

@@ -1,6 +1,7 @@
 import Agent
 import ArgumentParser
 import Lab
+import Strategy
 
 // Experiments that are files.
 extension LabRunCommand {
@@ -32,6 +33,7 @@ extension LabRunCommand {
     var common = LabOptions()
     (common.insecure, common.forceLoopback, common.keep) = (insecure, loopback, keep)
     common.tuning = constraints
+    if forecast || scenario.isForecast { common.forecaster = Self.forecaster }
     let screen = LabScreen(json: output.json)
     let run = MatrixRun(
       scenario, selection, common: common, results: results.map(ResultsFile.init), observer: screen)
@@ -41,6 +43,18 @@ extension LabRunCommand {
     await screen.summary(summary)
     guard summary.undone.isEmpty, summary.results.allSatisfy(\.isIntact) else {
       throw ExitStatus.failed.exitCode
+    }
+  }
+
+  /// As `godwit plan` makes it. A migration that would be refused says so itself.
+  static var forecaster: LabOptions.Forecaster {
+    { report, request in
+      guard report.refusals.isEmpty, let strategy = StrategyName(rawValue: request.strategy) else {
+        return nil
+      }
+      let planned = try PlannedForecast(
+        report, request, strategies: [strategy], runs: MigrateCommand.forecastRuns, seed: 1)
+      return MigrationRecord.Forecast(planned, strategy)
     }
   }
 

@@ -115,6 +115,11 @@ struct LabRunCommand: AsyncParsableCommand {
     help: ArgumentHelp("Of a file: keep results here, and go on from them.", valueName: "file"),
     completion: .file())
   var results: String?
+  @Flag(
+    help:
+      "Forecast each of Godwit's migrations before it begins, as `godwit plan` does, and hold it against its outcome."
+  )
+  var forecast = false
   @Flag(help: "Do not compare all RAM pages while the guest is stopped.")
   var noAudit = false
   @Flag(help: "Use the loopback interface even as root.")
@@ -199,6 +204,7 @@ struct LabRunCommand: AsyncParsableCommand {
     options.forceLoopback = loopback
     options.insecure = insecure
     options.keep = keep
+    if forecast { options.forecaster = Self.forecaster }
     return options
   }
 }

@@ -19,7 +19,10 @@ struct PlannedForecast {
       throw ControlError(.failed, "the agent could measure neither guest nor link")
     }
     (self.report, self.guest, self.link) = (report, guest, link)
-    let profile = GuestProfile(guest, vcpuCount: report.vcpuCount)
+    var profile = GuestProfile(guest, vcpuCount: report.vcpuCount)
+    if let packed = guest.packedPermille, request.compaction != .off {
+      profile.pageBytes *= Double(packed) / 1000
+    }
     let rate = min(link.bytesPerSecond, request.bandwidthBytesPerSecond ?? .max)
     var setup = SimulationSetup(
       .auto, profile.model,
@@ -29,10 +32,11 @@ struct PlannedForecast {
     (setup.canPull, setup.penBytes) = (report.canPull, SimulationSetup.usualPenBytes)
     setup.hostCores = report.hostCores
     setup.dirtyBound = DirtyBound(guest)
+    setup.startMs = Self.startMs
     var forecast = MigrationForecast(
       setup, strategies: strategies,
       runs: runs, seed: seed, spread: profile.spread)
-    forecast.assumptions += Self.assumptions(report, guest)
+    forecast.assumptions += Self.assumptions(report, guest, request)
     self.forecast = forecast
   }
 
@@ -50,7 +54,9 @@ struct PlannedForecast {
       "\(Self.size(point.dirtied.pages)) in \(Milliseconds.format(point.windowMs))"
     }
     let zero = guest.zeroPages.map { ", \(Self.percent($0.pages, of: guest.ramPages)) zero" } ?? ""
-    return "\(TerminalText.plain(report.vm)): \(Self.size(guest.ramPages))\(zero); dirties "
+    let packed = guest.packedPermille.map { ", the rest packs to \(($0 + 5) / 10) %" } ?? ""
+    return
+      "\(TerminalText.plain(report.vm)): \(Self.size(guest.ramPages))\(zero)\(packed); dirties "
       + curve.joined(separator: ", ")
   }
 
@@ -60,7 +66,12 @@ struct PlannedForecast {
       + "\(trip) ms"
   }
 
-  private static func assumptions(_ report: PlanReport, _ guest: GuestSample) -> [String] {
+  /// Starting QEMU at the destination and opening connections, in milliseconds.
+  private static let startMs = 250.0
+
+  private static func assumptions(
+    _ report: PlanReport, _ guest: GuestSample, _ request: MigrationRequest
+  ) -> [String] {
     var lines: [String] = []
     if let point = guest.dirtyCurve.last {
       let range = "\(size(point.dirtied.lowPages)) to \(size(point.dirtied.highPages))"
@@ -71,7 +82,12 @@ struct PlannedForecast {
     }
     lines.append("pages written with what they held already are not counted as dirtied")
     if guest.zeroPages == nil { lines.append("no page is zero: QEMU doesn't say") }
-    lines.append("no page is compressed; starting QEMU at the destination takes no time")
+    if let packed = guest.packedPermille, request.compaction != .off {
+      lines.append("a page costs \(packed / 10) % of its size, as LZ4 packs it")
+    } else {
+      lines.append("no page is compressed")
+    }
+    lines.append("starting QEMU at the destination takes \(Int(startMs)) ms")
     if report.canPull {
       lines.append("the destination's QEMU can wait for pages, as its kernel can")
     }

@@ -80,7 +80,7 @@ public final class BatchPacker {
           kinds[index] = .duplicate
           note.encode(into: &lead)
         }
-      } else if !PageTexture.looksRandom(page) {
+      } else if PageTexture.looksPackable(page) {
         kinds[index] = .compressed
         gather(page, at: gatheredPages)
         gatheredPages += 1

@@ -4,6 +4,9 @@
 /// With an effort, pages go at `workers × speed` or at `link rate ÷ size`, whichever is less. Both are
 /// measured all the time, so a fast link or incompressible memory leads to `off`, and a slow link to as
 /// much effort as the workers have time for.
+///
+/// Where processors are short (workers run for less than the time that they take), what packing takes is taken
+/// from the guest. There an effort must win back on the wire at least the processor time that it costs.
 public struct EffortController: Sendable, Equatable {
   /// What the workers did since the last decision. Times are of all workers together, in microseconds.
   public struct Interval: Sendable, Equatable {
@@ -15,26 +18,35 @@ public struct EffortController: Sendable, Equatable {
     public var blockedUs: UInt64 = 0
     /// There was nothing to send, and workers waited for pages.
     public var idleUs: UInt64 = 0
+    /// Workers packed, and how much of that time they had a processor.
+    public var packingUs: UInt64 = 0
+    public var processorUs: UInt64 = 0
     public init() {}
   }
 
   /// How often to decide, in milliseconds.
   public static let intervalMs: UInt64 = 100
-  /// Without effort, one batch in so many is packed all the same, to see whether it would pay.
-  public static let probeBatches: UInt64 = 256
+  /// Without effort, one batch in so many is packed all the same, to see whether it would pay: more and more
+  /// seldom as long as it doesn't.
+  public static let probeBatches: ClosedRange<UInt64> = 8...256
   /// More effort must get so many more pages over, in thousandths.
   static let gainMinPermille: UInt64 = 30
   /// Workers that wait this share of their time for the lanes show that the link is the limit.
   static let linkBoundPermille: UInt64 = 100
+  /// Workers that have a processor for less than this share of the time that they pack share it with others.
+  static let processorPermille: UInt64 = 850
 
   /// Workers that pack, at least 1.
   public let workers: UInt64
-  public private(set) var effort = Effort.zstd1
+  public private(set) var effort = Effort.lz4
   private let isFixed: Bool
   private var model = EffortModel()
   private var link = LinkGuess()
   private var decision: UInt64 = 0
   private var sinceProbe: UInt64 = 0
+  private var probeAfter = probeBatches.lowerBound
+  /// Share of the packing time for which workers had a processor, in thousandths, in the last interval.
+  private var processorShare: UInt64 = 1000
 
   /// - Parameter fixed: what is used always; nil: what pays.
   public init(workers: Int, fixed: Effort? = nil) {
@@ -46,9 +58,9 @@ public struct EffortController: Sendable, Equatable {
   public mutating func next() -> Effort {
     guard effort == .off else { return effort }
     sinceProbe += 1
-    guard sinceProbe >= Self.probeBatches else { return .off }
-    sinceProbe = 0
-    return .zstd1
+    guard sinceProbe >= probeAfter else { return .off }
+    (sinceProbe, probeAfter) = (0, min(probeAfter * 2, Self.probeBatches.upperBound))
+    return .lz4
   }
 
   /// A batch was packed; `busyUs` is the worker's time for it.
@@ -68,10 +80,15 @@ public struct EffortController: Sendable, Equatable {
     // Where QEMU or the strategy gives less than link and workers take, any effort is as fast.
     guard interval.idleUs < time.partialValue / 2 else { return }
     decision += 1
+    if interval.packingUs > 0 {
+      let had = min(interval.processorUs, interval.packingUs)
+      processorShare = max(had * 1000 / interval.packingUs, 1)
+    }
     let delivered = min(interval.wireBytes, 1 << 40) * 1000 / (interval.elapsedUs / 1000)
     link.note(
       delivered, isLimit: interval.blockedUs >= time.partialValue / 1000 * Self.linkBoundPermille)
     effort = best() ?? effort
+    if effort != .off { probeAfter = Self.probeBatches.lowerBound }
   }
 
   private func best() -> Effort? {
@@ -82,11 +99,28 @@ public struct EffortController: Sendable, Equatable {
         best = (candidate, rate)
         continue
       }
-      if rate > current.rate + current.rate / 1000 * Self.gainMinPermille {
+      if rate > current.rate + current.rate / 1000 * Self.gainMinPermille,
+        processorShare >= Self.processorPermille || winsBack(candidate, over: current.effort)
+      {
         best = (candidate, rate)
       }
     }
     return best?.effort
+  }
+
+  /// Whether the wire saves as much time as the processors spend, beside less effort.
+  private func winsBack(_ effort: Effort, over less: Effort) -> Bool {
+    guard let own = model.figures(effort, decision: decision),
+      let other = model.figures(less, decision: decision), link.bytesPerSecond > 0
+    else { return false }
+    // In microseconds for 10^9 bytes of pages: below 2^53 each.
+    let savedBytes =
+      own.wirePermille < other.wirePermille ? other.wirePermille - own.wirePermille : 0
+    let savedUs = savedBytes * 1_000_000 * 1000 / max(link.bytesPerSecond / 1000, 1)
+    func processorUs(_ figures: EffortModel.Figures) -> UInt64 {
+      1_000_000_000 / figures.bytesPerMs * processorShare
+    }
+    return savedUs >= processorUs(own) - min(processorUs(other), processorUs(own))
   }
 
   /// Page bytes a second that an effort would get over.

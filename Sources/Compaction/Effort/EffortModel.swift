@@ -12,6 +12,8 @@ struct EffortModel: Sendable, Equatable {
 
   /// Decisions after which a measurement is too old to be believed: 5 s of them.
   static let ageMax: UInt64 = 50
+  /// Decisions within which a measurement is of the same memory as the next.
+  private static let freshMax: UInt64 = 3
   /// Share of a new measurement in the mean, one in so many.
   private static let smoothing: UInt64 = 4
 
@@ -27,9 +29,11 @@ struct EffortModel: Sendable, Equatable {
     var figures =
       measured[Int(effort.rawValue)]
       ?? Figures(bytesPerMs: speed, wirePermille: permille, decision: decision)
-    let rest = Self.smoothing - 1
-    figures.bytesPerMs = max((figures.bytesPerMs * rest + speed) / Self.smoothing, 1)
-    figures.wirePermille = max((figures.wirePermille * rest + permille) / Self.smoothing, 1)
+    // What was not tried for a while was tried on other memory.
+    let isOld = decision > figures.decision + Self.freshMax
+    let rest = isOld ? 0 : Self.smoothing - 1
+    figures.bytesPerMs = max((figures.bytesPerMs * rest + speed) / (rest + 1), 1)
+    figures.wirePermille = max((figures.wirePermille * rest + permille) / (rest + 1), 1)
     figures.decision = decision
     measured[Int(effort.rawValue)] = figures
   }

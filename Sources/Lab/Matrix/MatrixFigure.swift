@@ -19,8 +19,8 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
 
   /// What the columns mean, for the foot of the table.
   static let legend = [
-    "TOTAL, DOWNTIME: as QEMU or the agent says; GAP: longest silence that a client saw, without clients"
-      + " the guest's own",
+    "TOTAL: with the start of QEMU at the destination; DOWNTIME: as QEMU or the agent says; GAP: longest"
+      + " silence that a client saw, without clients the guest's own",
     "SLOWER: work that the guest did not do while it was moved, in percent; BACK AFTER: from its first"
       + " sign of life to 90 % of its former work; WORK LOST: all of it, as time at full speed",
     "median [95 % interval] over rounds; ratios are medians of ratios within a round",

@@ -38,6 +38,8 @@ public struct MatrixScenario: Sendable, Equatable {
   public var downtimeLimitMs: UInt64 = 300
   public var warmUpMs: UInt64 = 3000
   public var pageSource = MigrationRequest.PageSourceChoice.auto
+  /// Every migration of Godwit's is forecast before it begins.
+  public var isForecast = false
 
   init(name: String) { self.name = name }
 
@@ -112,7 +114,7 @@ extension MatrixScenario: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case tuning
     case name, about, link, qemu, methods, guest, rounds, seed, timeout, downtime, warmUp,
-      pageSource
+      pageSource, forecast
   }
 
   static var keyNames: [String] {
@@ -144,6 +146,7 @@ extension MatrixScenario: Decodable {
       try values.parsed(.pageSource, "auto, inline or shared") {
         MigrationRequest.PageSourceChoice(rawValue: $0)
       } ?? pageSource
+    isForecast = try values.decodeIfPresent(Bool.self, forKey: .forecast) ?? false
     guests = try values.decodeIfPresent([MatrixGuest].self, forKey: .guest) ?? []
     tunings = try values.decodeIfPresent([String: MethodTuning].self, forKey: .tuning) ?? [:]
     let rate = link?.bytesPerSecond ?? HostPair.defaultLinkBytesPerSecond

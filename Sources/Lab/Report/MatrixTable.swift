@@ -13,6 +13,8 @@ public enum MatrixTable {
       if !ratios.isEmpty { lines += ["  ratio to QEMU's best"] + ratios }
       lines.append("")
     }
+    let forecasts = ForecastJudgement(results.map(\.record)).lines
+    if !forecasts.isEmpty { lines += forecasts + [""] }
     lines += MatrixFigure.legend
     for result in results where !result.isIntact {
       lines += result.lab.damage.map { "\(result.lab.cell): NOT INTACT: \($0)" }

@@ -21,13 +21,14 @@ struct QEMUMigration {
   func run() async throws
     -> (record: MigrationRecord, startUs: UInt64, destination: GuestProcess)
   {
+    let startUs = MonotonicClock.nowUs
     let path = session.file("destination.qmp")
     let process = try GuestProcess.start(
       session.commandLine.destination,
       arguments: try session.destination(.destination, monitor: path), monitorPath: path,
       on: session.hosts, side: .destination, folder: session.folder)
     do {
-      let (record, startUs) = try await move(to: process)
+      let record = try await move(to: process, startUs: startUs)
       return (record, startUs, process)
     } catch {
       await process.process.terminate()
@@ -35,21 +36,23 @@ struct QEMUMigration {
     }
   }
 
-  private func move(to destination: GuestProcess) async throws -> (MigrationRecord, UInt64) {
+  /// - Parameter startUs: when it was asked for; what goes before QEMU's own `total-time` counts too, as it
+  ///   does for Godwit, which starts QEMU at the destination by itself.
+  private func move(to destination: GuestProcess, startUs: UInt64) async throws -> MigrationRecord {
     let incoming = try await destination.monitor()
     let outgoing = try await session.source.monitor()
     defer { incoming.client.close() }
     try await configure(outgoing.client, incoming.client)
     let uri = "tcp:\(session.hosts.address(.destination)):\(Self.port)"
     try await incoming.client.migrateIncoming(uri: uri)
-    let startUs = MonotonicClock.nowUs
+    let preparedMs = (MonotonicClock.nowUs - startUs) / 1000
     try await outgoing.client.migrate(uri: uri)
     let (info, reason) = try await follow(outgoing.client)
     // "completed" at the source is not yet "running" at the destination.
     if info.status == .completed { try await waitUntilRunning(incoming.client) }
     await outgoing.close()
     let report = RivalReport(rival: rival, session: session, info: info)
-    return (report.record(reason: reason), startUs)
+    return report.record(preparedMs: preparedMs, reason: reason)
   }
 
   private func configure(_ source: QMPClient, _ destination: QMPClient) async throws {

@@ -7,8 +7,10 @@ struct RivalReport {
   let session: GuestSession
   let info: MigrationInfo
 
-  /// - Parameter reason: why it was called off; nil when it was not.
-  func record(reason: String?) -> MigrationRecord {
+  /// - Parameters:
+  ///   - preparedMs: from the request until QEMU was told to migrate, in milliseconds.
+  ///   - reason: why it was called off; nil when it was not.
+  func record(preparedMs: UInt64, reason: String?) -> MigrationRecord {
     let isDone = info.status == .completed
     // One that was called off for its time has failed to be done in it.
     var record = MigrationRecord(outcome: isDone ? .completed : .failed, reason: reason)
@@ -16,7 +18,7 @@ struct RivalReport {
     record.strategy = rival.rawValue
     record.vm = session.options.guest.name
     if !isDone { record.isGuestSafe = info.status != .postcopyPaused }
-    record.totalMs = info.totalTimeMs
+    record.totalMs = info.totalTimeMs.map { $0 + preparedMs }
     record.downtimeMs = info.downtimeMs
     // QEMU's own count; the lab puts the link's in its place where there is a link.
     record.wireBytes = info.ram?.transferred

@@ -18,8 +18,14 @@ struct GodwitMover: Mover {
       throw error
     }
     do {
+      let client = ControlClient(path: source.controlSocket)
+      var request = request(destination)
+      if let forecaster = session.options.forecaster {
+        await observer.note("godwit-\(strategy): looking at guest and link for a forecast")
+        request.forecast = try forecaster(try await client.plan(request), request)
+      }
       let startUs = MonotonicClock.nowUs
-      let record = try await migrate(via: source, to: destination)
+      let record = try await migrate(request, client)
       // The destination's QEMU is the agent's child and outlives it.
       let mark = session.file("destination.tty")
       let isLeftBehind = record.outcome != .completed && !Leftovers.processes(naming: mark).isEmpty
@@ -37,9 +43,7 @@ struct GodwitMover: Mover {
     }
   }
 
-  private func migrate(via source: LabAgent, to destination: LabAgent) async throws
-    -> MigrationRecord
-  {
+  private func request(_ destination: LabAgent) -> MigrationRequest {
     let options = session.options
     var request = MigrationRequest(
       vm: "qmp:\(session.source.monitorPath)",
@@ -54,7 +58,13 @@ struct GodwitMover: Mover {
     if session.hosts.kind == .loopback {
       request.bandwidthBytesPerSecond = session.hosts.linkBytesPerSecond
     }
-    let client = ControlClient(path: source.controlSocket)
+    return request
+  }
+
+  private func migrate(
+    _ request: MigrationRequest, _ client: ControlClient
+  ) async throws -> MigrationRecord {
+    let options = session.options
     let startMs = MonotonicClock.nowMs
     let limit = Task {
       try await Task.sleep(for: .milliseconds(options.timeoutMs))

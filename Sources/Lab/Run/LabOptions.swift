@@ -31,6 +31,11 @@ public struct LabOptions: Sendable {
   public var forceLoopback = false
   /// Agents talk over plain TCP, to see what TLS costs.
   public var insecure = false
+  /// Makes a forecast of a migration from what an agent found out, before Godwit moves a guest; nil: none is
+  /// made. The program's affair, for it has the simulator.
+  public var forecaster: Forecaster?
+  public typealias Forecaster =
+    @Sendable (PlanReport, MigrationRequest) throws -> MigrationRecord.Forecast?
   /// The `godwit` that the agents are started from; nil: this program itself.
   public var godwitProgram: String?
 

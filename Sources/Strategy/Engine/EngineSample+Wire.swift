@@ -21,9 +21,17 @@ extension EngineSample {
         bytesPerSecond: $0.dirtiedPages.scaled(by: wireBytesPerPage, over: 1)
           .scaled(by: 1000, over: max($0.lengthMs, 1)))
     }
-    return MigrationSample(
+    var sample = MigrationSample(
       nowMs: nowMs, ram: ByteCount(facts.ramPages.scaled(by: wireBytesPerPage, over: 1)),
       remaining: ByteCount(owedPages.scaled(by: wireBytesPerPage, over: 1)), dirtyRate: dirtied,
       pass: freshPages > 0 ? 1 : 2, wireRate: wireRate, inFlight: ByteCount(inFlightBytes))
+    sample.growthPerSecond = lastEpoch.map {
+      $0.newlyOwedPages.scaled(by: wireBytesPerPage, over: 1)
+        .scaled(by: 1000, over: max($0.lengthMs, 1))
+    }
+    sample.unseen = ByteCount(
+      StopForecast.unseenPages(self).scaled(by: wireBytesPerPage, over: 1))
+    if isCostForetold { sample.contents = sample.remaining }
+    return sample
   }
 }

@@ -43,6 +43,8 @@ public struct EngineSample: Sendable, Hashable {
   public var sentPages, supersededPages: UInt64
   /// Wire bytes that one owed page costs, as measured lately (zero pages and compression lower it).
   public var wireBytesPerPage: UInt64
+  /// Whether that cost is of the pages still owed, as far as a sample can tell, not of those sent lately.
+  public var isCostForetold: Bool
   /// What the destination applied lately, per second; nil before the first measurement.
   public var wireRate: ByteRate?
   /// Sent or queued, not applied yet.
@@ -57,7 +59,7 @@ public struct EngineSample: Sendable, Hashable {
     dirtyOwedByHeat = Array(repeating: 0, count: 9)
     (sentPages, supersededPages, inFlightBytes) = (0, 0, 0)
     wireBytesPerPage = UInt64(Page.size)
-    isCollecting = false
+    (isCollecting, isCostForetold) = (false, false)
   }
 
   public var elapsedMs: UInt64 { nowMs > beganMs ? nowMs - beganMs : 0 }

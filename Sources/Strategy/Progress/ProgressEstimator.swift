@@ -58,9 +58,9 @@ public struct ProgressEstimator: Sendable, Equatable {
     leastRemaining = least
     let left = least.scaled(by: 1000 - Self.bulkPermille, over: ram)
     raise(to: 999 - min(left, 99))
-    let pauseMs = min(expectedDowntimeMs ?? 0, downtimeLimitMs ?? .max)
-    etaMs = convergenceMs(sample, remaining.addingSaturating(unseen(sample))).map {
-      $0.addingSaturating(pauseMs)
+    let owed = remaining.addingSaturating(sample.unseen?.bytes ?? unseen(sample))
+    etaMs = convergenceMs(sample, owed).map {
+      $0.addingSaturating(min(expectedDowntimeMs ?? 0, downtimeLimitMs ?? .max))
     }
   }
 
@@ -93,20 +93,27 @@ public struct ProgressEstimator: Sendable, Equatable {
 
   private mutating func raise(to value: UInt64) { permille = max(permille, min(value, 999)) }
 
-  /// The rest of the bulk pass at its average speed (which knows zero pages), then the passes that
-  /// the dirtying of that time causes.
+  /// The rest of the bulk pass, then the passes that the dirtying of that time causes, down to the pause.
   private func bulkEtaMs(_ sample: MigrationSample, _ remaining: UInt64) -> UInt64? {
-    guard let first, sample.nowMs > first.nowMs, first.remaining > remaining else { return nil }
-    let bulkMs = remaining.scaled(
-      by: sample.nowMs - first.nowMs, over: first.remaining - remaining)
+    guard let bulkMs = bulkMs(sample, remaining) else { return nil }
+    let pauseMs = downtimeLimitMs ?? 0
     // How much it leaves dirty nobody knows yet; that the guest will be stopped is known.
-    guard let dirty = sample.dirtyRate, let rate = sample.wireRate else {
-      return bulkMs.addingSaturating(downtimeLimitMs ?? 0)
+    guard let rate = sample.wireRate, let growth = Self.growth(sample) else {
+      return bulkMs.addingSaturating(pauseMs)
     }
-    guard rate > dirty else { return nil }
-    let share = dirty.bytesPerSecond.scaled(
-      by: bulkMs, over: rate.bytesPerSecond - dirty.bytesPerSecond)
-    return bulkMs.addingSaturating(share)
+    let left = rate.bytesPerSecond.scaled(by: bulkMs, over: 1000)
+    return convergenceMs(rate, growth, left).map { $0.addingSaturating(pauseMs) }
+  }
+
+  /// The rest of the bulk pass: what is no zeros at the link's rate where that is known, else at the average
+  /// speed so far, which knows zero pages as far as they are spread evenly.
+  private func bulkMs(_ sample: MigrationSample, _ remaining: UInt64) -> UInt64? {
+    if let contents = sample.contents, let rate = sample.wireRate {
+      return rate.milliseconds(
+        for: ByteCount(contents.bytes.addingSaturating(sample.inFlight.bytes)))
+    }
+    guard let first, sample.nowMs > first.nowMs, first.remaining > remaining else { return nil }
+    return remaining.scaled(by: sample.nowMs - first.nowMs, over: first.remaining - remaining)
   }
 
   /// What was dirtied since QEMU last looked, and will be seen at its next look, in bytes.
@@ -118,13 +125,24 @@ public struct ProgressEstimator: Sendable, Equatable {
     return min(bytes, workingSet.bytes ?? sample.ram.bytes)
   }
 
-  /// Passes shrink by dirty/wire each, so the rest takes `remaining / (wire - dirty)`.
-  private func convergenceMs(_ sample: MigrationSample, _ remaining: UInt64) -> UInt64? {
+  private func convergenceMs(_ sample: MigrationSample, _ left: UInt64) -> UInt64? {
     guard let rate = sample.wireRate else { return nil }
-    let dirty = sample.dirtyRate?.bytesPerSecond ?? 0
-    guard rate.bytesPerSecond > dirty else { return nil }
-    return ByteRate(bytesPerSecond: rate.bytesPerSecond - dirty)?
-      .milliseconds(for: ByteCount(remaining))
+    return convergenceMs(rate, Self.growth(sample) ?? 0, left)
+  }
+
+  /// In bytes a second; nil: not known.
+  private static func growth(_ sample: MigrationSample) -> UInt64? {
+    sample.growthPerSecond ?? sample.dirtyRate?.bytesPerSecond
+  }
+
+  /// Until what is left fits the pause. Passes shrink by dirty/wire each, so `n` bytes go in
+  /// `n / (wire - dirty)`; nil: they never do.
+  private func convergenceMs(_ rate: ByteRate, _ growth: UInt64, _ left: UInt64) -> UInt64? {
+    let limit = rate.bytesPerSecond.scaled(by: downtimeLimitMs ?? 0, over: 1000)
+    guard left > limit else { return 0 }
+    guard rate.bytesPerSecond > growth else { return nil }
+    return ByteRate(bytesPerSecond: rate.bytesPerSecond - growth)?
+      .milliseconds(for: ByteCount(left - limit))
   }
 }
 

@@ -35,6 +35,9 @@ public struct ChangeHistory: Sendable {
   /// Pages that were zero at the last look.
   public var zeroPages: PageEstimate { estimate(marks.count { $0 == 0 }) }
 
+  /// Where zeros lay at the last look; nil before there was one.
+  public var contents: ContentProfile? { ContentProfile(sample, isZero: marks.map { $0 == 0 }) }
+
   /// Distinct pages changed within windows of 1, 2, 4, … intervals, each the mean over as many windows as
   /// there are side by side.
   public var curve: DirtyCurve {

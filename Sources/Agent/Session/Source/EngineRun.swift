@@ -58,18 +58,17 @@ struct EngineRun: Sendable {
 
   /// Whether the user's time was held against the first rate that can be believed.
   private var isJudged = false
-  private let startBytesPerPage: UInt64?
+  /// Where zeros lie in the guest's RAM; nil: nobody looked.
+  private let contents: ContentProfile?
   private let firstLookMs: UInt64
 
-  /// - Parameter bytesPerPage: what a page costs until the wire tells; nil: nothing is known.
   init(
     _ machine: DeadlineGuard, _ facts: EngineFacts, holdsByAck: Bool, beganMs: UInt64,
-    nowMs: UInt64, bytesPerPage: UInt64?
+    nowMs: UInt64, contents: ContentProfile?
   ) {
     (self.machine, self.facts, self.holdsByAck) = (machine, facts, holdsByAck)
     (self.beganMs, epochBeganMs, firstLookMs) = (beganMs, nowMs, nowMs)
-    startBytesPerPage = bytesPerPage
-    if let bytesPerPage { cost.perPage = bytesPerPage }
+    self.contents = contents
   }
 
   /// Whether the link has to be looked at for longer before the user's time can be judged; the strategy
@@ -86,9 +85,18 @@ struct EngineRun: Sendable {
     let forecast = StartForecast(
       constraints, facts, rate: rate,
       // As small as they are made at the rate that was measured.
-      wireBytesPerPage: startBytesPerPage?.scaled(by: packing.wireBytes, over: packing.pageBytes)
+      wireBytesPerPage: scannedCost?.scaled(by: packing.wireBytes, over: packing.pageBytes)
         ?? sample.wireBytesPerPage)
     return forecast.refusal
+  }
+
+  /// Bytes that a page of all of RAM has, zeros left out; nil: nobody looked.
+  private var scannedCost: UInt64? {
+    contents.map {
+      max(
+        $0.contentPages(from: 0, of: facts.ramPages).scaled(
+          by: UInt64(Page.size), over: max(facts.ramPages, 1)), 1)
+    }
   }
 
   var isCollecting: Bool { collection != nil }
@@ -143,8 +151,10 @@ struct EngineRun: Sendable {
     noteCost(flow.counters)
     packing = flow.counters.packing
     let isFirstPass = lastSync < 2
+    var unread: UInt64 = 0
     var sample = ledger.state.read { state -> EngineSample in
-      let unread = isFirstPass ? facts.ramPages - UInt64(state.ledger?.mentionedCount ?? 0) : 0
+      unread =
+        isFirstPass ? facts.ramPages.minusFloored(UInt64(state.ledger?.mentionedCount ?? 0)) : 0
       var sample = EngineSample(
         nowMs: nowMs, beganMs: beganMs, freshPages: UInt64(state.ledger?.freshCount ?? 0) + unread)
       sample.dirtyOwedByHeat = state.ledger?.dirtyByHeat() ?? sample.dirtyOwedByHeat
@@ -153,6 +163,9 @@ struct EngineRun: Sendable {
       return sample
     }
     sample.wireBytesPerPage = sample.freshPages > 0 ? cost.perPage : writtenCost.perPage
+    if let cost = foretoldCost(sample, unread: unread) {
+      (sample.wireBytesPerPage, sample.isCostForetold) = (cost, true)
+    }
     sample.wireRate = flow.rate
     let queued = UInt64(flow.queued) * SendQueue.batchBytes
     sample.inFlightBytes =
@@ -160,6 +173,17 @@ struct EngineRun: Sendable {
     sample.lastEpoch = lastEpoch
     sample.isCollecting = isCollecting
     return sample
+  }
+
+  /// What a page that is owed during the scan will cost, on average; nil: nobody looked.
+  ///
+  /// - Parameter unread: pages that the stream has not come to.
+  private func foretoldCost(_ sample: EngineSample, unread: UInt64) -> UInt64? {
+    guard let contents, sample.freshPages > 0 else { return nil }
+    let full =
+      contents.contentPages(from: facts.ramPages - unread, of: facts.ramPages)
+      + sample.owedPages.minusFloored(unread)
+    return max(full.scaled(by: writtenCost.perPage, over: sample.owedPages), 1)
   }
 
   mutating func handle(_ sample: EngineSample) -> [EngineEffect] { machine.handle(sample) }

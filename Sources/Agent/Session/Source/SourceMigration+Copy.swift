@@ -290,7 +290,7 @@ extension SourceMigration {
     let waiting = UInt64(flow.queued) * SendQueue.batchBytes
     let owed = UInt64(copy.relay.ledger.state.read { $0.owedCount }) * UInt64(Page.size)
     let queued = waiting + owed
-    let sample = MigrationSample(
+    var sample = MigrationSample(
       nowMs: MonotonicClock.nowMs, ram: ByteCount(ram.total), remaining: ByteCount(ram.remaining),
       dirtyRate: ByteRate(
         bytesPerSecond: ram.dirtyPagesRate.multipliedReportingOverflow(by: ram.pageSize)
@@ -298,6 +298,11 @@ extension SourceMigration {
       pass: ram.dirtySyncCount, wireRate: rate,
       inFlight: ByteCount(
         flow.inFlight.scaled(by: ratio.pageBytes, over: ratio.wireBytes) + queued))
+    let left = min(ram.remaining, ram.total)
+    let (pages, done) = (ram.total / UInt64(Page.size), (ram.total - left) / UInt64(Page.size))
+    sample.contents = setup.contents.map {
+      ByteCount($0.contentPages(from: done, of: pages) * UInt64(Page.size))
+    }
     let expected = strategy.expectedDowntimeMs(sample)
     note { state in
       state.estimator.handle(sample, expectedDowntimeMs: expected)

@@ -22,7 +22,7 @@ extension SourceMigration {
     return EngineRun(
       name.makeMachine(request.constraints, facts), facts, holdsByAck: copy.holdsByAck,
       beganMs: startedAtMs, nowMs: now,
-      bytesPerPage: PageCost.sampled(setup.shared.values))
+      contents: setup.contents)
   }
 
   /// Looks at QEMU, the ledger and the lanes, and carries out what the strategy makes of it.

@@ -21,6 +21,8 @@ extension SourceMigration {
     let mayPull: Bool
     /// What a look at the guest beforehand says of it; nil: nobody looked, or nothing could be seen.
     let dirtyBound: DirtyBound?
+    /// Where zeros lie in the guest's RAM, from a look at the same time.
+    let contents: ContentProfile?
   }
 
   /// Finds the VM, asks the peer, checks everything that can be checked before anything changes.
@@ -68,12 +70,12 @@ extension SourceMigration {
           commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
           strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
           pull: request.mayPull)))
-    // Only a deadline makes use of it. The destination starts its QEMU meanwhile.
-    let look =
-      request.withinMs == nil
-      ? nil
-      : Task { try? await GuestSampler.bound(monitor.client, vm.process?.identity) }
-    defer { look?.cancel() }
+    // The destination starts its QEMU meanwhile.
+    let look = Task { [wantsBound = request.withinMs != nil] in
+      try? await GuestSampler.beforehand(
+        monitor.client, vm.process?.identity, wantsBound: wantsBound)
+    }
+    defer { look.cancel() }
     let answer = try await nextMessage(
       timeoutMs: configuration.startTimeoutMs + Self.answerTimeoutMs,
       waitingFor: "preparing the destination's QEMU")
@@ -99,9 +101,11 @@ extension SourceMigration {
       state.record.pageSource = kind
       state.progress.pageSource = kind
     }
+    let seen = await look.value
     return Setup(
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
-      inPlaceBlocks: inPlace, mayPull: mayPull, dirtyBound: await look?.value ?? nil)
+      inPlaceBlocks: inPlace, mayPull: mayPull, dirtyBound: seen?.bound,
+      contents: seen?.contents)
   }
 
   /// How pages are made smaller: as asked for, as far as the destination understands it.

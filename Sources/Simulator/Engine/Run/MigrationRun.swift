@@ -21,14 +21,16 @@ struct MigrationRun<Memory: SimulatedMemory>: Sendable {
   private var machine: DeadlineGuard
   private var progress: ProgressEstimator
   private(set) var phase = Phase.running
-  private(set) var nowMs = 0.0
+  private(set) var nowMs: Double
+  /// When the first page could go.
+  private let startedMs: Double
   private(set) var outcome: SimulationOutcome
 
   private var holdFrom: UInt8 = 9
   private var scanPermille: UInt64 = 1000
   private var limit = CPULimit.none
   private var collecting: (endMs: Double, report: EpochReport)?
-  private var lookedMs = 0.0
+  private var lookedMs: Double
   private var lastEpoch: EpochReport?
   private var meter = RateMeter()
   private var stopReason = StopReason.fits
@@ -40,6 +42,8 @@ struct MigrationRun<Memory: SimulatedMemory>: Sendable {
     var noise = Noise(seed: seed)
     writeFactor = noise.factor(setup.guestSpread)
     overheadFactor = noise.factor(setup.overheadSpread)
+    startedMs = setup.startMs > 0 ? setup.startMs * noise.factor(setup.startSpread) : 0
+    (nowMs, lookedMs) = (startedMs, startedMs)
     self.noise = noise
     machine = setup.strategy.makeMachine(setup.constraints, facts)
     progress = ProgressEstimator(downtimeLimitMs: setup.constraints.downtimeLimitMs)
@@ -52,7 +56,7 @@ struct MigrationRun<Memory: SimulatedMemory>: Sendable {
   /// pages come with the stream, as long as sending it takes.
   private var isFirstPass: Bool {
     if setup.penBytes != nil { return memory.freshPages >= 0.5 }
-    return nowMs < setup.guest.ramPages * 4096 / setup.drainRate * 1000
+    return nowMs - startedMs < setup.guest.ramPages * 4096 / setup.drainRate * 1000
   }
 
   /// The guest's speed under the present limit, 1 being full.

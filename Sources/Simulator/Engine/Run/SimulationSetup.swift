@@ -15,6 +15,9 @@ public struct SimulationSetup: Sendable, Equatable {
   /// the true one.
   public var pauseOverheadMs: UInt64 = 50
   public var overheadSpread = 0.2
+  /// From the request to the first page, in milliseconds, and its relative deviation.
+  public var startMs = 0.0
+  public var startSpread = 0.3
   /// How fast a pass over the dirty log is read, in bytes per second of dirty pages, and what it costs at
   /// least, in milliseconds.
   public var drainRate = 1e9

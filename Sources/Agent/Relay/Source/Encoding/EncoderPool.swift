@@ -102,9 +102,10 @@ final class EncoderPool: Sendable {
         return (batch, state.controller.next())
       }
       guard let (batch, effort) = next ?? nil else { return }
-      let beganUs = MonotonicClock.nowUs
+      let (beganUs, beganProcessorUs) = (MonotonicClock.nowUs, MonotonicClock.threadUs)
       let encoded = try encoder.encode(batch, effort)
       let endedUs = MonotonicClock.nowUs
+      let processorUs = MonotonicClock.threadUs - beganProcessorUs
       let isMyTurn = state.wait { state -> Bool? in
         if state.isOver { return false }
         return state.begun.first == batch.header.place.sequence ? true : nil
@@ -117,6 +118,10 @@ final class EncoderPool: Sendable {
         state.begun.removeFirst()
         state.interval.idleUs += beganUs - waitedFromUs
         state.interval.blockedUs += nowUs - queuedFromUs
+        if effort != .off {
+          state.interval.packingUs += endedUs - beganUs
+          state.interval.processorUs += processorUs
+        }
         state.note(encoded, effort, busyUs: endedUs - beganUs, nowUs: nowUs)
       }
     }

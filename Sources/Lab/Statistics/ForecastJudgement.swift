@@ -1,0 +1,48 @@
+public import Agent
+
+/// Forecasts held against outcomes (invariant I7): of migrations that were forecast and then ended.
+public struct ForecastJudgement: Sendable, Equatable {
+  /// Migrations with a forecast, and how many of their totals lay within its band.
+  public var count = 0
+  public var withinBand = 0
+  /// Errors of the total time relative to what it was, without sign, and the same of the pause as it was
+  /// forecast just before the guest stopped; medians, nil without any.
+  public var medianTotalError, medianPauseError: Double?
+
+  public init(_ records: [MigrationRecord]) {
+    var (totals, pauses): ([Double], [Double]) = ([], [])
+    for record in records where record.outcome == .completed {
+      if let downtime = record.downtimeMs, let forecast = record.forecast.downtimeMs, downtime > 0 {
+        pauses.append(abs(Double(forecast) - Double(downtime)) / Double(downtime))
+      }
+      guard let total = record.totalMs, total > 0, let forecast = record.forecast.totalMs,
+        let low = record.forecast.totalLowMs, let high = record.forecast.totalHighMs
+      else { continue }
+      count += 1
+      if (low...max(low, high)).contains(total) { withinBand += 1 }
+      totals.append(abs(Double(forecast) - Double(total)) / Double(total))
+    }
+    (medianTotalError, medianPauseError) = (Estimate.median(totals), Estimate.median(pauses))
+  }
+}
+
+extension ForecastJudgement {
+  /// For people; empty when nothing was forecast.
+  var lines: [String] {
+    var lines: [String] = []
+    if count > 0, let medianTotalError {
+      lines.append(
+        "forecasts: \(withinBand) of \(count) totals within their band of nine tenths, median error "
+          + Self.percent(medianTotalError))
+    }
+    if let medianPauseError {
+      lines.append(
+        "pauses as forecast just before the stop: median error \(Self.percent(medianPauseError))")
+    }
+    return lines
+  }
+
+  private static func percent(_ share: Double) -> String {
+    "\(Int(min((share * 100).rounded(), 1e6))) %"
+  }
+}
