@@ -1,5 +1,7 @@
 import Agent
 import ArgumentParser
+import FoundationEssentials
+import HostIO
 import Lab
 
 struct LabReportCommand: ParsableCommand {
@@ -8,12 +10,31 @@ struct LabReportCommand: ParsableCommand {
     abstract: "Show what an experiment came to.",
     discussion: """
       Reads the file of godwit lab run --results and prints the tables that the run prints at its end; the \
-      run may still be going on. With --json one object per guest, QEMU, method and figure. Exits 1 when a \
-      guest was not intact, or the file is no results file.
+      run may still be going on. With --json one object per guest, QEMU, method and figure. --html writes a page \
+      with tables and plots that needs nothing else; --svg, --csv and --markdown write the same for other \
+      documents. Exits 1 when a guest was not intact, or the file is no results file.
       """)
 
   @Argument(help: "A results file.", completion: .file())
   var file: String
+  @Option(
+    help: ArgumentHelp("Write a page with tables and plots.", valueName: "file"),
+    completion: .file())
+  var html: String?
+  @Option(
+    help: ArgumentHelp("Write each plot as a file of its own.", valueName: "folder"),
+    completion: .directory)
+  var svg: String?
+  @Option(
+    help: ArgumentHelp("Write each table as a file for spreadsheets.", valueName: "folder"),
+    completion: .directory)
+  var csv: String?
+  @Option(
+    help: ArgumentHelp("Write the tables in Markdown.", valueName: "file"), completion: .file())
+  var markdown: String?
+  @Option(
+    help: ArgumentHelp("Title of the page (default: the file's name).", valueName: "text"))
+  var title: String?
   @OptionGroup var output: OutputOptions
 
   private struct Answer: Encodable {
@@ -40,12 +61,43 @@ struct LabReportCommand: ParsableCommand {
       Output.error(error.description)
       throw ExitStatus.failed.exitCode
     }
+    try write(results)
     if output.json {
       for comparison in MatrixComparison.all(results) { try answer(comparison) }
     } else {
       MatrixTable.lines(results).forEach(Output.line)
     }
     guard results.allSatisfy(\.isIntact) else { throw ExitStatus.failed.exitCode }
+  }
+
+  /// Writes the documents that were asked for.
+  private func write(_ results: [MatrixResult]) throws {
+    guard html != nil || svg != nil || csv != nil || markdown != nil else { return }
+    guard !results.isEmpty else {
+      Output.error("\(TerminalText.plain(file)) has no results to write a report of")
+      throw ExitStatus.failed.exitCode
+    }
+    let name = file.split(separator: "/").last.map(String.init) ?? file
+    let page = ReportPage(results, title: title ?? name)
+    do {
+      if let html { try Self.put(page.html, html) }
+      if let markdown { try Self.put(page.markdown, markdown) }
+      for plot in page.plots { if let svg { try Self.put(plot.file, "\(svg)/\(plot.name).svg") } }
+      for table in page.tables {
+        if let csv { try Self.put(table.csv, "\(csv)/\(table.name).csv") }
+      }
+    } catch {
+      Output.error("\(error)")
+      throw ExitStatus.failed.exitCode
+    }
+  }
+
+  private static func put(_ text: String, _ path: String) throws {
+    if let slash = path.lastIndex(of: "/"), slash > path.startIndex {
+      try FileManager.default.createDirectory(
+        atPath: String(path[..<slash]), withIntermediateDirectories: true)
+    }
+    try SmallFile.write(text.utf8, to: path)
   }
 
   private func answer(_ comparison: MatrixComparison) throws {

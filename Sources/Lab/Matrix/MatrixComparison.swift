@@ -28,6 +28,14 @@ public struct MatrixComparison: Sendable {
 
   static func isRival(_ method: String) -> Bool { method.hasPrefix(Rival.prefix) }
 
+  /// The run that stands for a method: the one with the median total among those that were done, else the
+  /// first.
+  func typical(_ method: String) -> MatrixResult? {
+    let all = results[method] ?? []
+    let done = all.filter(\.isDone).sorted { ($0.record.totalMs ?? 0) < ($1.record.totalMs ?? 0) }
+    return done.isEmpty ? all.first : done[(done.count - 1) / 2]
+  }
+
   public func doneCount(_ method: String) -> (done: Int, of: Int) {
     let all = results[method] ?? []
     return (all.count(where: \.isDone), all.count)

@@ -7,7 +7,8 @@ public enum MatrixTable {
     guard !comparisons.isEmpty else { return [] }
     var lines: [String] = []
     for comparison in comparisons {
-      lines.append("\(comparison.guest), QEMU \(comparison.qemu)\(dirtyRate(comparison))")
+      let rate = dirtyRate(comparison).map { ": \($0)" } ?? ""
+      lines.append("\(comparison.guest), QEMU \(comparison.qemu)\(rate)")
       lines += figures(comparison)
       let ratios = ratios(comparison)
       if !ratios.isEmpty { lines += ["  ratio to QEMU's best"] + ratios }
@@ -23,13 +24,13 @@ public enum MatrixTable {
   }
 
   /// A busy machine's guests write less than they were asked to: then the name of the guest lies.
-  private static func dirtyRate(_ comparison: MatrixComparison) -> String {
+  static func dirtyRate(_ comparison: MatrixComparison) -> String? {
     // What memcached writes is not counted.
     guard let rate = comparison.dirtyRate, rate.written > 0 || (rate.asked ?? 1) > 0 else {
-      return ""
+      return nil
     }
     let text =
-      ": wrote \(ByteCount(UInt64(min(rate.written, 1e15))))/s, \(hundredths(rate.written / rate.link)) x the link"
+      "wrote \(ByteCount(UInt64(min(rate.written, 1e15))))/s, \(hundredths(rate.written / rate.link)) x the link"
     guard let asked = rate.asked, rate.written < asked * 0.9 else { return text }
     return text + ", LESS THAN ASKED (\(ByteCount(UInt64(min(asked, 1e15))))/s)"
   }

@@ -4,6 +4,9 @@ import HostIO
 
 /// Moves the guest through two of Godwit's agents, one on each host.
 struct GodwitMover: Mover {
+  /// How long a QEMU that was told to end may take, in milliseconds.
+  private static let endingMs: UInt64 = 5000
+
   let strategy: String
   let session: GuestSession
   let observer: any LabObserver
@@ -28,7 +31,7 @@ struct GodwitMover: Mover {
       let record = try await migrate(request, client)
       // The destination's QEMU is the agent's child and outlives it.
       let mark = session.file("destination.tty")
-      let isLeftBehind = record.outcome != .completed && !Leftovers.processes(naming: mark).isEmpty
+      let isLeftBehind = record.outcome != .completed ? try await isThere(mark) : false
       return Move(record: record, startUs: startUs, isLeftBehind: isLeftBehind) {
         await source.end()
         await destination.end()
@@ -41,6 +44,16 @@ struct GodwitMover: Mover {
       throw LabError(
         "\(error); source agent: \(source.lastWords); destination agent: \(destination.lastWords)")
     }
+  }
+
+  /// Whether a process that names a file goes on; one that is about to end is given a moment.
+  private func isThere(_ mark: String) async throws -> Bool {
+    let startMs = MonotonicClock.nowMs
+    while !Leftovers.processes(naming: mark).isEmpty {
+      guard MonotonicClock.nowMs - startMs < Self.endingMs else { return true }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    return false
   }
 
   private func request(_ destination: LabAgent) -> MigrationRequest {

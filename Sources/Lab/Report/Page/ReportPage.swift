@@ -1,0 +1,100 @@
+import Agent
+import Base
+
+/// An experiment's results as one page that needs nothing else: tables and pictures, light and dark, readable
+/// without a network and on a phone. Pure.
+public struct ReportPage: Sendable {
+  public let plots: [ReportPlot]
+  public let tables: [ReportTable]
+  public let html: String
+  public let markdown: String
+
+  /// - Parameter results: at least one.
+  public init(_ results: [MatrixResult], title: String) {
+    let names = Set(results.map(\.lab.method)).sorted()
+    let colours = Dictionary(
+      uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
+    var (plots, tables, body): ([ReportPlot], [ReportTable], String) = ([], [], "")
+    var markdown = "# \(title)\n\n\(Self.facts(results).joined(separator: "  \n"))\n\n"
+    for comparison in MatrixComparison.all(results) {
+      let figures = ReportTable.figures(comparison)
+      let own = [figures, ReportTable.ratios(comparison)].compactMap(\.self)
+      let pictures = ReportPlots(comparison: comparison, colours: colours).all
+      body += "<section><h2>\(SVG.escape(figures.title))</h2>\n"
+      if let rate = MatrixTable.dirtyRate(comparison) { body += "<p>\(SVG.escape(rate))</p>\n" }
+      body += own.map(\.html).joined() + pictures.map(Self.figure).joined() + "</section>\n"
+      markdown += own.map(\.markdown).joined()
+      tables += own
+      plots += pictures
+    }
+    let over = [
+      ReportPlot.forecasts(results, colours), ReportPlot.pauses(results, colours),
+    ].compactMap(\.self)
+    if !over.isEmpty {
+      body += "<section><h2>What was foretold</h2>\n\(over.map(Self.figure).joined())</section>\n"
+    }
+    let damage = results.filter { !$0.isIntact }.flatMap { result in
+      result.lab.damage.map { "\(result.lab.cell): \($0)" }
+    }
+    let verdict =
+      damage.isEmpty
+      ? "<p>Every guest was intact after its move.</p>\n"
+      : "<p class=\"worse\">Guests that were not intact:</p><ul>"
+        + damage.map { "<li>\(SVG.escape($0))</li>" }.joined() + "</ul>\n"
+    let facts = Self.facts(results).map { "<li>\(SVG.escape($0))</li>" }.joined()
+    let legend = MatrixFigure.legend.map { "<p class=\"note\">\(SVG.escape($0))</p>\n" }.joined()
+    (self.plots, self.tables) = (plots + over, tables)
+    self.markdown = markdown + MatrixFigure.legend.joined(separator: "  \n") + "\n"
+    html =
+      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+      + "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
+      + "<meta name=\"color-scheme\" content=\"light dark\"><title>\(SVG.escape(title))</title>"
+      + "<link rel=\"icon\" href=\"data:,\">"
+      + "<style>\(PlotStyle.css)\(Self.css)</style></head><body><main>\n"
+      + "<h1>\(SVG.escape(title))</h1>\n<ul class=\"facts\">\(facts)</ul>\n\(verdict)\(body)\(legend)"
+      + "</main></body></html>\n"
+  }
+
+  private static func figure(_ plot: ReportPlot) -> String {
+    "<figure><h3>\(SVG.escape(plot.title))</h3><div class=\"wide\">\(plot.svg)</div>"
+      + "<figcaption>\(SVG.escape(plot.note))</figcaption></figure>\n"
+  }
+
+  /// What was measured, where: for people who want to know what the figures are worth.
+  private static func facts(_ results: [MatrixResult]) -> [String] {
+    func distinct(_ values: [String]) -> String { Set(values).sorted().joined(separator: ", ") }
+    var facts = [
+      "\(results.count) migrations, \(results.map(\.lab.round).max().map { $0 + 1 } ?? 0) rounds; Godwit "
+        + distinct(results.map(\.lab.godwit)),
+      "link: "
+        + distinct(
+          results.map {
+            ByteRate(bytesPerSecond: $0.lab.linkBytesPerSecond)?.description ?? "none"
+          })
+        + " (\(distinct(results.map(\.lab.network))))",
+    ]
+    let hosts = results.map { result in
+      "\(result.lab.host.processors) processors (\(result.lab.host.processor ?? "unknown")), Linux "
+        + (result.lab.host.kernel ?? "unknown")
+    }
+    facts.append("machine: \(distinct(hosts))")
+    let busy = results.compactMap(\.lab.host.loadPercent).max()
+    if let busy {
+      facts.append(
+        "load average before a migration: at most \(MatrixTable.hundredths(Double(busy) / 100))")
+    }
+    return facts
+  }
+
+  private static let css =
+    "body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}"
+    + "main{max-width:60rem;margin:0 auto;padding:1rem}h1{font-size:1.6rem}h2{margin-top:2.5rem}"
+    + "h3{font-size:1rem;margin:0 0 .25rem}figure{margin:1.5rem 0}"
+    + "figcaption,.note,.facts{color:var(--faint);font-size:.85rem}"
+    + ".wide{overflow-x:auto}.wide svg{min-width:36rem;max-width:46rem;width:100%;display:block}"
+    + "table{border-collapse:collapse;font-size:.85rem;margin:1rem 0;white-space:nowrap}"
+    + "caption{text-align:left;font-weight:600;padding-bottom:.3rem}"
+    + "th,td{padding:.25rem .6rem;border-bottom:1px solid var(--grid);text-align:right}"
+    + "th:first-child{text-align:left}"
+    + ".better{color:var(--c2);font-weight:600}.worse{color:var(--c8)}"
+}

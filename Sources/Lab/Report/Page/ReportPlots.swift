@@ -1,0 +1,180 @@
+import Agent
+import Base
+
+/// A picture of a report.
+public struct ReportPlot: Sendable {
+  /// Name of its file, without ending.
+  public var name: String
+  var title: String
+  /// What it shows and how to read it.
+  var note: String
+  var svg: String
+
+  /// The picture as a file of its own.
+  public var file: String { SVG.file(svg) }
+}
+
+/// The pictures that one guest with one QEMU gives. Pure.
+struct ReportPlots {
+  let comparison: MatrixComparison
+  /// Colours go by method, the same in every picture of a report.
+  let colours: [String: Int]
+
+  private var slug: String { ReportText.slug("\(comparison.guest)-\(comparison.qemu)") }
+
+  var all: [ReportPlot] {
+    [bars(.total), bars(.downtime), bars(.wire), throughput, owed, classes].compactMap(\.self)
+  }
+
+  private func bars(_ figure: MatrixFigure) -> ReportPlot? {
+    // Round numbers of bytes are binary.
+    let unit = figure == .wire ? 1_048_576.0 : 1
+    let rows = comparison.methods.compactMap { method -> BarPlot.Row? in
+      guard let estimate = comparison.estimate(figure, method) else { return nil }
+      let part = BarPlot.Part(
+        name: figure.text(estimate.median), value: estimate.median / unit,
+        colour: colours[method] ?? 0)
+      guard estimate.median.isFinite else {
+        return BarPlot.Row(name: method, parts: [], text: "not done", isOpen: true)
+      }
+      // An interval that reaches to "never" has no end to draw.
+      let isClosed = estimate.high?.isFinite ?? false
+      return BarPlot.Row(
+        name: method, parts: [part], low: isClosed ? estimate.low.map { $0 / unit } : nil,
+        high: isClosed ? estimate.high.map { $0 / unit } : nil, text: figure.text(estimate.median))
+    }
+    guard rows.contains(where: { !$0.isOpen }) else { return nil }
+    let title = ReportText.title(figure)
+    return ReportPlot(
+      name: "\(slug)-\(figure.rawValue)", title: title,
+      note: "Medians, with 95 % intervals from three rounds on. Shorter is better.",
+      svg: BarPlot(title: "\(title), \(comparison.guest)", rows: rows) {
+        figure.text($0 * unit)
+      }.svg)
+  }
+
+  private var throughput: ReportPlot? {
+    let series = comparison.methods.compactMap { method -> LinePlot.Series? in
+      guard let result = comparison.typical(method), let work = result.lab.throughput,
+        work.baselinePerSecond > 0
+      else { return nil }
+      let bucket = Double(GuestThroughput.bucketMs)
+      let full = Double(work.baselinePerSecond) * bucket / 1000
+      return line(
+        method,
+        ReportText.smoothed(work.timeline.map { Double($0) / full * 100 }).enumerated().map {
+          (Double($0) * bucket / 1000, $1)
+        })
+    }
+    guard !series.isEmpty else { return nil }
+    return ReportPlot(
+      name: "\(slug)-throughput", title: "Work of the guest while it moves",
+      note:
+        "In percent of its work before, over windows of 250 ms, from the start of the migration on; one"
+        + " typical run of each method. Dashed: QEMU alone.",
+      svg: LinePlot(
+        title: "Work of the guest, \(comparison.guest)", xTitle: "seconds", yTitle: "% of before",
+        series: series, xText: SVG.number, yText: SVG.number, level: 100
+      ).svg)
+  }
+
+  private var owed: ReportPlot? {
+    let series = comparison.methods.compactMap { method -> LinePlot.Series? in
+      guard let result = comparison.typical(method) else { return nil }
+      let points = result.lab.samples.filter { $0.phase >= .bulk && $0.phase < .done }.map {
+        (x: Double($0.elapsedMs) / 1000, y: Double($0.remainingBytes) / 1_048_576)
+      }
+      return points.count > 2 ? line(method, points) : nil
+    }
+    guard !series.isEmpty else { return nil }
+    return ReportPlot(
+      name: "\(slug)-owed", title: "Memory that the destination lacks",
+      note: "As each method knew it then; one typical run of each. Dashed: QEMU alone.",
+      svg: LinePlot(
+        title: "Memory that the destination lacks, \(comparison.guest)", xTitle: "seconds",
+        yTitle: "MiB", series: series, xText: SVG.number, yText: SVG.number
+      ).svg)
+  }
+
+  private func line(_ method: String, _ points: [(x: Double, y: Double)]) -> LinePlot.Series {
+    LinePlot.Series(
+      name: method, colour: colours[method] ?? 0, isRival: MatrixComparison.isRival(method),
+      points: points)
+  }
+
+  private var classes: ReportPlot? {
+    let rows = comparison.methods.compactMap { method -> BarPlot.Row? in
+      guard let result = comparison.typical(method) else { return nil }
+      let pages = result.record.pages
+      let counts: [(String, UInt64?)] = [
+        ("raw", pages.raw), ("compressed", pages.compressed), ("delta", pages.delta),
+        ("duplicate", pages.duplicate), ("uniform", pages.uniform), ("disk", pages.disk),
+        ("vault", pages.vault), ("snapshot", pages.snapshot),
+      ]
+      let parts = counts.enumerated().map { index, count in
+        BarPlot.Part(
+          name: count.0, value: Double(count.1 ?? 0) * Double(Page.size) / 1_048_576, colour: index)
+      }
+      let sum = parts.reduce(0) { $0 + $1.value }
+      guard sum > 0 else { return nil }
+      let wire = result.record.wireBytes.map { "wire \(ByteCount($0))" } ?? ""
+      return BarPlot.Row(name: method, parts: parts, text: wire)
+    }
+    guard !rows.isEmpty else { return nil }
+    return ReportPlot(
+      name: "\(slug)-classes", title: "Pages by the form in which they went",
+      note:
+        "MiB of guest memory, repeats included, zero pages left out; beside each bar what that came to on"
+        + " the wire.",
+      svg: BarPlot(
+        title: "Pages by form, \(comparison.guest)", rows: rows, tickText: SVG.number,
+        showsLegend: true
+      ).svg)
+  }
+}
+
+extension ReportPlot {
+  /// Forecasts of all migrations against what came; nil when nothing was forecast.
+  static func forecasts(_ results: [MatrixResult], _ colours: [String: Int]) -> ReportPlot? {
+    let points = results.compactMap { result -> ScatterPlot.Point? in
+      let forecast = result.record.forecast
+      guard result.isDone, let total = result.record.totalMs, let foretold = forecast.totalMs else {
+        return nil
+      }
+      return ScatterPlot.Point(
+        name: result.lab.cell, x: Double(foretold), y: Double(total),
+        lowX: forecast.totalLowMs.map { Double($0) },
+        highX: forecast.totalHighMs.map { Double($0) },
+        colour: colours[result.lab.method] ?? 0)
+    }
+    guard !points.isEmpty else { return nil }
+    return ReportPlot(
+      name: "forecasts", title: "Forecast and outcome",
+      note: ForecastJudgement(results.map(\.record)).lines.joined(separator: "; ")
+        + ". A line is the forecast's band of nine tenths; it should meet the diagonal.",
+      svg: ScatterPlot(
+        title: "Total time: forecast and outcome", xTitle: "foretold", yTitle: "seen",
+        points: points, text: MatrixFigure.total.text
+      ).svg)
+  }
+
+  /// The pause as it was forecast just before the guest stopped, against the one that came.
+  static func pauses(_ results: [MatrixResult], _ colours: [String: Int]) -> ReportPlot? {
+    let points = results.compactMap { result -> ScatterPlot.Point? in
+      guard result.isDone, let downtime = result.record.downtimeMs,
+        let foretold = result.record.forecast.downtimeMs
+      else { return nil }
+      return ScatterPlot.Point(
+        name: result.lab.cell, x: Double(foretold), y: Double(downtime),
+        colour: colours[result.lab.method] ?? 0)
+    }
+    guard !points.isEmpty else { return nil }
+    return ReportPlot(
+      name: "pauses", title: "Pause: forecast and outcome",
+      note: "As forecast just before the guest was stopped. On the diagonal both agree.",
+      svg: ScatterPlot(
+        title: "Pause: forecast and outcome", xTitle: "foretold", yTitle: "seen", points: points,
+        text: MatrixFigure.downtime.text
+      ).svg)
+  }
+}

@@ -1,0 +1,104 @@
+import Base
+
+/// A table of a report, for pages, Markdown and spreadsheets. Pure.
+public struct ReportTable: Sendable {
+  struct Cell: Sendable {
+    var text: String
+    /// For spreadsheets; nil: nothing was measured, or it was never reached.
+    var value: Double?
+    /// A ratio to QEMU's best: below 1 is better.
+    var ratio: Double?
+  }
+
+  /// Name of its file, without ending.
+  public var name: String
+  var title: String
+  var header: [String]
+  var rows: [(name: String, cells: [Cell])]
+
+  /// Every figure of every method.
+  static func figures(_ comparison: MatrixComparison) -> ReportTable {
+    let rows = comparison.methods.map { method in
+      let (done, count) = comparison.doneCount(method)
+      let figures = MatrixFigure.allCases.map { figure -> Cell in
+        let estimate = comparison.estimate(figure, method)
+        return Cell(
+          text: text(estimate, figure.text),
+          value: estimate.flatMap { $0.median.isFinite ? $0.median : nil })
+      }
+      return (method, [Cell(text: "\(done) of \(count)", value: Double(done))] + figures)
+    }
+    return ReportTable(
+      name: ReportText.slug("\(comparison.guest)-\(comparison.qemu)"),
+      title: "\(comparison.guest), QEMU \(comparison.qemu)",
+      header: ["method", "done"] + MatrixFigure.allCases.map { $0.title.lowercased() }, rows: rows)
+  }
+
+  /// Godwit's methods over QEMU's best in each figure; nil when there is nothing to compare.
+  static func ratios(_ comparison: MatrixComparison) -> ReportTable? {
+    let figures = MatrixFigure.allCases.filter(\.hasRatio)
+    let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
+    let rivals = figures.map(comparison.bestRival)
+    guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return nil }
+    let titles = zip(figures, rivals).map { figure, rival in
+      figure.title.lowercased()
+        + (rival.map { " to \($0.dropFirst(Rival.prefix.count))" } ?? "")
+    }
+    let rows = own.map { method in
+      let cells = zip(figures, rivals).map { figure, rival -> Cell in
+        let ratio = rival.flatMap { comparison.ratio(figure, method, to: $0) }
+        let known = ratio.flatMap { $0.median.isFinite ? $0.median : nil }
+        return Cell(
+          text: text(ratio) { $0.isFinite ? MatrixTable.hundredths($0) : "never" }, value: known,
+          ratio: ratio.map(\.median))
+      }
+      return (method, cells)
+    }
+    return ReportTable(
+      name: ReportText.slug("\(comparison.guest)-\(comparison.qemu)-ratios"),
+      title: "Ratio to QEMU's best way", header: ["method"] + titles, rows: rows)
+  }
+
+  private static func text(_ estimate: Estimate?, _ format: (Double) -> String) -> String {
+    guard let estimate else { return "–" }
+    guard let low = estimate.low, let high = estimate.high else { return format(estimate.median) }
+    return "\(format(estimate.median)) [\(format(low)), \(format(high))]"
+  }
+
+  /// Values in milliseconds, bytes and percent; what was not reached is empty.
+  public var csv: String {
+    let lines =
+      [header]
+      + rows.map { row in [row.name] + row.cells.map { $0.value.map { "\($0)" } ?? "" } }
+    return lines.map { $0.map(Self.quoted).joined(separator: ",") + "\r\n" }.joined()
+  }
+
+  private static func quoted(_ field: String) -> String {
+    guard field.contains(where: { ",\"\r\n".contains($0) }) else { return field }
+    return "\"" + field.replacing("\"", with: "\"\"") + "\""
+  }
+
+  var markdown: String {
+    let lines = [header, header.map { _ in "---" }] + rows.map { [$0.name] + $0.cells.map(\.text) }
+    return "### \(title)\n\n"
+      + lines.map {
+        "| " + $0.map { $0.replacing("|", with: "\\|") }.joined(separator: " | ") + " |\n"
+      }
+      .joined() + "\n"
+  }
+
+  var html: String {
+    let head = header.map { "<th scope=\"col\">\(SVG.escape($0))</th>" }.joined()
+    let body = rows.map { row in
+      let cells = row.cells.map { cell -> String in
+        guard let ratio = cell.ratio else { return "<td>\(SVG.escape(cell.text))</td>" }
+        let style = ratio <= 0.97 ? "better" : ratio <= 1.03 ? "same" : "worse"
+        return "<td class=\"\(style)\">\(SVG.escape(cell.text))</td>"
+      }
+      return "<tr><th scope=\"row\">\(SVG.escape(row.name))</th>\(cells.joined())</tr>\n"
+    }
+    return
+      "<div class=\"wide\"><table><caption>\(SVG.escape(title))</caption><thead><tr>\(head)</tr>"
+      + "</thead><tbody>\n\(body.joined())</tbody></table></div>\n"
+  }
+}

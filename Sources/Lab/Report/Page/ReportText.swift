@@ -1,0 +1,27 @@
+/// Words and small sums of reports. Pure.
+enum ReportText {
+  /// Letters, digits and dashes alone: a file's name.
+  static func slug(_ text: String) -> String {
+    String(text.map { $0.isASCII && ($0.isLetter || $0.isNumber) ? $0 : "-" })
+  }
+
+  static func title(_ figure: MatrixFigure) -> String {
+    switch figure {
+    case .total: "Total time"
+    case .downtime: "Downtime"
+    case .gap: "Longest silence that a client saw"
+    case .wire: "Bytes on the wire"
+    case .slower: "Work lost before the stop"
+    case .back: "Back to 90 % of its work after"
+    case .lost: "All work lost, as time at full speed"
+    }
+  }
+
+  /// Means over five neighbours.
+  static func smoothed(_ values: [Double]) -> [Double] {
+    values.indices.map { index in
+      let part = values[max(index - 2, 0)...min(index + 2, values.count - 1)]
+      return part.reduce(0, +) / Double(part.count)
+    }
+  }
+}

@@ -1,0 +1,74 @@
+import Agent
+import Testing
+
+@testable import Lab
+
+@Suite struct ReportPageTests {
+  /// Two methods over two rounds; one of QEMU's is never done, and a guest's name is hostile.
+  static var results: [MatrixResult] {
+    var results = [
+      MatrixResultTests.result("qemu-precopy", round: 0, totalMs: 4000),
+      MatrixResultTests.result("qemu-precopy", round: 1, totalMs: nil),
+      MatrixResultTests.result("qemu-precopy", round: 2, totalMs: 4400),
+      MatrixResultTests.result("godwit-hotpages", round: 0, totalMs: 2000),
+      MatrixResultTests.result("godwit-hotpages", round: 1, totalMs: 3000),
+    ]
+    for index in results.indices {
+      results[index].lab.guest = "<b>hot</b>"
+      results[index].record.pages.raw = 1000
+      results[index].record.wireBytes = 4_000_000
+    }
+    results[3].record.forecast.totalMs = 2100
+    results[3].record.forecast.totalLowMs = 1900
+    results[3].record.forecast.totalHighMs = 2300
+    return results
+  }
+
+  @Test func aPageHoldsEverythingAndNeedsNothing() throws {
+    let page = ReportPage(Self.results, title: "a & b")
+    #expect(page.html.hasPrefix("<!doctype html>") && page.html.hasSuffix("</html>\n"))
+    #expect(page.html.contains("<title>a &amp; b</title>"))
+    #expect(!page.html.contains("<b>hot") && page.html.contains("&lt;b&gt;hot&lt;/b&gt;"))
+    // Nothing is fetched: no source, no address but the names of formats.
+    #expect(!page.html.contains("src=") && !page.html.contains("@import"))
+    let addresses = page.html.ranges(of: "http").count
+    #expect(addresses == page.html.ranges(of: "http://www.w3.org/2000/svg").count)
+    #expect(page.html.ranges(of: "<svg").count == page.plots.count)
+    #expect(page.html.ranges(of: "</svg>").count == page.plots.count)
+    #expect(page.html.contains("1 of 1 totals within their band"))
+    let names = page.plots.map(\.name)
+    #expect(Set(names).count == names.count)
+    #expect(names.allSatisfy { !$0.contains("/") && !$0.contains("<") })
+  }
+
+  @Test func tablesSayTheSameEverywhere() throws {
+    let page = ReportPage(Self.results, title: "t")
+    let figures = try #require(page.tables.first)
+    #expect(figures.csv.hasPrefix("method,done,total,downtime"))
+    let lines = figures.csv.split(separator: "\r\n")
+    #expect(lines.count == 3)
+    #expect(
+      lines.first { $0.hasPrefix("godwit-hotpages") }?.hasPrefix("godwit-hotpages,2.0,2500.0")
+        == true)
+    #expect(page.markdown.contains("| godwit-hotpages | 2 of 2 | 2.5 s"))
+    let ratios = try #require(page.tables.dropFirst().first)
+    // In the one round where the rival was done.
+    #expect(ratios.rows.first?.cells.first?.ratio == 0.5)
+    #expect(page.html.contains("class=\"better\">0.50"))
+  }
+
+  @Test func fieldsOfSpreadsheetsAreQuoted() {
+    let table = ReportTable(
+      name: "n", title: "t", header: ["a,b", "c"],
+      rows: [("say \"x\"", [.init(text: "1", value: 1)])])
+    #expect(table.csv == "\"a,b\",c\r\n\"say \"\"x\"\"\",1.0\r\n")
+  }
+
+  @Test func damageIsSaidFirst() {
+    var results = Self.results
+    results[0].lab.damage = ["3 pages differ"]
+    let page = ReportPage(results, title: "t")
+    #expect(page.html.contains("3 pages differ"))
+    #expect(!page.html.contains("Every guest was intact"))
+  }
+}
