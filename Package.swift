@@ -110,6 +110,13 @@ let package = Package(
       name: "StreamBench", dependencies: ["QEMUStream", "Base"], path: "Benchmarks/StreamBench",
       swiftSettings: strict),
 
+    .executableTarget(
+      name: "PageBench",
+      dependencies: [
+        "Compaction", "Wire", "Base", .product(name: "Crypto", package: "swift-crypto"),
+      ],
+      path: "Benchmarks/PageBench", swiftSettings: strict),
+
     .target(
       name: "TestSupport", dependencies: ["QEMUStream", "Base"], path: "Tests/Support",
       swiftSettings: common),

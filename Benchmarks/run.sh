@@ -1,7 +1,9 @@
 #!/bin/sh
-# Throughput of reading and writing the migration stream, then the instruction gate.
+# Throughput of reading and writing the migration stream and of making pages small, then the instruction gate.
 set -eu
 cd "$(dirname "$0")/.."
 swift build -c release --product StreamBench >&2
 .build/release/StreamBench
+swift build -c release --product PageBench >&2
+.build/release/PageBench
 Benchmarks/instructions.sh

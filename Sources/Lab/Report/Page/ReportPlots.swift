@@ -53,6 +53,15 @@ struct ReportPlots {
       }.svg)
   }
 
+  /// Seconds that curves are drawn for: three times what most methods took, for one that never ends would leave
+  /// no room for the others.
+  private var horizon: Double {
+    let totals = comparison.methods.compactMap { method -> Double? in
+      comparison.estimate(.total, method).flatMap { $0.median.isFinite ? $0.median : nil }
+    }
+    return (Estimate.median(totals) ?? .infinity) * 3 / 1000
+  }
+
   private var throughput: ReportPlot? {
     let series = comparison.methods.compactMap { method -> LinePlot.Series? in
       guard let result = comparison.typical(method), let work = result.lab.throughput,
@@ -97,9 +106,10 @@ struct ReportPlots {
   }
 
   private func line(_ method: String, _ points: [(x: Double, y: Double)]) -> LinePlot.Series {
-    LinePlot.Series(
+    let horizon = horizon
+    return LinePlot.Series(
       name: method, colour: colours[method] ?? 0, isRival: MatrixComparison.isRival(method),
-      points: points)
+      points: points.filter { $0.x <= horizon })
   }
 
   private var classes: ReportPlot? {
