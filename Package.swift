@@ -70,6 +70,7 @@ let package = Package(
     core("Strategy"),
     core("Compaction", ["Base", "Wire", "CXXHash", "CZstd", "CLZ4"]),
     core("NBD"),
+    core("DiskStrategy"),
     core("Simulator", ["Strategy", "Base"]),
 
     // The edge: everything that touches the kernel.
@@ -78,7 +79,7 @@ let package = Package(
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     core("HostIO", ["Base", "CLinux", logging, system, subprocess, tls] + nio),
-    core("BlockStore", ["Base", "CLinux", "HostIO", "NBD"]),
+    core("BlockStore", ["Base", "CLinux", "DiskStrategy", "HostIO", "NBD"]),
     core("PKI", ["Base", "HostIO"] + certificates),
 
     // The product.
@@ -95,7 +96,8 @@ let package = Package(
     core(
       "CLI",
       [
-        "Base", "Agent", "BlockStore", "HostIO", "Lab", "NBD", "PKI", "Simulator", "Strategy",
+        "Base", "Agent", "BlockStore", "DiskStrategy", "HostIO", "Lab", "NBD", "PKI", "Simulator",
+        "Strategy",
         "QEMUStream",
         argumentParser, logging, lifecycle, unixSignals, system,
       ]),
@@ -126,7 +128,8 @@ let package = Package(
     tests("QMPTests", ["QMP", "Base"]),
     tests("WireTests", ["Wire", "Base"]),
     tests("NBDTests", ["NBD", "Base"]),
-    tests("BlockStoreTests", ["BlockStore", "NBD", "HostIO", "Base"]),
+    tests("DiskStrategyTests", ["DiskStrategy", "Base"]),
+    tests("BlockStoreTests", ["BlockStore", "DiskStrategy", "NBD", "HostIO", "Base"]),
     tests("CompactionTests", ["Compaction", "Wire", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
     tests("SimulatorTests", ["Simulator", "Strategy", "Base"]),
@@ -146,7 +149,8 @@ let package = Package(
     tests(
       "CLITests",
       [
-        "CLI", "Agent", "HostIO", "PKI", "QMP", "Simulator", "Strategy", "QEMUStream", "Base",
+        "CLI", "Agent", "BlockStore", "HostIO", "PKI", "QMP", "Simulator", "Strategy", "QEMUStream",
+        "Base",
         "TestSupport", argumentParser, logging, grdb,
       ] + nio),
     tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),

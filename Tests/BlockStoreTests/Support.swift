@@ -60,6 +60,14 @@ final class VolatileStore: DiskStore {
     }
   }
 
+  /// The power fails, and is back at once.
+  func restart(_ random: inout SplitMix64) {
+    let stable = failPower(&random)
+    state.withLock { state in
+      (state.current, state.unflushed) = (stable, [])
+    }
+  }
+
   func failFlushes() { state.withLock { $0.failsFlushes = true } }
 
   func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) {

@@ -20,8 +20,8 @@ public struct GuestDisk: Sendable, Hashable {
   /// The node of the file or block device.
   let file: BlockNode
   public let place: Place
-  /// The server's socket, as far as QEMU tells it.
-  var serverSocket: String?
+  /// The server's socket and the export's name there, as far as QEMU tells them.
+  public var serverSocket, serverExport: String?
 
   /// The name of the raw node.
   public var name: String { format.nodeName }
@@ -71,7 +71,8 @@ public struct GuestDisk: Sendable, Hashable {
     let parts = child.fileName.split(separator: "?socket=", maxSplits: 1)
     return GuestDisk(
       format: format, file: file, place: .server,
-      serverSocket: parts.count == 2 ? String(parts[1]) : nil)
+      serverSocket: parts.count == 2 ? String(parts[1]) : nil,
+      serverExport: parts.first.map { String($0.dropFirst("nbd+unix:///".count)) })
   }
 }
 
@@ -86,6 +87,7 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
   case alreadyAttached(String)
   case notAttached(String)
   case serverGone(String, detail: String)
+  case moving(String, detail: String)
   case otherDisk(String, detail: String)
 
   public var description: String {
@@ -105,6 +107,9 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
     case .notAttached(let name): "the disk \"\(name)\" is on no server"
     case .serverGone(let name, let detail):
       "the server of the disk \"\(name)\" is gone (\(detail)); start it again first: QEMU flushes through it"
+    case .moving(let name, let detail):
+      "the server has the disk \"\(name)\" as \(detail), not as the file that QEMU would go back to; "
+        + "end its move first (godwit block cancel), or go on with it"
     case .otherDisk(let name, let detail):
       "the server doesn't serve the disk \"\(name)\": \(detail)"
     }

@@ -5,7 +5,7 @@ import Synchronization
 
 /// A store under the name that clients know it by, with what was done to it.
 public final class ServedDisk: Sendable {
-  public let export: NBDExport
+  private let ownExport: NBDExport
   public let store: any DiskStore
   let counters = DiskCounters()
   /// Until then the store's calls are not made on connections' own threads, in microseconds.
@@ -27,9 +27,16 @@ public final class ServedDisk: Sendable {
       if traits.canTrim { flags.insert(.sendTrim) }
     }
     if traits.isCoherent { flags.insert(.canMultiConnect) }
-    export = NBDExport(
+    ownExport = NBDExport(
       name: name, description: description, byteCount: store.byteCount, flags: flags,
       blockSizes: traits.blockSizes)
+  }
+
+  /// As clients see it now: a disk that moves says so.
+  public var export: NBDExport {
+    var export = ownExport
+    if let note = (store as? MovableStore)?.moveNote { export.description += note }
+    return export
   }
 
   /// Whether a call may be made on the thread that reads requests: as long as none had to wait.

@@ -67,6 +67,9 @@ public protocol DiskStore: AnyObject, Sendable {
   /// The range is about to be read: a hint.
   func cache(at offset: UInt64, count: UInt64)
 
+  /// The range was read for a copy and won't be again: a hint to keep it out of the page cache.
+  func forget(at offset: UInt64, count: UInt64)
+
   /// What is allocated from `offset` on (`base:allocation`): at least one extent, at most
   /// `extentsMax`, none beyond `offset + count`.
   func status(at offset: UInt64, count: UInt64, extentsMax: Int) throws(StoreError) -> [NBDExtent]
@@ -77,4 +80,5 @@ extension DiskStore {
     nil
   }
   public func cache(at offset: UInt64, count: UInt64) {}
+  public func forget(at offset: UInt64, count: UInt64) {}
 }

@@ -176,6 +176,10 @@ public final class FileStore: DiskStore {
     _ = posix_fadvise(descriptor.raw, off_t(offset), off_t(count), Int32(POSIX_FADV_WILLNEED))
   }
 
+  public func forget(at offset: UInt64, count: UInt64) {
+    _ = posix_fadvise(descriptor.raw, off_t(offset), off_t(count), Int32(POSIX_FADV_DONTNEED))
+  }
+
   public func status(
     at offset: UInt64, count: UInt64, extentsMax: Int
   ) throws(StoreError) -> [NBDExtent] {

@@ -12,7 +12,7 @@ import Synchronization
 public final class RemoteStore: DiskStore {
   /// Where the answer to one request goes. The caller waits until it is settled, so its buffer stays.
   @safe
-  private final class Waiter: @unchecked Sendable {
+  fileprivate final class Waiter: @unchecked Sendable {
     // Unchecked: the buffer is written by the reading thread alone, until `result` is set.
     let target: UnsafeMutableRawBufferPointer?
     let offset: UInt64
@@ -174,11 +174,41 @@ extension RemoteStore {
 
   // MARK: Requests
 
+  /// A request that was sent, and whose answer has not been waited for.
+  public struct Pending: Sendable {
+    fileprivate let waiter: Waiter
+  }
+
+  /// Waits for the answer; called once.
+  @discardableResult
+  public func finish(_ pending: Pending) throws(StoreError) -> [NBDExtent] {
+    while true {
+      if let result = pending.waiter.result.wait(until: { $0 }) { return try result.get() }
+    }
+  }
+
+  /// Sends a write; its bytes aren't used any more when this returns.
+  public func startWrite(
+    _ bytes: UnsafeRawBufferPointer, at offset: UInt64
+  ) throws(StoreError) -> Pending {
+    unsafe try send(.write, at: offset, count: UInt64(bytes.count), data: bytes)
+  }
+
+  /// Whether the connection is over: every call fails.
+  public var isBroken: Bool { state.withLock { $0.failure != nil } }
+
   @discardableResult
   private func ask(
     _ command: NBDCommand, _ flags: CommandFlags = [], at offset: UInt64 = 0, count: UInt64 = 0,
-    into target: UnsafeMutableRawBufferPointer? = nil, data: UnsafeRawBufferPointer? = nil
+    into target: UnsafeMutableRawBufferPointer? = nil
   ) throws(StoreError) -> [NBDExtent] {
+    try finish(unsafe send(command, flags, at: offset, count: count, into: target))
+  }
+
+  private func send(
+    _ command: NBDCommand, _ flags: CommandFlags = [], at offset: UInt64 = 0, count: UInt64 = 0,
+    into target: UnsafeMutableRawBufferPointer? = nil, data: UnsafeRawBufferPointer? = nil
+  ) throws(StoreError) -> Pending {
     var request = NBDRequest(command, flags: flags, offset: offset, length: count)
     let waiter = unsafe Waiter(target: target, offset: offset)
     let failure = state.withLock { state -> StoreError? in
@@ -205,9 +235,7 @@ extension RemoteStore {
         do { try unsafe connection.writeAll(&parts) } catch { connection.shutdown() }
       }
     }
-    while true {
-      if let result = waiter.result.wait(until: { $0 }) { return try result.get() }
-    }
+    return Pending(waiter: waiter)
   }
 
   public func read(
@@ -220,8 +248,9 @@ extension RemoteStore {
     _ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool
   ) throws(StoreError) {
     let hasFUA = session.flags.contains(.sendFUA)
-    unsafe try ask(
-      .write, durable && hasFUA ? .fua : [], at: offset, count: UInt64(bytes.count), data: bytes)
+    try finish(
+      unsafe send(
+        .write, durable && hasFUA ? .fua : [], at: offset, count: UInt64(bytes.count), data: bytes))
     if durable, !hasFUA { try flush() }
   }
 

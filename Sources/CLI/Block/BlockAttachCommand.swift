@@ -54,7 +54,9 @@ struct BlockAttachCommand: AsyncParsableCommand {
         name, detail: "\(session.byteCount) bytes, not \(disk.byteCount)")
     }
     let identity = try FileStore.identity(of: disk.path)
-    guard session.description == identity else {
+    guard
+      session.description == identity || session.description == identity + MovableStore.movingNote
+    else {
       throw GuestDiskError.otherDisk(
         name, detail: "it serves \(session.description), the guest has \(identity)")
     }
@@ -80,8 +82,26 @@ struct BlockDetachCommand: AsyncParsableCommand {
 
   func run() async throws {
     try await DiskPivotReport.run(vm, disk, json: output.json) { pivot, disk in
-      try await pivot.detach(disk, discard: discard)
+      try await check(disk)
+      return try await pivot.detach(disk, discard: discard)
     }
+  }
+}
+
+extension BlockDetachCommand {
+  /// Whether the file is the disk, and nobody counts on hearing of each write.
+  private func check(_ disk: GuestDisk) async throws {
+    guard disk.place == .server, let path = disk.serverSocket else { return }
+    let export = disk.serverExport ?? ""
+    let description = try? await WorkerThread.run("block-look") {
+      let store = try RemoteStore(
+        over: UnixSocket.connect(path: path), exportName: export, isReadOnly: true)
+      defer { store.close() }
+      return store.exportDescription
+    }
+    // A server that doesn't answer is told of below.
+    guard let description, description != (try FileStore.identity(of: disk.path)) else { return }
+    throw GuestDiskError.moving(disk.name, detail: TerminalText.plain(description))
   }
 }
 

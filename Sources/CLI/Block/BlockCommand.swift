@@ -4,8 +4,12 @@ public import ArgumentParser
 public struct BlockCommand: AsyncParsableCommand {
   public static let configuration = CommandConfiguration(
     commandName: "block",
-    abstract: "Serve guests' disks, and put running guests' disks behind the server.",
-    subcommands: [BlockServeCommand.self, BlockAttachCommand.self, BlockDetachCommand.self])
+    abstract: "Serve guests' disks, put running guests' disks behind the server, and move them.",
+    subcommands: [
+      BlockServeCommand.self, BlockAttachCommand.self, BlockDetachCommand.self,
+      BlockMoveCommand.self, BlockStatusCommand.self, BlockPauseCommand.self,
+      BlockResumeCommand.self, BlockFinishCommand.self, BlockCancelCommand.self,
+    ])
 
   public init() {}
 }

@@ -38,6 +38,16 @@ struct BlockServeCommand: AsyncParsableCommand {
     help: "Serve images that another program has open: neither looks for its locks nor takes any.")
   var inUse = false
   @OptionGroup var sockets: BlockSocketOptions
+  @Option(
+    help: ArgumentHelp(
+      "Socket to make for godwit block move (default: that of --socket with .control behind it).",
+      valueName: "path"))
+  var control: String?
+  @Option(
+    help: ArgumentHelp(
+      "Folder for the maps of moves (default: beside each image; for block devices there is none).",
+      valueName: "path"))
+  var maps: String?
   @Option(help: "Threads for requests that have to wait for a device (1 to 256).")
   var threads = 16
   @Option(help: "Clients that may be connected at once (1 to 1024).")
@@ -73,7 +83,7 @@ struct BlockServeCommand: AsyncParsableCommand {
   func run() async throws {
     let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
     let opened = try await OpenImages.open(
-      zip(images, names).map { ($0, $1) }, format: format, fileOptions)
+      zip(images, names).map { ($0, $1) }, format: format, fileOptions, maps: maps)
     do {
       try await serve(opened, signals)
     } catch {
@@ -94,18 +104,35 @@ struct BlockServeCommand: AsyncParsableCommand {
     let server = DiskServer(opened.disks, options) { Output.error($0) }
     let listeners = try sockets.open()
     for (listener, secure) in listeners { server.serve(listener, secure: secure) }
+    let moves = try openControl(opened)
     let manager = ServiceManager.fromEnvironment()
     manager.ready(status: "serving \(opened.disks.count) disks")
     try report(opened.disks, listeners.map(\.0.name))
     for await _ in signals { break }
     manager.stopping(withinMs: Self.drainMs * 2, status: "answering the last requests")
     let lost = try await WorkerThread.run("block-drain") {
-      server.drain(timeoutMs: Self.drainMs)
+      let lost = server.drain(timeoutMs: Self.drainMs)
+      moves?.close()
+      opened.suspendMoves()
+      return lost
     }
     await opened.close()
     try reportEnd(opened.disks)
     for error in lost { Output.error("flush: \(error)") }
     guard lost.isEmpty else { throw ExitStatus.failed.exitCode }
+  }
+
+  /// nil: there is no place for it.
+  private func openControl(_ opened: OpenImages) throws -> BlockControl? {
+    var path = control
+    if path == nil, let socket = sockets.socket {
+      let beside = socket + BlockControl.suffix
+      if beside.utf8.count <= UnixSocket.pathLengthMax { path = beside }
+    }
+    guard let path else { return nil }
+    let moves = BlockControl(opened.movable)
+    moves.serve(try UnixSocket.listen(path: path))
+    return moves
   }
 
   /// Time for clients' last answers at the end, in milliseconds.

@@ -7,12 +7,16 @@ import HostIO
 /// Images that are open, and what runs underneath them.
 struct OpenImages: Sendable {
   var disks: [ServedDisk] = []
+  /// The same, as what can be moved.
+  private(set) var movable: [(name: String, store: MovableStore)] = []
   private var children: [Qcow2Image] = []
 
   /// Opens all images or none.
+  ///
+  /// - Parameter maps: folder for the maps of moves; nil: beside each image.
   static func open(
     _ images: [(path: String, name: String)], format: BlockServeCommand.ImageFormat?,
-    _ options: FileStore.Options
+    _ options: FileStore.Options, maps: String? = nil
   ) async throws -> OpenImages {
     var opened = OpenImages()
     do {
@@ -34,8 +38,13 @@ struct OpenImages: Sendable {
         }
         // Clients on this host see by it whether they have the same file.
         let identity = try FileStore.identity(of: image.path)
+        let movable = try MovableStore(
+          store, name: image.name, identity: identity,
+          mapPath: mapPath(image.path, image.name, maps, identity), resolve: resolve
+        ) { Output.error($0) }
+        opened.movable.append((image.name, movable))
         opened.disks.append(
-          ServedDisk(name: image.name, description: identity, store: store))
+          ServedDisk(name: image.name, description: identity, store: movable))
       }
     } catch {
       await opened.close()
@@ -45,6 +54,28 @@ struct OpenImages: Sendable {
   }
 
   func close() async { for child in children { await child.close() } }
+
+  /// No request comes any more: moves can be gone on with by the next server.
+  func suspendMoves() { for disk in movable { disk.store.suspendMove() } }
+
+  /// Where the map of an image's move is kept; nil: nowhere.
+  private static func mapPath(
+    _ image: String, _ name: String, _ maps: String?, _ identity: String
+  ) -> String? {
+    if let maps {
+      let file = name.split(separator: "/", omittingEmptySubsequences: false).joined(separator: "-")
+      return "\(maps)/\(file).godwit-map"
+    }
+    return identity.hasPrefix("file ") ? image + ".godwit-map" : nil
+  }
+
+  /// The destination that an earlier server moved a disk to.
+  private static func resolve(_ uri: String) throws -> MoveDestination {
+    guard let address = NBDAddress(uri) else {
+      throw ControlError(.failed, "the disk is at \(TerminalText.plain(uri)), which can't be read")
+    }
+    return address.destination
+  }
 
   private static func folder(_ index: Int) -> String {
     ControlSocket.defaultFolder + "/block-\(getpid())-\(index)"

@@ -1,0 +1,251 @@
+import DiskStrategy
+import HostIO
+import NBD
+import Synchronization
+
+/// The thread that leads a move: connections, decisions, the end.
+extension DiskMove {
+  private static let tickUs: UInt64 = 5000
+  /// A destination that owes answers for longer is given up, in microseconds.
+  private static let silenceUsMax: UInt64 = 15_000_000
+  /// From the break of a connection to the next one, in microseconds.
+  private static let settleUs: UInt64 = 1_000_000
+  /// How often what has arrived is put on stable storage over there, in microseconds.
+  private static let checkpointUs: UInt64 = 1_000_000
+  /// More than this has to be there before the guest's writes are made to wait, in blocks: 16 MiB.
+  private static let unflushedMax = 4096
+  /// The longest that the guest's writes ever wait for an end, in milliseconds.
+  private static let freezeMsMax: UInt64 = 10_000
+
+  /// Starts the threads of a move whose state says what to do. They end with it.
+  func start(ended: @escaping @Sendable () -> Void) {
+    let count = Self.senderCount + 1
+    state.update { state in
+      state.stage = .moving
+      state.threadCount += count
+    }
+    for number in 0..<Self.senderCount { thread("move-send-\(number)") { $0.sendAll() } }
+    thread("move-lead") { move in
+      move.lead()
+      ended()
+    }
+  }
+
+  /// Starts only what keeps a connection to a destination that is the disk.
+  func startSwitched() {
+    isRemote.store(true, ordering: .relaxed)
+    state.update { state in
+      state.stage = .switched
+      state.threadCount += 1
+    }
+    thread("move-lead") { $0.lead() }
+  }
+
+  private func thread(_ name: String, _ body: @escaping @Sendable (DiskMove) -> Void) {
+    _ = WorkerThread(name) { [self] in
+      body(self)
+      state.update { $0.threadCount -= 1 }
+    }
+  }
+
+  /// Leads until the move is over.
+  private func lead() {
+    while true {
+      let goesOn = state.read { state in state.stage.isMoving || state.stage.isSwitched }
+      guard goesOn else { break }
+      watchLink()
+      decide()
+      MonotonicClock.sleep(us: Self.tickUs)
+    }
+    isRemote.store(state.read { $0.phase == .switched }, ordering: .relaxed)
+    // Senders that wait for an answer needn't any more.
+    let link = state.update { state in
+      defer { state.link = nil }
+      return state.link
+    }
+    link?.close()
+  }
+
+  // MARK: The connection
+
+  private func watchLink() {
+    let nowUs = MonotonicClock.nowUs
+    let lost = state.update { state -> MoveLink? in
+      guard let link = state.link else { return nil }
+      guard link.isBroken || link.silentUs(nowUs) > Self.silenceUsMax else { return nil }
+      state.link = nil
+      state.map.loseUnflushed()
+      state.meter.forget()
+      state.thaw()
+      // What the other end had received and not carried out yet must be over before anything newer goes there.
+      state.dialWaitUs = Self.settleUs
+      state.nextDialUs = nowUs + state.dialWaitUs
+      return link
+    }
+    if let lost {
+      lost.close()
+      log("\(name): the connection to the destination broke; it is made anew")
+    }
+    let destination = state.update { state -> MoveDestination? in
+      guard state.link == nil, !state.isDialing, !state.isPaused, nowUs >= state.nextDialUs else {
+        return nil
+      }
+      state.isDialing = state.destination != nil
+      if state.isDialing { state.threadCount += 1 }
+      return state.destination
+    }
+    guard let destination else { return }
+    // It may take as long as the network wants.
+    thread("move-dial") { $0.dial(destination) }
+  }
+
+  private func dial(_ destination: MoveDestination) {
+    let store: Result<RemoteStore, any Error> = Result {
+      let store = try RemoteStore(
+        over: destination.dial(), exportName: destination.exportName, isReadOnly: false)
+      do {
+        let isSwitching = state.read { $0.wish.ending == .switching }
+        try Self.check(store, for: source, geometry, isSwitching: isSwitching)
+      } catch {
+        store.close()
+        throw error
+      }
+      return store
+    }
+    state.update { state in
+      state.isDialing = false
+      switch store {
+      case .success(let store):
+        guard state.stage.isMoving || state.stage.isSwitched else { return store.close() }
+        state.connectionCount += 1
+        state.link = MoveLink(state.connectionCount, store)
+        state.meet(store.exportDescription)
+        state.dialWaitUs = 0
+        if state.stage.isMoving, !state.isPaused { state.problem = nil }
+      case .failure:
+        state.dialWaitUs = min(max(state.dialWaitUs, 50_000) * 2, 2_000_000)
+        state.nextDialUs = MonotonicClock.nowUs + state.dialWaitUs
+      }
+    }
+    guard case .failure(let error) = store else { return }
+    if let error = error as? MoveError { return stop(error.description) }
+    state.update { state in
+      if state.stage.isMoving, !state.isPaused { state.problem = "\(error)" }
+    }
+  }
+
+  /// Whether the export can be the disk's destination.
+  static func check(
+    _ store: RemoteStore, for source: any DiskStore, _ geometry: DiskGeometry, isSwitching: Bool
+  ) throws(MoveError) {
+    let (traits, own) = (store.traits, source.traits)
+    guard !traits.isReadOnly else { throw MoveError("the destination is read-only") }
+    guard store.byteCount >= geometry.byteCount else {
+      throw MoveError(
+        "the destination has \(store.byteCount) bytes, the disk \(geometry.byteCount)")
+    }
+    let least = traits.blockSizes.minimum
+    guard least <= UInt32(DiskGeometry.blockByteCount),
+      geometry.byteCount.isMultiple(of: UInt64(least)),
+      traits.blockSizes.maximum >= UInt32(1 << 20)
+    else { throw MoveError("the destination takes only other sizes of requests") }
+    guard !isSwitching || least <= own.blockSizes.minimum else {
+      throw MoveError(
+        "the destination takes no requests below \(least) bytes, and the disk's clients send them")
+    }
+  }
+
+  // MARK: The end
+
+  private func decide() {
+    let nowUs = MonotonicClock.nowUs
+    let flushes = state.update { state -> MoveLink? in
+      guard state.stage.isMoving else { return nil }
+      state.meter.note(
+        nowMs: nowUs / 1000, sentBytes: state.arrivedBytes, neededBytes: state.map.neededByteCount)
+      guard !state.isPaused else { return nil }
+      if state.wish.ending == .wait { holdIfNear(&state) }
+      let sample = MoveSample(
+        nowMs: nowUs / 1000, neededBytes: state.map.neededByteCount,
+        diskBytes: geometry.byteCount, roundCount: state.order.roundCount,
+        bytesPerSecond: state.meter.bytesPerSecond, isConnected: state.link != nil)
+      state.decision = state.machine.look(sample)
+      isRemote.store(state.decision.writes == .mirror, ordering: .relaxed)
+      if state.isFrozen { end(&state, nowUs) } else { freezeIfDue(&state, nowUs) }
+      return flushIfDue(&state, nowUs)
+    }
+    if let flushes { thread("move-flush") { $0.flush(flushes) } }
+  }
+
+  /// Both sides are kept the same once they nearly are.
+  private func holdIfNear(_ state: inout MoveState) {
+    if state.decision.freezes { state.machine.hold() }
+  }
+
+  private func freezeIfDue(_ state: inout MoveState, _ nowUs: UInt64) {
+    guard state.decision.freezes, state.wish.ending != .wait, state.link != nil else {
+      return state.freezeWishUs = 0
+    }
+    if state.freezeWishUs == 0 { state.freezeWishUs = nowUs }
+    guard
+      state.map.unflushedCount <= Self.unflushedMax
+        || nowUs - state.freezeWishUs > Self.checkpointUs
+    else { return }
+    (state.isFrozen, state.frozenUs) = (true, nowUs)
+  }
+
+  /// The guest's writes wait: ends the move, or lets them go on when it takes too long.
+  private func end(_ state: inout MoveState, _ nowUs: UInt64) {
+    guard state.writes.isEmpty, state.map.isSynced, state.map.sendingCount == 0,
+      state.link != nil
+    else {
+      let limitMs = min(
+        max(state.wish.pauseLimitMs, 50) << min(state.frozenCount, 8), Self.freezeMsMax)
+      if nowUs - state.frozenUs > limitMs * 1000 {
+        state.frozenCount += 1
+        state.machine.freezeFailed(nowMs: nowUs / 1000)
+        state.thaw()
+      }
+      return
+    }
+    if state.wish.ending == .switching {
+      do throws(SystemError) {
+        try state.file?.markSwitched()
+      } catch {
+        state.problem = "can't remember that the disk is elsewhere: \(error)"
+        state.isPaused = true
+        return state.thaw()
+      }
+      state.stage = .switched
+      isRemote.store(true, ordering: .relaxed)
+    } else {
+      state.stage = .over(.copied)
+      state.file?.remove()
+      state.file = nil
+    }
+    state.pauseUs = MonotonicClock.nowUs - state.frozenUs
+    state.thaw()
+  }
+
+  private func flushIfDue(_ state: inout MoveState, _ nowUs: UInt64) -> MoveLink? {
+    guard let link = state.link, !state.isFlushing, state.stage.isMoving else { return nil }
+    let isLast = state.isFrozen || state.freezeWishUs > 0
+    guard isLast || nowUs - state.flushedUs >= Self.checkpointUs, state.map.beginFlush() else {
+      return nil
+    }
+    (state.isFlushing, state.flushedUs) = (true, nowUs)
+    state.threadCount += 1
+    return link
+  }
+
+  private func flush(_ link: MoveLink) {
+    var problem: StoreError?
+    do throws(StoreError) { try link.flush() } catch { problem = error }
+    state.update { state in
+      state.isFlushing = false
+      let isDone = problem == nil && state.link?.id == link.id
+      state.endFlush(isDone)
+    }
+    if let problem { judge(problem, link) }
+  }
+}

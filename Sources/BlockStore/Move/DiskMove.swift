@@ -1,0 +1,152 @@
+import DiskStrategy
+import HostIO
+import Synchronization
+
+/// The move of one disk: what the guest's requests and the copier's threads share.
+///
+/// The source has every write that was answered, until the guest's requests go to the destination; so it
+/// is the disk, whatever happens to the destination, the network or this process.
+final class DiskMove: Sendable {
+  /// Threads that send: so many blocks' runs are on their way at once.
+  static let senderCount = 8
+  /// How long the guest's requests wait for a destination that is the disk and can't be reached, in
+  /// milliseconds: as long as QEMU waits for a server.
+  static let patienceMs: UInt64 = 30_000
+
+  let name: String
+  let source: any DiskStore
+  let geometry: DiskGeometry
+  let state: Guarded<MoveState>
+  /// Whether a request may take as long as the destination does.
+  let isRemote = Atomic(false)
+  let log: @Sendable (String) -> Void
+
+  init(
+    name: String, source: any DiskStore, _ state: sending MoveState,
+    log: @escaping @Sendable (String) -> Void
+  ) {
+    (self.name, self.source, self.log) = (name, source, log)
+    geometry = state.geometry
+    self.state = Guarded(state)
+  }
+
+  /// Whether the destination is the disk.
+  var isElsewhere: Bool { state.read { $0.stage.isSwitched } }
+
+  var status: MoveStatus {
+    state.read { state in
+      let hasBegun = state.destination != nil
+      return MoveStatus(
+        disk: name, destination: state.destinationName,
+        method: hasBegun ? state.wish.method : nil, ending: hasBegun ? state.wish.ending : nil,
+        phase: state.phase, diskBytes: geometry.byteCount,
+        neededBytes: state.map.neededByteCount, arrivedBytes: state.arrivedBytes,
+        wireBytes: state.wireBytes, readBytes: state.readBytes,
+        forwardedBytes: state.forwardedBytes, mirroredBytes: state.mirroredBytes,
+        roundCount: state.order.roundCount, bytesPerSecond: state.meter.bytesPerSecond,
+        etaMs: state.stage.isMoving && !state.isPaused ? state.meter.etaMs : nil,
+        connectionCount: state.connectionCount, pauseUs: state.pauseUs, problem: state.problem)
+    }
+  }
+
+  // MARK: Orders
+
+  func pause() throws(MoveError) {
+    try order { state throws(MoveError) in
+      guard state.stage.isMoving else { throw MoveError("the disk \(self.name) isn't moving") }
+      state.isPaused = true
+      state.meter.forget()
+      state.decision = MoveDecision()
+      state.thaw()
+    }
+  }
+
+  func resume() throws(MoveError) {
+    try order { state throws(MoveError) in
+      guard state.stage.isMoving else {
+        throw MoveError("the disk \(self.name) isn't moving; godwit block move begins it again")
+      }
+      (state.isPaused, state.problem) = (false, nil)
+    }
+  }
+
+  /// What shall happen at the end, from now on.
+  func finish(_ ending: MoveEnding) throws(MoveError) {
+    try order { state throws(MoveError) in
+      guard state.stage.isMoving else { throw MoveError("the disk \(self.name) isn't moving") }
+      state.wish.ending = ending
+    }
+  }
+
+  /// The source stays the disk, and nothing is remembered any more.
+  func cancel() throws(MoveError) {
+    try order { state throws(MoveError) in
+      switch state.stage {
+      case .switched:
+        throw MoveError(
+          "the disk \(self.name) is at the destination already; move it back from there")
+      case .over: throw MoveError("the move of the disk \(self.name) is over")
+      case .idle, .moving: break
+      }
+      state.stage = .over(.cancelled)
+      state.thaw()
+      state.file?.remove()
+      state.file = nil
+    }
+  }
+
+  private func order(_ body: (inout MoveState) throws(MoveError) -> Void) throws(MoveError) {
+    try state.update { state throws(MoveError) in try body(&state) }
+  }
+
+  /// The server ends: what is not done can be gone on with by the next one.
+  func suspend() {
+    state.update { state in
+      switch state.stage {
+      case .moving: state.stage = .idle
+      case .switched: state.stage = .over(.switched)
+      case .idle, .over: break
+      }
+      state.thaw()
+    }
+    waitForThreads()
+    state.update { state in
+      try? state.file?.close(isClean: true)
+      state.file = nil
+    }
+  }
+
+  func waitForThreads() {
+    while true {
+      let isDone = state.wait(timeoutMs: 1000) { $0.threadCount == 0 ? true : nil }
+      if isDone != nil { return }
+    }
+  }
+
+  /// Something that a person has to look at: nothing is sent any more, and everything remembered.
+  func stop(_ problem: String) {
+    state.update { state in
+      guard state.stage.isMoving, state.problem == nil else { return }
+      (state.isPaused, state.problem) = (true, problem)
+      state.decision = MoveDecision()
+      state.meter.forget()
+      state.thaw()
+    }
+    log("\(name): \(problem)")
+  }
+}
+
+extension MoveState.Stage {
+  var isMoving: Bool {
+    switch self {
+    case .moving: true
+    default: false
+    }
+  }
+  var isSwitched: Bool {
+    switch self {
+    case .switched: true
+    default: false
+    }
+  }
+}

@@ -1,0 +1,108 @@
+public import DiskStrategy
+
+/// What is asked of a move.
+public struct MoveWish: Sendable {
+  public var method = MoveMethod.mirror
+  public var ending = MoveEnding.switching
+  /// nil: no bound.
+  public var bytesPerSecond: UInt64?
+  /// Longest that the guest's writes shall wait at the end, in milliseconds.
+  public var pauseLimitMs: UInt64 = 300
+
+  public init() {}
+}
+
+/// What happens when both sides are the same.
+public enum MoveEnding: String, Sendable, Codable, CaseIterable {
+  /// The guest's requests go to the destination from then on.
+  case switching = "switch"
+  /// The destination keeps the disk as it is at that instant; the guest goes on here.
+  case copy
+  /// Both sides are kept the same until something else is asked for.
+  case wait
+}
+
+/// Where a move is.
+public enum MovePhase: String, Sendable, Codable {
+  /// There is no connection to the destination.
+  case connecting
+  case copying
+  /// The guest's writes go to both sides.
+  case mirroring
+  /// The guest's writes wait for the end.
+  case finishing
+  /// By wish, or because of what `problem` says; writes are remembered.
+  case paused
+  /// An earlier server's; nothing is sent before it is moved again.
+  case interrupted
+  /// The guest's requests go to the destination.
+  case switched
+  /// The destination has a copy.
+  case copied
+  case cancelled
+
+  public var isOver: Bool { self == .copied || self == .cancelled || self == .switched }
+}
+
+/// A move at one instant.
+public struct MoveStatus: Sendable, Codable, Hashable {
+  public var disk: String
+  public var destination: String
+  public var method: MoveMethod?
+  public var ending: MoveEnding?
+  public var phase: MovePhase
+  public var diskBytes: UInt64
+  /// What the destination lacks.
+  public var neededBytes: UInt64
+  /// What has arrived, whatever it was sent for, and what of that went as data.
+  public var arrivedBytes, wireBytes: UInt64
+  /// Read from the disk for the move alone.
+  public var readBytes: UInt64
+  /// Sent from memory because the guest read or wrote it.
+  public var forwardedBytes: UInt64
+  /// Written to both sides at once.
+  public var mirroredBytes: UInt64
+  public var roundCount: UInt64
+  public var bytesPerSecond: UInt64?
+  public var etaMs: UInt64?
+  /// Connections that were opened, the first one included.
+  public var connectionCount: UInt64
+  /// How long the guest's writes waited at the end, in microseconds; nil: not yet.
+  public var pauseUs: UInt64?
+  /// Why nothing moves.
+  public var problem: String?
+
+  private enum CodingKeys: CodingKey {
+    case disk, destination, method, ending, phase, diskBytes, neededBytes, arrivedBytes, wireBytes,
+      readBytes, forwardedBytes, mirroredBytes, roundCount, bytesPerSecond, etaMs, connectionCount,
+      pauseUs, problem
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(disk, forKey: .disk)
+    try fields.encode(destination, forKey: .destination)
+    try fields.encode(method, forKey: .method)
+    try fields.encode(ending, forKey: .ending)
+    try fields.encode(phase, forKey: .phase)
+    try fields.encode(diskBytes, forKey: .diskBytes)
+    try fields.encode(neededBytes, forKey: .neededBytes)
+    try fields.encode(arrivedBytes, forKey: .arrivedBytes)
+    try fields.encode(wireBytes, forKey: .wireBytes)
+    try fields.encode(readBytes, forKey: .readBytes)
+    try fields.encode(forwardedBytes, forKey: .forwardedBytes)
+    try fields.encode(mirroredBytes, forKey: .mirroredBytes)
+    try fields.encode(roundCount, forKey: .roundCount)
+    try fields.encode(bytesPerSecond, forKey: .bytesPerSecond)
+    try fields.encode(etaMs, forKey: .etaMs)
+    try fields.encode(connectionCount, forKey: .connectionCount)
+    try fields.encode(pauseUs, forKey: .pauseUs)
+    try fields.encode(problem, forKey: .problem)
+  }
+}
+
+/// Why a move can't be begun, or told to do something. Each text names the remedy, where there is one.
+public struct MoveError: Error, Sendable, Hashable, CustomStringConvertible {
+  public let description: String
+  public init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,148 @@
+import Agent
+import BlockStore
+import HostIO
+
+/// The control socket of a server of disks: who may open it, its owner and root, may move them.
+final class BlockControl: Sendable {
+  /// Added to the path of the socket for clients.
+  static let suffix = ".control"
+  private static let requestMs: UInt64 = 10_000
+  private static let pollMs: UInt64 = 100
+
+  private let disks: [(name: String, store: MovableStore)]
+  private let isOver = Guarded(false)
+
+  init(_ disks: [(name: String, store: MovableStore)]) { self.disks = disks }
+
+  /// Serves until `close`.
+  func serve(_ listener: ListeningSocket) {
+    _ = WorkerThread("block-control") { [self] in
+      while !isOver.read({ $0 }) {
+        guard let socket = try? listener.accept(timeoutMs: Self.pollMs) else { continue }
+        _ = WorkerThread("block-order") { [self] in answer(socket) }
+      }
+    }
+  }
+
+  /// Takes no more requests.
+  func close() { isOver.update { $0 = true } }
+
+  private func answer(_ socket: StreamSocket) {
+    defer { socket.shutdown() }
+    socket.setTimeout(ms: Self.requestMs)
+    var reply = BlockReply()
+    do {
+      guard let line = try BlockLine.read(socket) else { return }
+      let request: BlockRequest
+      do {
+        request = try JSONLine.decode(BlockRequest.self, from: line)
+      } catch {
+        throw ControlError(.usage, "not a request of this version: \(error)")
+      }
+      reply.moves = try carryOut(request)
+    } catch let error as MoveError {
+      reply.error = ControlError(.refused, TerminalText.plain(error.description))
+    } catch {
+      reply.error = ControlError(wrapping: error)
+    }
+    guard let text = try? JSONLine.encode(reply) else { return }
+    let bytes = Array((text + "\n").utf8)
+    // SAFETY: the array outlives the call.
+    try? unsafe socket.writeAll(bytes.span.bytes)
+  }
+
+  private func carryOut(_ request: BlockRequest) throws -> [MoveStatus] {
+    guard request.block == BlockRequest.current else {
+      throw ControlError(.protocolMismatch, "another version's request")
+    }
+    if request.command == .status, request.disk == nil {
+      return disks.compactMap(\.store.moveStatus)
+    }
+    guard let disk = disks.first(where: { $0.name == request.disk }) else {
+      let names = disks.map(\.name).joined(separator: ", ")
+      throw ControlError(.refused, "there is no such disk here; there are: \(names)")
+    }
+    switch request.command {
+    case .move: try move(disk.store, request)
+    case .pause: try disk.store.pauseMove()
+    case .resume: try disk.store.resumeMove()
+    case .finish: try disk.store.finishMove(request.ending ?? .switching)
+    case .cancel: try disk.store.cancelMove()
+    case .status: break
+    }
+    return disk.store.moveStatus.map { [$0] } ?? []
+  }
+
+  private func move(_ store: MovableStore, _ request: BlockRequest) throws {
+    guard let order = request.move else { throw ControlError(.usage, "nothing says where to") }
+    guard let address = NBDAddress(order.destination) else {
+      throw ControlError(
+        .usage,
+        "the destination is no URI of an export: nbd+unix:///NAME?socket=PATH or nbd://HOST/NAME"
+      )
+    }
+    guard order.allowsPlainNetwork || !address.isExposed else {
+      throw ControlError(
+        .refused, "the disk would cross the network in plain; --insecure-network allows that")
+    }
+    var wish = MoveWish()
+    (wish.method, wish.ending) = (order.method, order.ending)
+    wish.bytesPerSecond = order.bytesPerSecond
+    wish.pauseLimitMs = min(order.pauseLimitMs, 10_000)
+    do {
+      try store.move(to: address.destination, wish)
+    } catch let error as MoveError {
+      throw error
+    } catch {
+      throw ControlError(
+        .refused, "the destination can't be used: \(TerminalText.plain("\(error)"))")
+    }
+  }
+}
+
+/// One line over a socket.
+enum BlockLine {
+  /// nil: the other side has gone before a whole line.
+  static func read(_ socket: StreamSocket) throws -> [UInt8]? {
+    var (line, piece): ([UInt8], [UInt8]) = ([], [UInt8](repeating: 0, count: 4096))
+    while line.count <= BlockRequest.bytesMax {
+      // SAFETY: the piece's own address and size.
+      let count = try unsafe piece.withUnsafeMutableBytes { try unsafe socket.read(into: $0) }
+      guard count > 0 else { return nil }
+      if let end = piece[..<count].firstIndex(of: UInt8(ascii: "\n")) {
+        return line + piece[..<end]
+      }
+      line += piece[..<count]
+    }
+    throw ControlError(.usage, "a line has at most \(BlockRequest.bytesMax) bytes")
+  }
+}
+
+/// Asks a server of disks.
+struct BlockClient: Sendable {
+  let path: String
+
+  func ask(_ request: BlockRequest) async throws -> [MoveStatus] {
+    let path = path
+    let line = try JSONLine.encode(request) + "\n"
+    let answer = try await WorkerThread.run("block-ask") { () throws -> [UInt8]? in
+      let socket: StreamSocket
+      do {
+        socket = try UnixSocket.connect(path: path)
+      } catch {
+        throw ControlError(.noAgent, "no server of disks answers at \(path): \(error)")
+      }
+      defer { socket.shutdown() }
+      let bytes = Array(line.utf8)
+      // SAFETY: the array outlives the call.
+      try unsafe socket.writeAll(bytes.span.bytes)
+      return try BlockLine.read(socket)
+    }
+    guard let answer else {
+      throw ControlError(.protocolMismatch, "the server at \(path) closed without an answer")
+    }
+    let reply = try JSONLine.decode(BlockReply.self, from: answer)
+    if let error = reply.error { throw error }
+    return reply.moves ?? []
+  }
+}

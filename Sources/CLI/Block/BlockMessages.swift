@@ -1,0 +1,41 @@
+import Agent
+import BlockStore
+import DiskStrategy
+
+/// A request to a server of disks: one JSON object on one line, one request per connection.
+struct BlockRequest: Codable, Sendable {
+  enum Command: String, Codable, Sendable { case move, pause, resume, finish, cancel, status }
+
+  /// Version of this protocol.
+  static let current = 1
+  /// A line longer than this is no request and no answer.
+  static let bytesMax = 1 << 20
+
+  var block = current
+  var command: Command
+  /// Name of the export; for `status` nil means all.
+  var disk: String?
+  /// For `move`.
+  var move: BlockMoveOrder?
+  /// For `finish`.
+  var ending: MoveEnding?
+
+  init(_ command: Command, disk: String?) { (self.command, self.disk) = (command, disk) }
+}
+
+/// What a move is told.
+struct BlockMoveOrder: Codable, Sendable {
+  var destination: String
+  var method: MoveMethod
+  var ending: MoveEnding
+  var bytesPerSecond: UInt64?
+  var pauseLimitMs: UInt64
+  var allowsPlainNetwork: Bool
+}
+
+/// The one line of the answer; one of the two is set.
+struct BlockReply: Codable, Sendable {
+  var error: ControlError?
+  /// Of the disk, or of all that move, moved or were interrupted.
+  var moves: [MoveStatus]?
+}

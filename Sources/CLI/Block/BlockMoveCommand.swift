@@ -1,0 +1,160 @@
+import Agent
+public import ArgumentParser
+import Base
+public import BlockStore
+public import DiskStrategy
+
+/// Which server of disks is meant.
+struct BlockServerOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Unix socket that the server has for its clients.", valueName: "path"))
+  var socket: String?
+  @Option(
+    help: ArgumentHelp(
+      "Control socket of the server (default: that path with .control behind it).",
+      valueName: "path"))
+  var control: String?
+
+  func validate() throws {
+    guard socket != nil || control != nil else {
+      throw ValidationError("name the server: --socket PATH, or --control PATH")
+    }
+  }
+
+  var client: BlockClient {
+    BlockClient(path: control ?? (socket ?? "") + BlockControl.suffix)
+  }
+}
+
+struct BlockMoveCommand: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "move",
+    abstract: "Move a disk that godwit block serve serves to another NBD server, while it is used.",
+    discussion: """
+      The destination is an export of at least the disk's size: nbd+unix:///NAME?socket=PATH, or \
+      nbd://HOST[:PORT]/NAME. Methods: precopy copies in rounds, and lets the guest's writes wait for the \
+      last of it; mirror carries the guest's writes out at both sides; iofollow sends what the guest reads \
+      or writes from memory and copies where the guest is. All end with both sides the same; --then says \
+      what follows: the guest's requests go to the destination (switch), or it keeps a copy (copy), or \
+      both sides are kept the same until godwit block finish (wait).
+
+      Until the switch the image has every write, whatever becomes of the destination, the network or \
+      the server. What is needed yet is kept in a file beside the image: the same command goes on where a \
+      server that died had come to. After the switch the image is out of date; a server that is started \
+      with it again serves the destination. The command follows the move; leaving it early doesn't end \
+      that. Exit status: 0 done, or kept the same from now on (wait); 1 stopped, godwit block status says \
+      why; 2 wrong usage; 3 refused; 4 cancelled.
+      """)
+
+  @Argument(help: "Name of the export.")
+  var disk: String
+  @Argument(help: ArgumentHelp("Where to.", valueName: "uri"))
+  var destination: String
+  @Option(help: "How (default: mirror).")
+  var method = MoveMethod.mirror
+  @Option(help: "What follows when both sides are the same (default: switch).")
+  var then = MoveEnding.switching
+  @Option(
+    help: ArgumentHelp("Cap on what the copier sends, as 1Gbit or 100MiB/s.", valueName: "rate"),
+    transform: UnitArguments.rate)
+  var bandwidth: ByteRate?
+  @Option(
+    help: ArgumentHelp(
+      "Longest wait of the guest's writes at the end to aim for, up to 10s (default: 300ms).",
+      valueName: "duration"), transform: UnitArguments.milliseconds)
+  var pause: UInt64?
+  @Flag(help: "Allow plain TCP to other hosts: anybody on the way can read the disk.")
+  var insecureNetwork = false
+  @Flag(help: "Return once the move is under way.")
+  var detach = false
+  @OptionGroup var server: BlockServerOptions
+  @OptionGroup var output: OutputOptions
+
+  func validate() throws {
+    guard NBDAddress(destination) != nil else {
+      throw ValidationError(
+        "\(TerminalText.plain(destination)) is no URI of an export: write "
+          + "nbd+unix:///NAME?socket=PATH or nbd://HOST[:PORT]/NAME")
+    }
+    guard pause.map({ (1...10_000).contains($0) }) ?? true else {
+      throw ValidationError("--pause takes 1ms to 10s")
+    }
+  }
+
+  func run() async throws {
+    var request = BlockRequest(.move, disk: disk)
+    request.move = BlockMoveOrder(
+      destination: destination, method: method, ending: then,
+      bytesPerSecond: bandwidth?.bytesPerSecond, pauseLimitMs: pause ?? MoveWish().pauseLimitMs,
+      allowsPlainNetwork: insecureNetwork)
+    let begun = try await server.client.ask(request)
+    if detach { return try BlockMoveReport.show(begun, json: output.json) }
+    let end = try await BlockMoveReport.follow(disk, server.client, json: output.json)
+    guard end != .done else { return }
+    throw end.exitCode
+  }
+}
+
+/// What is printed about moves.
+enum BlockMoveReport {
+  /// Between two looks, and between two lines where there is no terminal, in milliseconds.
+  private static let lookMs = 200
+  private static let lineEvery = 10
+
+  static func show(_ moves: [MoveStatus], json: Bool) throws {
+    for move in moves {
+      if json { try Output.json(move) } else { Output.line(line(move)) }
+    }
+    if moves.isEmpty, !json { Output.line("no disk moves") }
+  }
+
+  /// Follows a move to its end, or to where it can't go on by itself.
+  static func follow(_ disk: String, _ client: BlockClient, json: Bool) async throws -> ExitStatus {
+    var status = StatusLine()
+    var count = 0
+    while true {
+      let look = try await client.ask(BlockRequest(.status, disk: disk)).first
+      guard let look else { throw ControlError(.failed, "the server knows nothing of the move") }
+      if let end = end(look) {
+        status.clear()
+        try show([look], json: json)
+        return end
+      }
+      status.show(line(look))
+      if json, count.isMultiple(of: lineEvery) { try Output.json(look) }
+      count += 1
+      try await Task.sleep(for: .milliseconds(lookMs))
+    }
+  }
+
+  private static func end(_ move: MoveStatus) -> ExitStatus? {
+    switch move.phase {
+    case .copied, .switched: .done
+    case .cancelled: .cancelled
+    case .interrupted: .failed
+    case .paused: move.problem == nil ? nil : .failed
+    case .mirroring: move.ending == .wait && move.neededBytes == 0 ? .done : nil
+    case .connecting, .copying, .finishing: nil
+    }
+  }
+
+  static func line(_ move: MoveStatus) -> String {
+    let name = TerminalText.plain(move.disk)
+    let place = TerminalText.plain(move.destination)
+    var parts: [String] = []
+    if !move.phase.isOver {
+      parts.append("\(ByteCount(move.neededBytes)) of \(ByteCount(move.diskBytes)) to go")
+      if let rate = move.bytesPerSecond.flatMap({ ByteRate(bytesPerSecond: $0) }) {
+        parts.append("\(rate)")
+      }
+      if let eta = move.etaMs { parts.append("ETA \(Milliseconds.format(eta))") }
+    } else {
+      parts.append("\(ByteCount(move.wireBytes)) sent, \(ByteCount(move.readBytes)) read for it")
+      if let pause = move.pauseUs { parts.append("writes waited \(pause / 1000) ms") }
+    }
+    if let problem = move.problem { parts.append(TerminalText.plain(problem)) }
+    return "\(name) to \(place): \(move.phase.rawValue); " + parts.joined(separator: ", ")
+  }
+}
+
+extension MoveMethod: ExpressibleByArgument {}
+extension MoveEnding: ExpressibleByArgument {}

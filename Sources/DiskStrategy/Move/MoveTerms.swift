@@ -1,0 +1,65 @@
+/// How a disk is moved.
+public enum MoveMethod: String, Sendable, Codable, CaseIterable {
+  /// Rounds over what was written since the round before; what is left at the end while the guest's
+  /// writes wait.
+  case precopy
+  /// The guest's writes go to both sides from the beginning, and one round does for the rest.
+  case mirror
+  /// What the guest reads or writes is sent from memory, and the copier goes on where the guest is.
+  case iofollow
+}
+
+/// What becomes of the guest's requests while a disk moves.
+public enum WriteHandling: Sendable, Equatable {
+  /// Carried out here, and remembered.
+  case note
+  /// Carried out here, and sent from memory when that costs nothing.
+  case forward
+  /// Carried out at both sides before it is answered.
+  case mirror
+}
+
+/// What a method wants now.
+public struct MoveDecision: Sendable, Equatable {
+  public var writes = WriteHandling.note
+  /// What the guest reads is sent from memory.
+  public var forwardsReads = false
+  /// The copier goes where the guest is.
+  public var followsGuest = false
+  /// The guest's writes shall wait until the rest is there.
+  public var freezes = false
+
+  public init() {}
+}
+
+/// What a method decides from: the state of a move at one instant.
+public struct MoveSample: Sendable, Equatable {
+  /// Of a monotonic clock, in milliseconds.
+  public var nowMs: UInt64
+  /// Bytes that the destination lacks.
+  public var neededBytes: UInt64
+  public var diskBytes: UInt64
+  /// Rounds that the copier has finished.
+  public var roundCount: UInt64
+  /// What the destination takes, in bytes per second; nil: not known yet.
+  public var bytesPerSecond: UInt64?
+  /// There is a connection.
+  public var isConnected: Bool
+
+  public init(
+    nowMs: UInt64, neededBytes: UInt64, diskBytes: UInt64, roundCount: UInt64,
+    bytesPerSecond: UInt64?, isConnected: Bool
+  ) {
+    (self.nowMs, self.neededBytes, self.diskBytes) = (nowMs, neededBytes, diskBytes)
+    (self.roundCount, self.bytesPerSecond) = (roundCount, bytesPerSecond)
+    self.isConnected = isConnected
+  }
+
+  /// How long sending all that is needed would take, in milliseconds; nil: not known.
+  public var restMs: UInt64? {
+    if neededBytes == 0 { return 0 }
+    guard let bytesPerSecond, bytesPerSecond > 0 else { return nil }
+    let (scaled, overflow) = neededBytes.multipliedReportingOverflow(by: 1000)
+    return overflow ? .max : scaled / bytesPerSecond
+  }
+}

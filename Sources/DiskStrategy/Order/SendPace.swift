@@ -1,0 +1,34 @@
+/// A bound on bytes per second, as a bucket that fills with time. Pure.
+public struct SendPace: Sendable, Equatable {
+  /// What may go at once after a pause, in milliseconds of the rate.
+  static let burstMs: UInt64 = 100
+
+  /// nil: no bound.
+  public let bytesPerSecond: UInt64?
+  private var credit: Int64 = 0
+  private var filledUs: UInt64?
+
+  public init(bytesPerSecond: UInt64?) { self.bytesPerSecond = bytesPerSecond }
+
+  /// Whether something may be sent now; what it takes is told by `spend`.
+  public mutating func mayGo(nowUs: UInt64) -> Bool {
+    guard let bytesPerSecond else { return true }
+    let most = Int64(clamping: max(bytesPerSecond / 1000 * Self.burstMs, 1))
+    let passedUs = min(nowUs - min(filledUs ?? nowUs, nowUs), 10_000_000)
+    let gained = bytesPerSecond.multipliedFullWidth(by: passedUs)
+    let bytes = UInt64(1_000_000).dividingFullWidth((min(gained.high, 999_999), gained.low))
+      .quotient
+    // Below a byte's time the clock is left where it was.
+    if filledUs == nil || bytes > 0 {
+      filledUs = nowUs
+      let sum = credit.addingReportingOverflow(Int64(clamping: bytes))
+      credit = sum.overflow ? most : min(sum.partialValue, most)
+    }
+    return credit >= 0
+  }
+
+  public mutating func spend(_ bytes: UInt64) {
+    guard bytesPerSecond != nil else { return }
+    credit -= Int64(clamping: bytes)
+  }
+}

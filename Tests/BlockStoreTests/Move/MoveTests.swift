@@ -1,0 +1,166 @@
+import Base
+import DiskStrategy
+import Foundation
+import HostIO
+import NBD
+import Synchronization
+import Testing
+
+@testable import BlockStore
+
+/// Disks that move while clients write to them.
+@Suite struct MoveTests {
+  /// Copies end the same on both sides, whatever was written meanwhile.
+  @Test(.timeLimit(.minutes(2)), arguments: MoveMethod.allCases, [true, false])
+  func copiesAreWhole(method: MoveMethod, isPrompt: Bool) async throws {
+    let rig = try MoveRig(isPrompt: isPrompt)
+    let load = try await rig.load(seed: isPrompt ? 1 : 2)
+    try await rig.move(rig.wish(method, .wait, bytesPerSecond: 24 << 20))
+    try await rig.until("the same") { $0.phase == .mirroring && $0.roundCount > 0 }
+    let expected = try await load.stop()
+    try rig.movable.finishMove(.copy)
+    let end = try await rig.until("copied") { $0.phase == .copied }
+    #expect(try rig.bytes(of: rig.store) == expected)
+    #expect(try rig.bytes(of: rig.target.store) == expected)
+    #expect(end.neededBytes == 0 && end.pauseUs != nil && end.problem == nil)
+    #expect(!FileManager.default.fileExists(atPath: rig.mapPath))
+    // The guest goes on here, alone.
+    let client = try rig.source.connect()
+    try await WorkerThread.run("test") {
+      try client.put([9, 9, 9], at: 0)
+      client.close()
+    }
+    #expect(try rig.store.bytes(at: 0, count: 3) == [9, 9, 9])
+    #expect(try rig.target.store.bytes(at: 0, count: 3) == Array(expected[..<3]))
+  }
+
+  /// The guest's requests go over in the middle of a load, and none is lost.
+  @Test(.timeLimit(.minutes(2)), arguments: MoveMethod.allCases)
+  func theGuestGoesOnOverThere(method: MoveMethod) async throws {
+    let rig = try MoveRig()
+    let load = try await rig.load(seed: 3)
+    try await rig.move(rig.wish(method, .switching, bytesPerSecond: 24 << 20))
+    try await rig.until("switched") { $0.phase == .switched }
+    try await Task.sleep(for: .milliseconds(100))
+    // A connection that breaks now costs a wait.
+    rig.target.cut()
+    try await Task.sleep(for: .milliseconds(100))
+    let expected = try await load.stop()
+    #expect(try rig.bytes(of: rig.target.store) == expected)
+    let there = try await WorkerThread.run("read") { try rig.bytes(of: rig.movable) }
+    #expect(there == expected)
+    #expect(FileManager.default.fileExists(atPath: rig.mapPath))
+    #expect(throws: MoveError.self) { try rig.movable.cancelMove() }
+    await end(rig)
+  }
+
+  /// Connections break, and the destination forgets what it hadn't flushed.
+  @Test(.timeLimit(.minutes(2)), arguments: MoveMethod.allCases, UInt64(1)...4)
+  func brokenConnections(method: MoveMethod, seed: UInt64) async throws {
+    let rig = try MoveRig(isPrompt: seed % 2 == 0)
+    let load = try await rig.load(seed: seed)
+    var random = SplitMix64(seed: seed)
+    try await rig.move(rig.wish(method, .wait, bytesPerSecond: 16 << 20))
+    for _ in 0..<6 {
+      try await Task.sleep(for: .milliseconds(60 + random.next() % 150))
+      rig.target.cut(power: &random)
+    }
+    let status = try await rig.until("the same") { $0.phase == .mirroring && $0.neededBytes == 0 }
+    #expect(status.connectionCount > 1)
+    let expected = try await load.stop()
+    try rig.movable.finishMove(.copy)
+    try await rig.until("copied") { $0.phase == .copied }
+    // What survives a failure of the power now is the disk.
+    rig.target.store.losePower(&random)
+    #expect(try rig.bytes(of: rig.target.store) == expected)
+    #expect(try rig.bytes(of: rig.store) == expected)
+  }
+
+  @Test(.timeLimit(.minutes(1)), arguments: MoveMethod.allCases)
+  func aFullDestinationStopsTheMoveAndNotTheGuest(method: MoveMethod) async throws {
+    let rig = try MoveRig()
+    let load = try await rig.load(seed: 5)
+    try await rig.move(rig.wish(method, .wait, bytesPerSecond: 24 << 20))
+    try await rig.until("under way") { $0.arrivedBytes > 1 << 20 }
+    rig.target.store.refuse(true)
+    let stopped = try await rig.until("stopped") { $0.problem != nil }
+    #expect(stopped.phase == .paused && stopped.problem?.contains("full") == true)
+    try await Task.sleep(for: .milliseconds(50))
+    rig.target.store.refuse(false)
+    try rig.movable.resumeMove()
+    try await rig.until("the same") { $0.phase == .mirroring && $0.neededBytes == 0 }
+    let expected = try await load.stop()
+    try rig.movable.finishMove(.copy)
+    try await rig.until("copied") { $0.phase == .copied }
+    #expect(try rig.bytes(of: rig.target.store) == expected)
+  }
+
+  @Test(.timeLimit(.minutes(1)), arguments: MoveMethod.allCases)
+  func pausedAndCancelled(method: MoveMethod) async throws {
+    let rig = try MoveRig()
+    let load = try await rig.load(seed: 6)
+    try await rig.move(rig.wish(method, .wait, bytesPerSecond: 4 << 20))
+    try await rig.until("under way") { $0.arrivedBytes > 1 << 20 }
+    try rig.movable.pauseMove()
+    try await Task.sleep(for: .milliseconds(50))
+    let writes = rig.target.store.writes.load(ordering: .relaxed)
+    try await Task.sleep(for: .milliseconds(100))
+    #expect(rig.target.store.writes.load(ordering: .relaxed) == writes)
+    #expect(rig.movable.moveStatus?.phase == .paused)
+    await #expect(throws: MoveError.self) { try await rig.move(rig.wish(method)) }
+    try rig.movable.resumeMove()
+    try await rig.until("further") { $0.arrivedBytes > 3 << 20 }
+    try await WorkerThread.run("cancel") { try rig.movable.cancelMove() }
+    #expect(rig.movable.moveStatus?.phase == .cancelled)
+    #expect(!FileManager.default.fileExists(atPath: rig.mapPath))
+    #expect(throws: MoveError.self) { try rig.movable.pauseMove() }
+    let expected = try await load.stop()
+    #expect(try rig.bytes(of: rig.store) == expected)
+    // And once more from the beginning.
+    try await rig.move(rig.wish(method))
+    try await rig.until("copied") { $0.phase == .copied }
+    #expect(try rig.bytes(of: rig.target.store) == expected)
+  }
+
+  /// What the guest reads and writes anyway isn't read for the move.
+  @Test(.timeLimit(.minutes(1))) func iofollowReadsNothingTwice() async throws {
+    let rig = try MoveRig(isPrompt: false)
+    try await rig.move(rig.wish(.iofollow, .copy, bytesPerSecond: 1 << 20))
+    let client = try rig.source.connect()
+    try await rig.until("connected") { $0.phase == .copying }
+    try await WorkerThread.run("guest") {
+      // Half of the disk, some of it in pieces, some by writing.
+      for offset in stride(from: 6 << 20, to: 10 << 20, by: 16 << 10) {
+        _ = try client.bytes(at: UInt64(offset), count: 16 << 10)
+        MonotonicClock.sleep(us: 500)
+      }
+      for offset in stride(from: 10 << 20, to: 12 << 20, by: 64 << 10) {
+        try client.put([UInt8](repeating: 5, count: 64 << 10), at: UInt64(offset))
+        MonotonicClock.sleep(us: 500)
+      }
+    }
+    client.close()
+    let end = try await rig.until("copied") { $0.phase == .copied }
+    #expect(end.forwardedBytes >= 4 << 20, "\(end)")
+    #expect(end.readBytes + end.forwardedBytes <= 13 << 20, "\(end)")
+    #expect(try rig.bytes(of: rig.target.store) == rig.bytes(of: rig.store))
+  }
+
+  @Test(.timeLimit(.minutes(1))) func destinationsThatCantBe() async throws {
+    let rig = try MoveRig()
+    let small = try FailingTarget(byteCount: MoveRig.byteCount - 4096)
+    #expect(throws: MoveError.self) {
+      try rig.movable.move(to: small.destination, rig.wish(.mirror))
+    }
+    let nobody = MoveDestination(uri: "nbd+unix:///x?socket=/none", exportName: "x") {
+      try UnixSocket.connect(path: "/tmp/godwit-none/nothing.sock")
+    }
+    #expect(throws: (any Error).self) { try rig.movable.move(to: nobody, rig.wish(.mirror)) }
+    #expect(rig.movable.moveStatus == nil)
+    #expect(throws: MoveError.self) { try rig.movable.cancelMove() }
+  }
+
+  private func end(_ rig: MoveRig) async {
+    _ = try? await WorkerThread.run("end") { rig.movable.suspendMove() }
+  }
+}

@@ -1,0 +1,214 @@
+import Base
+import BlockStore
+import Foundation
+import Glibc
+import HostIO
+import Testing
+
+@testable import Agent
+
+/// `godwit block move` as it is run: two servers, a client that writes, and kill -9.
+@Suite(.enabled(if: CommandProcess.binary != nil, "no built godwit: run `swift build` first"))
+struct BlockMoveTests {
+  static let byteCount = 24 << 20
+  private let folder = "/tmp/godwit-move-\(UUID().uuidString.prefix(8))"
+  private var image: String { folder + "/disk.raw" }
+  private var copy: String { folder + "/copy.raw" }
+  private var socket: String { folder + "/a.sock" }
+  private var target: String { folder + "/b.sock" }
+  private var uri: String { "nbd+unix:///x?socket=\(target)" }
+
+  init() throws {
+    try PrivateDirectory.make(folder)
+    var random = SplitMix64(seed: 9)
+    let bytes = (0..<(Self.byteCount / 8)).flatMap { _ in
+      withUnsafeBytes(of: random.next()) { Array($0) }
+    }
+    try Data(bytes).write(to: URL(filePath: image))
+    try Data().write(to: URL(filePath: copy))
+    truncate(copy, off_t(Self.byteCount))
+  }
+
+  private func serve(_ image: String, at socket: String) async throws -> ChildProcess {
+    let binary = try #require(CommandProcess.binary)
+    let child = try ChildProcess(
+      binary, ["block", "serve", image, "--socket", socket, "--export-name", "x"])
+    while (try? UnixSocket.connect(path: socket)) == nil {
+      guard child.exit == nil else { throw SystemError("serve \(image)", code: ECHILD) }
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    // Its control socket comes right after.
+    while (try? UnixSocket.connect(path: socket + ".control")) == nil {
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    return child
+  }
+
+  private func block(_ arguments: [String]) async throws -> (status: Int32, output: String) {
+    try await CommandProcess(["block"] + arguments + ["--socket", socket]).end()
+  }
+
+  private func fields(_ output: String) throws -> [String: Any] {
+    let line = try #require(output.split(separator: "\n").last)
+    let object = try JSONSerialization.jsonObject(with: Data(line.utf8))
+    return try #require(object as? [String: Any])
+  }
+
+  private func connect() throws -> RemoteStore {
+    try RemoteStore(over: UnixSocket.connect(path: socket), exportName: "x", isReadOnly: false)
+  }
+
+  @Test(.timeLimit(.minutes(1)), arguments: ["precopy", "mirror", "iofollow"])
+  func theDiskIsElsewhereAfterwards(method: String) async throws {
+    let (there, here) = (try await serve(copy, at: target), try await serve(image, at: socket))
+    let moved = try await block(["move", "x", uri, "--method", method, "--json"])
+    let end = try fields(moved.output)
+    #expect(moved.status == 0 && end["phase"] as? String == "switched", "\(moved)")
+    #expect(end["neededBytes"] as? Int == 0 && end["wireBytes"] as? Int == Self.byteCount)
+    let use = ["-f", "raw", "-c", "write -P 3 1M 64k", "-c", "flush"]
+    try await Command.run("qemu-io", use + ["nbd+unix:///x?socket=\(socket)"])
+    let status = try fields(try await block(["status", "--json"]).output)
+    #expect(status["phase"] as? String == "switched")
+    #expect(try await block(["cancel", "x"]).status == ExitStatus.refused.rawValue)
+    await here.terminate()
+    #expect(here.exit == .code(0))
+    // The image is out of date, and a server of it knows.
+    let again = try await serve(image, at: socket)
+    try await Command.run(
+      "qemu-io",
+      ["-f", "raw", "-c", "read -P 3 1M 64k", "-c", "write -P 4 2M 4k", "-c", "flush"]
+        + ["nbd+unix:///x?socket=\(socket)"])
+    await again.terminate()
+    await there.terminate()
+    let (old, new) = (
+      try Data(contentsOf: URL(filePath: image)), try Data(contentsOf: URL(filePath: copy))
+    )
+    #expect(new[1 << 20..<(1 << 20) + 65536].allSatisfy { $0 == 3 })
+    #expect(new[2 << 20..<(2 << 20) + 4096].allSatisfy { $0 == 4 })
+    #expect(old[..<(1 << 20)] == new[..<(1 << 20)] && old[(3 << 20)...] == new[(3 << 20)...])
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
+  /// The source's server is killed at any instant, again and again, while a client writes and the disk
+  /// moves; each time the next one goes on with the map that was left. In the end both images are the
+  /// same, though most of them was sent once only.
+  @Test(.timeLimit(.minutes(2)), arguments: ["precopy", "mirror", "iofollow"], UInt64(1)...3)
+  func killedAgainAndAgain(method: String, seed: UInt64) async throws {
+    var random = SplitMix64(seed: seed)
+    let there = try await serve(copy, at: target)
+    for life in 0..<5 {
+      let here = try await serve(image, at: socket)
+      let load = try await WorkerThread.run("connect") { [self] in
+        BlindLoad(try connect(), seed: seed &* 100 &+ UInt64(life))
+      }
+      let begun = try await block(
+        [
+          "move", "x", uri, "--method", method, "--then", "wait", "--detach", "--bandwidth",
+          "12MiB/s",
+        ])
+      #expect(begun.status == 0, "life \(life)")
+      try await Task.sleep(for: .milliseconds(100 + random.next() % 400))
+      here.send(signal: SIGKILL)
+      _ = await here.wait()
+      await load.end()
+    }
+    let last = try await serve(image, at: socket)
+    let before = try fields(try await block(["status", "x", "--json"]).output)
+    #expect(before["phase"] as? String == "interrupted")
+    // Something had arrived, and was remembered.
+    #expect(before["neededBytes"] as? Int ?? .max < Self.byteCount)
+    let moved = try await block(["move", "x", uri, "--method", method, "--then", "copy", "--json"])
+    let end = try fields(moved.output)
+    #expect(moved.status == 0 && end["phase"] as? String == "copied", "\(moved)")
+    #expect(end["arrivedBytes"] as? Int ?? .max < Self.byteCount)
+    await last.terminate()
+    await there.terminate()
+    try await Command.run("cmp", [image, copy])
+    #expect(!FileManager.default.fileExists(atPath: image + ".godwit-map"))
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
+  /// The destination's server is killed and started again; the move goes on by itself.
+  @Test(.timeLimit(.minutes(1))) func aKilledDestination() async throws {
+    var there = try await serve(copy, at: target)
+    let here = try await serve(image, at: socket)
+    let load = try await WorkerThread.run("connect") { [self] in BlindLoad(try connect(), seed: 4) }
+    async let moved = block([
+      "move", "x", uri, "--then", "wait", "--bandwidth", "12MiB/s", "--json",
+    ])
+    for _ in 0..<3 {
+      try await Task.sleep(for: .milliseconds(300))
+      there.send(signal: SIGKILL)
+      _ = await there.wait()
+      there = try await serve(copy, at: target)
+    }
+    let end = try await moved
+    #expect(end.status == 0, "\(end)")
+    #expect(try fields(end.output)["connectionCount"] as? Int ?? 0 > 1)
+    load.stop()
+    await load.end()
+    #expect(try await block(["finish", "x", "--then", "copy"]).status == 0)
+    while try fields(try await block(["status", "x", "--json"]).output)["phase"] as? String
+      != "copied"
+    {
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    await here.terminate()
+    await there.terminate()
+    try await Command.run("cmp", [image, copy])
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
+  @Test(.timeLimit(.minutes(1))) func whatCantBeMovedIsSaid() async throws {
+    #expect(try await block(["status"]).status == ExitStatus.failed.rawValue)
+    let here = try await serve(image, at: socket)
+    for (arguments, status) in [
+      (["move", "x", "http://host/x"], ExitStatus.usage), (["move", "y", uri], .refused),
+      (["move", "x", uri], .refused), (["move", "x", "nbd://192.0.2.1/x"], .refused),
+      (["move", "x", uri, "--pause", "1h"], .usage), (["pause", "x"], .refused),
+      (["cancel", "x"], .refused), (["status", "y"], .refused), (["status"], .done),
+      (["status", "x"], .done),
+    ] {
+      #expect(try await block(arguments).status == status.rawValue, "\(arguments)")
+    }
+    let uncontrolled = try await CommandProcess(["block", "status"]).end()
+    #expect(uncontrolled.status == ExitStatus.usage.rawValue)
+    await here.terminate()
+    try FileManager.default.removeItem(atPath: folder)
+  }
+}
+
+/// A client that writes until its server is gone.
+private final class BlindLoad: Sendable {
+  private let isOver = Guarded(false)
+  private let stops = Guarded(false)
+
+  init(_ client: RemoteStore, seed: UInt64) {
+    _ = WorkerThread("load") { [self] in
+      var random = SplitMix64(seed: seed)
+      while !stops.read({ $0 }) {
+        let value = UInt8(truncatingIfNeeded: random.next())
+        // Mostly in the first MiB, mostly whole blocks.
+        var place = random.next() % UInt64(BlockMoveTests.byteCount - 65536)
+        if random.next() % 3 != 0 { place %= 1 << 20 }
+        if random.next() % 4 != 0 { place &= ~4095 }
+        let bytes = [UInt8](repeating: value, count: Int(1 + random.next() % 16) * 4096)
+        let isDone = bytes.withUnsafeBytes { raw in
+          (try? client.write(raw, at: place, durable: false)) != nil
+        }
+        guard isDone else { break }
+        MonotonicClock.sleep(us: 300)
+      }
+      client.close()
+      isOver.update { $0 = true }
+    }
+  }
+
+  func stop() { stops.update { $0 = true } }
+
+  func end() async {
+    _ = try? await WorkerThread.run("load-end") { [self] in
+      while isOver.wait(timeoutMs: 1000, until: { $0 ? true : nil }) == nil {}
+    }
+  }
+}

@@ -1,0 +1,73 @@
+import DiskStrategy
+import Testing
+
+@Suite struct MoveMachineTests {
+  private func sample(
+    _ needed: UInt64, round: UInt64 = 0, rate: UInt64? = 1 << 20, nowMs: UInt64 = 0,
+    connected: Bool = true
+  ) -> MoveSample {
+    MoveSample(
+      nowMs: nowMs, neededBytes: needed, diskBytes: 1 << 30, roundCount: round,
+      bytesPerSecond: rate, isConnected: connected)
+  }
+
+  @Test func precopyEndsWhenTheRestIsShort() {
+    var machine = MoveMachine(.precopy, pauseLimitMs: 1000)
+    #expect(machine.look(sample(1 << 30)) == MoveDecision())
+    #expect(!machine.look(sample(64 << 20, round: 1)).freezes)
+    #expect(!machine.look(sample(1 << 19, round: 2, rate: nil)).freezes)
+    #expect(!machine.look(sample(1 << 19, round: 2, connected: false)).freezes)
+    let end = machine.look(sample(1 << 19, round: 2))
+    #expect(end.freezes && end.writes == .note)
+    // It took too long: from now on both sides.
+    machine.freezeFailed(nowMs: 100)
+    let after = machine.look(sample(0, round: 2, nowMs: 500))
+    #expect(!after.freezes && after.writes == .mirror)
+    #expect(machine.look(sample(0, round: 2, nowMs: 1100)).freezes)
+  }
+
+  @Test func precopyThatDoesntShrinkMirrors() {
+    var machine = MoveMachine(.precopy, pauseLimitMs: 100)
+    for round in 1...3 as ClosedRange<UInt64> {
+      #expect(machine.look(sample(100 << 20, round: round)).writes == .note)
+    }
+    #expect(machine.look(sample(90 << 20, round: 4)).writes == .mirror)
+    var shrinking = MoveMachine(.precopy, pauseLimitMs: 100)
+    for round in 1...7 as ClosedRange<UInt64> {
+      #expect(shrinking.look(sample((100 << 20) >> round, round: round)).writes == .note)
+    }
+  }
+
+  @Test func mirrorEndsWhenEverythingIsThere() {
+    var machine = MoveMachine(.mirror, pauseLimitMs: 300)
+    #expect(machine.look(sample(4096)).writes == .mirror)
+    #expect(!machine.look(sample(4096)).freezes)
+    #expect(machine.look(sample(0)).freezes)
+  }
+
+  @Test func iofollowForwardsAndThenMirrors() {
+    var machine = MoveMachine(.iofollow, pauseLimitMs: 300)
+    let first = machine.look(sample(1 << 30))
+    #expect(first.writes == .forward && first.forwardsReads && first.followsGuest)
+    #expect(machine.look(sample(1 << 29, round: 1)).writes == .forward)
+    #expect(machine.look(sample(1 << 29, round: 2)).writes == .mirror)
+    var little = MoveMachine(.iofollow, pauseLimitMs: 300)
+    #expect(little.look(sample(1 << 20, round: 1)).writes == .mirror)
+    #expect(little.look(sample(0, round: 1)).freezes)
+  }
+
+  @Test func aMeterTellsPaceAndEnd() {
+    var meter = MoveMeter()
+    #expect(meter.bytesPerSecond == nil && meter.etaMs == nil)
+    for look in 0...10 as ClosedRange<UInt64> {
+      meter.note(
+        nowMs: look * 500, sentBytes: look * 500_000, neededBytes: 8_000_000 - look * 400_000)
+    }
+    #expect(meter.bytesPerSecond == 1_000_000)
+    #expect(meter.etaMs == 5000)
+    meter.note(nowMs: 6000, sentBytes: 6_000_000, neededBytes: 9_000_000)
+    #expect(meter.etaMs == nil)
+    meter.forget()
+    #expect(meter.bytesPerSecond == nil)
+  }
+}
