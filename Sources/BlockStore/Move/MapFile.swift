@@ -19,6 +19,8 @@ import HostIO
 @safe
 final class MapFile: @unchecked Sendable {
   // Unchecked: whoever owns the move's state alone touches the mapping.
+  // SAFETY: the mapping is `byteCount` bytes of a file that nobody shrinks (it is locked), and lives as long
+  // as this object; every access goes through `word`, `set`, `bytes` and `store`, which check their bounds.
 
   /// What the file says of the disk.
   enum State: UInt64, Sendable {

@@ -55,13 +55,13 @@ import Testing
   }
 
   /// Connections break, and the destination forgets what it hadn't flushed.
-  @Test(.timeLimit(.minutes(2)), arguments: MoveMethod.allCases, UInt64(1)...4)
+  @Test(.timeLimit(.minutes(2)), arguments: MoveMethod.allCases, UInt64(1)...2)
   func brokenConnections(method: MoveMethod, seed: UInt64) async throws {
     let rig = try MoveRig(isPrompt: seed % 2 == 0)
     let load = try await rig.load(seed: seed)
     var random = SplitMix64(seed: seed)
     try await rig.move(rig.wish(method, .wait, bytesPerSecond: 16 << 20))
-    for _ in 0..<6 {
+    for _ in 0..<4 {
       try await Task.sleep(for: .milliseconds(60 + random.next() % 150))
       rig.target.cut(power: &random)
     }
