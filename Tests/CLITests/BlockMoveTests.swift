@@ -29,10 +29,12 @@ struct BlockMoveTests {
     truncate(copy, off_t(Self.byteCount))
   }
 
-  private func serve(_ image: String, at socket: String) async throws -> ChildProcess {
+  private func serve(
+    _ image: String, at socket: String, _ more: [String] = []
+  ) async throws -> ChildProcess {
     let binary = try #require(CommandProcess.binary)
     let child = try ChildProcess(
-      binary, ["block", "serve", image, "--socket", socket, "--export-name", "x"])
+      binary, ["block", "serve", image, "--socket", socket, "--export-name", "x"] + more)
     while (try? UnixSocket.connect(path: socket)) == nil {
       guard child.exit == nil else { throw SystemError("serve \(image)", code: ECHILD) }
       try await Task.sleep(for: .milliseconds(10))
@@ -131,7 +133,7 @@ struct BlockMoveTests {
   /// The destination's server is killed and started again; the move goes on by itself.
   @Test(.timeLimit(.minutes(1))) func aKilledDestination() async throws {
     var there = try await serve(copy, at: target)
-    let here = try await serve(image, at: socket)
+    let here = try await serve(image, at: socket, ["--maps", folder])
     let load = try await WorkerThread.run("connect") { [self] in BlindLoad(try connect(), seed: 4) }
     async let moved = block([
       "move", "x", uri, "--then", "wait", "--bandwidth", "12MiB/s", "--json",
@@ -142,6 +144,8 @@ struct BlockMoveTests {
       _ = await there.wait()
       there = try await serve(copy, at: target)
     }
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+    #expect(names.contains { $0.hasPrefix("file-") && $0.hasSuffix(".godwit-map") }, "\(names)")
     let end = try await moved
     #expect(end.status == 0, "\(end)")
     #expect(try fields(end.output)["connectionCount"] as? Int ?? 0 > 1)

@@ -10,16 +10,24 @@ extension DiskMove {
     case forward(ForwardedRun, MoveLink)
   }
 
-  /// How long a thread sleeps when there is nothing to send, in microseconds.
-  private static let idleUs: UInt64 = 2000
+  /// How long a thread sleeps when there is nothing to send, in microseconds: longer from time to time.
+  private static let idleUs: UInt64 = 1000
+  private static let idleUsMax: UInt64 = 16_000
 
   /// One sender, until the move is over.
   func sendAll() {
     let buffer = PageBuffer(byteCount: DiskGeometry.chunkByteCount)
+    var idleUs = Self.idleUs
     while true {
-      switch nextWork() {
-      case .over: return
-      case .nothing: MonotonicClock.sleep(us: Self.idleUs)
+      let work = nextWork()
+      if case .nothing = work {
+        MonotonicClock.sleep(us: idleUs)
+        idleUs = min(idleUs * 2, Self.idleUsMax)
+        continue
+      }
+      idleUs = Self.idleUs
+      switch work {
+      case .over, .nothing: return
       case .copy(let blocks, let link): copy(blocks, buffer, link)
       case .forward(let run, let link):
         // SAFETY: the run's buffer is this thread's since it left the queue.

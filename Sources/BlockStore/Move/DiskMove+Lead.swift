@@ -1,4 +1,5 @@
 import DiskStrategy
+import Glibc
 import HostIO
 import NBD
 import Synchronization
@@ -6,8 +7,10 @@ import Synchronization
 /// The thread that leads a move: connections, decisions, the end.
 extension DiskMove {
   private static let tickUs: UInt64 = 5000
+  /// The same while nothing is to be decided.
+  private static let restUs: UInt64 = 50_000
   /// A destination that owes answers for longer is given up, in microseconds.
-  private static let silenceUsMax: UInt64 = 15_000_000
+  private static let silenceUsMax: UInt64 = 10_000_000
   /// From the break of a connection to the next one, in microseconds.
   private static let settleUs: UInt64 = 1_000_000
   /// How often what has arrived is put on stable storage over there, in microseconds.
@@ -55,7 +58,8 @@ extension DiskMove {
       guard goesOn else { break }
       watchLink()
       decide()
-      MonotonicClock.sleep(us: Self.tickUs)
+      let isBusy = state.read { $0.stage.isMoving && !$0.isPaused }
+      MonotonicClock.sleep(us: isBusy ? Self.tickUs : Self.restUs)
     }
     isRemote.store(state.read { $0.phase == .switched }, ordering: .relaxed)
     // Senders that wait for an answer needn't any more.
@@ -210,7 +214,8 @@ extension DiskMove {
     }
     if state.wish.ending == .switching {
       do throws(SystemError) {
-        try state.file?.markSwitched()
+        guard let file = state.file else { throw SystemError("keep its map", code: EIO) }
+        try file.markSwitched()
       } catch {
         state.problem = "can't remember that the disk is elsewhere: \(error)"
         state.isPaused = true

@@ -40,7 +40,7 @@ struct OpenImages: Sendable {
         let identity = try FileStore.identity(of: image.path)
         let movable = try MovableStore(
           store, name: image.name, identity: identity,
-          mapPath: mapPath(image.path, image.name, maps, identity), resolve: resolve
+          mapPath: mapPath(image.path, maps, identity), resolve: resolve
         ) { Output.error($0) }
         opened.movable.append((image.name, movable))
         opened.disks.append(
@@ -60,11 +60,12 @@ struct OpenImages: Sendable {
 
   /// Where the map of an image's move is kept; nil: nowhere.
   private static func mapPath(
-    _ image: String, _ name: String, _ maps: String?, _ identity: String
+    _ image: String, _ maps: String?, _ identity: String
   ) -> String? {
+    // By the file's own numbers: whatever it is called, its map is found.
     if let maps {
-      let file = name.split(separator: "/", omittingEmptySubsequences: false).joined(separator: "-")
-      return "\(maps)/\(file).godwit-map"
+      let numbers = String(identity.map { $0.isLetter || $0.isNumber ? $0 : "-" })
+      return "\(maps)/\(numbers).godwit-map"
     }
     return identity.hasPrefix("file ") ? image + ".godwit-map" : nil
   }

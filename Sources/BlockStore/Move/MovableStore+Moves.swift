@@ -1,0 +1,119 @@
+import DiskStrategy
+import HostIO
+import Synchronization
+
+/// The moves of a disk: begun, told what to do, ended.
+extension MovableStore {
+  /// The move that is under way, was interrupted, or was the last one; nil: there was none.
+  public var moveStatus: MoveStatus? { move?.status ?? last.withLock { $0 } }
+
+  /// Begins a move, or goes on with an interrupted one to the same destination.
+  public func move(to destination: MoveDestination, _ wish: MoveWish) throws {
+    try orders.withLock { _ in
+      guard let mapPath else {
+        throw MoveError("there is nowhere to keep the map of a move (godwit block serve --maps)")
+      }
+      guard let geometry = DiskGeometry(byteCount: byteCount) else {
+        throw MoveError("a disk of \(byteCount) bytes can't be moved")
+      }
+      guard !source.traits.isReadOnly else {
+        throw MoveError("the disk \(name) is served read-only: copy it")
+      }
+      // What can be refused is refused before anything changes.
+      let probe = try RemoteStore(
+        over: destination.dial(), exportName: destination.exportName, isReadOnly: false)
+      defer { probe.close() }
+      try DiskMove.check(
+        probe, for: source, geometry, isSwitching: wish.ending == .switching)
+      let move = try prepare(geometry, mapPath, destination)
+      move.state.update { state in
+        state.destination = destination
+        (state.wish, state.destinationName) = (wish, destination.uri)
+        state.machine = MoveMachine(wish.method, pauseLimitMs: wish.pauseLimitMs)
+        state.pace = SendPace(bytesPerSecond: wish.bytesPerSecond)
+        (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
+        (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
+      }
+      move.start { [weak self] in self?.moveEnded(move) }
+    }
+  }
+
+  /// The move's state, with its map; writes are noted in it from now on.
+  private func prepare(
+    _ geometry: DiskGeometry, _ mapPath: String, _ destination: MoveDestination
+  ) throws -> DiskMove {
+    if let open = move {
+      let status = open.status
+      guard status.phase == .interrupted else {
+        throw MoveError("the disk \(name) is \(status.phase) already (\(status.destination))")
+      }
+      // What was noted counts for the destination that it was noted for.
+      if status.destination == destination.uri { return open }
+      let file = try MapFile.make(mapPath, geometry, key: Self.key(identity, destination.uri))
+      open.state.update { state in
+        state.file = file
+        state.map = BlockMap(geometry)
+        state.log = ActivityLog()
+      }
+      return open
+    }
+    let file = try MapFile.make(mapPath, geometry, key: Self.key(identity, destination.uri))
+    let state = MoveState(
+      geometry, map: BlockMap(geometry), file: file, destinationName: destination.uri)
+    let new = DiskMove(name: name, source: source, state, log: log)
+    route.withLock { $0 = new }
+    hasRoute.store(true, ordering: .sequentiallyConsistent)
+    // Writes that began before know nothing of it; nothing is read for the move until they have ended.
+    calls.turn()
+    return new
+  }
+
+  private func moveEnded(_ ended: DiskMove) {
+    let status = ended.status
+    guard status.phase.isOver, status.phase != .switched else { return }
+    last.withLock { $0 = status }
+    hasRoute.store(false, ordering: .sequentiallyConsistent)
+    route.withLock { $0 = nil }
+    // The next move begins when nobody uses this one any more.
+    calls.turn()
+  }
+
+  public func pauseMove() throws { try current().pause() }
+  public func resumeMove() throws { try current().resume() }
+  public func finishMove(_ ending: MoveEnding) throws { try current().finish(ending) }
+
+  /// Returns when nothing of the move is left; the source is the disk.
+  public func cancelMove() throws {
+    try orders.withLock { _ in
+      let move = try current()
+      let wasInterrupted = move.status.phase == .interrupted
+      try move.cancel()
+      move.waitForThreads()
+      if wasInterrupted { moveEnded(move) }
+    }
+  }
+
+  /// The server ends; no request comes any more.
+  public func suspendMove() { move?.suspend() }
+
+  private func current() throws -> DiskMove {
+    guard let move else { throw MoveError("the disk \(name) isn't moving") }
+    return move
+  }
+}
+
+extension MovableStore {
+  /// Behind the description of an export whose disk moves, and of one whose disk is elsewhere already.
+  public static let movingNote = " (moving)"
+  static let elsewhereNote = " (moved to another server)"
+
+  var moveNote: String? {
+    guard let move else { return nil }
+    switch move.status.phase {
+    case .switched: return Self.elsewhereNote
+    case .copied, .cancelled: return nil
+    case .connecting, .copying, .mirroring, .finishing, .paused, .interrupted:
+      return Self.movingNote
+    }
+  }
+}
