@@ -14,7 +14,7 @@ import Testing
       JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
     for name in [
       "scenario", "strategy", "totalMs", "downtimeMs", "clientGapMs", "wireBytes", "eta",
-      "encodeMs",
+      "encodeMs", "kept",
     ] {
       #expect(object[name] is NSNull, "\(name)")
     }

@@ -82,6 +82,14 @@ final class ScriptedAgent: AgentService {
     {"windowMs":4000,"dirtied":{"pages":12000,"lowPages":11200,"highPages":12800}}]}}
     """
 
+  func vault(_ request: VaultRequest) async throws -> [VaultItem] {
+    var item = VaultItem(id: "00112233445566778899aabbccddeeff", state: .whole, bytes: 5 << 20)
+    (item.vm, item.takenAt, item.ramBytes) = ("web-1", 1_700_000_000, 64 << 20)
+    if request.action == .verify { (item.state, item.problem) = (.damaged, "cut short") }
+    if request.action == .prune { item.state = .removed }
+    return request.targets.isEmpty || request.targets == ["web-1"] ? [item] : []
+  }
+
   func history(limit: Int) async throws -> [MigrationRecord] {
     Array(repeating: MigrationRecord(outcome: .completed), count: limit)
   }

@@ -93,6 +93,39 @@ import Wire
     #expect(off.header.kinds.allSatisfy { $0 == .raw } && off.savedBytes <= 0)
   }
 
+  /// Held pages take nothing but one digest; it stands in front of everything.
+  @Test func heldPagesAreProvenTogether() throws {
+    var random = SplitMix64(seed: 11)
+    let pages = [2, 1, 3, 2].flatMap { Self.page($0, &random) }
+    let batch = BatchHeader(
+      place: SequencedHeader(sequence: 1, after: 0),
+      runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: 4)])
+    for effort in [Effort.off, .lz4, .zstd3] {
+      var packed = BatchPacker().pack(
+        batch, pages.span.bytes, effort, mayRefer: true
+      ) { index, _, _ in
+        index == 0 || index == 3 ? .held(proof: [UInt8](repeating: UInt8(index), count: 32)) : nil
+      }
+      #expect(
+        packed.header.kinds == [.held, .uniform, effort == .off ? .raw : .compressed, .held])
+      #expect(packed.heldIdentities.count == 64 && packed.heldIdentities.last == 3)
+      let digest = [UInt8](100..<132)
+      packed.prove(digest)
+      let payload = Self.payload(packed, pages)
+      #expect(payload.count == packed.header.byteCount + packed.header.bodyByteCount)
+      var cursor = ByteCursor(payload.span.bytes)
+      let header = try EncodedHeader(decoding: &cursor)
+      var made = [UInt8](repeating: 0xAA, count: 4 * Page.size)
+      let body = try cursor.take(header.bodyByteCount)
+      let found = try made.withUnsafeMutableBytes {
+        try BatchUnpacker().unpack(header, body, into: $0)
+      }
+      #expect(found.map(\.place) == [0, 3])
+      #expect(found.allSatisfy { $0.reference == .held(proof: digest) })
+      #expect(made[Page.size..<3 * Page.size].elementsEqual(pages[Page.size..<3 * Page.size]))
+    }
+  }
+
   @Test func referencesGoWithTheirNotes() throws {
     var random = SplitMix64(seed: 8)
     let sorts = [3, 1, 3, 2, 3]

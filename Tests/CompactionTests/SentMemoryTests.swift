@@ -99,6 +99,7 @@ import Wire
           let made = memory[(note.block == 0 ? 0 : blockPages[0]) + Int(note.page)]
           if identity(made) != note.identity || made != frame.contents[index] { misfits += 1 }
           memory[number] = made
+        default: misfits += 1  // nothing else is made of what was sent before
         }
         index += 1
       }

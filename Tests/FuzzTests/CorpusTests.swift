@@ -26,6 +26,7 @@ import Testing
   @Test func nbdClient() throws { try replay("nbd-client", NBDClientHarness.run) }
   @Test func pullFrames() throws { try replay("pull-frames", PullFrameHarness.run) }
   @Test func encodedPages() throws { try replay("encoded-pages", EncodedPagesHarness.run) }
+  @Test func vault() throws { try replay("vault", VaultHarness.run) }
   @Test func traces() throws { try replay("traces", TraceHarness.run) }
   @Test func applyOrder() throws { try replay("apply-order", ApplyOrderHarness.run) }
 

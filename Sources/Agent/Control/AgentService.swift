@@ -27,6 +27,9 @@ public protocol AgentService: Sendable {
   /// Finds out what a forecast of a migration needs: guest, link, checks. Takes some seconds.
   func plan(_ request: MigrationRequest) async throws -> PlanReport
 
+  /// Lists, verifies or removes what is kept of guests' memory on this host.
+  func vault(_ request: VaultRequest) async throws -> [VaultItem]
+
   /// The latest migrations, newest first; at most `limit`.
   func history(limit: Int) async throws -> [MigrationRecord]
 }

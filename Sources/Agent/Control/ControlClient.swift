@@ -73,6 +73,13 @@ public struct ControlClient: Sendable {
     return try await one(request) { $0.plan }
   }
 
+  /// What is kept of guests' memory on this host; verifying reads all of it.
+  public func vault(_ vault: VaultRequest) async throws -> [VaultItem] {
+    var request = ControlRequest(.vault)
+    request.vault = vault
+    return try await one(request) { $0.vault }
+  }
+
   /// Records what a guest dirties; leaving the stream early ends that.
   public func trace(_ trace: TraceRequest) -> AsyncThrowingStream<TraceUpdate, any Error> {
     var request = ControlRequest(.trace)

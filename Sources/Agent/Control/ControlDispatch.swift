@@ -75,6 +75,11 @@ struct ControlDispatch<Agent: AgentService>: Sendable {
       if let problem = migration.problem { throw ControlError(.usage, problem) }
       let plan = try await told { try await agent.plan(migration) }
       try await once { $0.plan = plan }
+    case .vault:
+      guard let vault = request.vault else { throw ControlError(.usage, "vault needs an action") }
+      if let problem = vault.problem { throw ControlError(.usage, problem) }
+      let items = try await told { try await agent.vault(vault) }
+      try await once { $0.vault = items }
     case .trace:
       guard let trace = request.trace else { throw ControlError(.usage, "trace needs a trace") }
       if let problem = trace.problem { throw ControlError(.usage, problem) }

@@ -4,7 +4,7 @@ import FoundationEssentials
 /// A request on the control socket: one JSON object on one line, one request per connection.
 public struct ControlRequest: Codable, Sendable, Equatable {
   public enum Command: String, Codable, Sendable {
-    case version, vms, migrate, status, watch, cancel, recover, history, trace, plan
+    case version, vms, migrate, status, watch, cancel, recover, history, trace, plan, vault
   }
 
   /// A line longer than this is no request.
@@ -25,6 +25,8 @@ public struct ControlRequest: Codable, Sendable, Equatable {
   public var recovery: RecoverRequest?
   /// For `trace`.
   public var trace: TraceRequest?
+  /// For `vault`.
+  public var vault: VaultRequest?
 
   public init(_ command: Command) { self.command = command }
 }
@@ -50,6 +52,7 @@ public struct ControlReply: Codable, Sendable, Equatable {
   public var traceLook: TraceLook?
   public var trace: TraceRecord?
   public var plan: PlanReport?
+  public var vault: [VaultItem]?
 
   public init() {}
 

@@ -1,6 +1,6 @@
 /// Phases of a migration, in order (`ARCHITECTURE.md`, "A migration, step by step").
 public enum MigrationPhase: String, Codable, Sendable, CaseIterable, Comparable {
-  case prepare, bulk, iterate, switchover, commit, pull, done
+  case prepare, bulk, iterate, switchover, commit, pull, keep, done
 
   private var rank: Int { Self.allCases.firstIndex(of: self) ?? 0 }
   public static func < (a: Self, b: Self) -> Bool { a.rank < b.rank }

@@ -57,6 +57,18 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     public var faultPages: UInt64?
     public init() {}
   }
+  /// Of the guest's memory that was left in the source's vault (`--keep`).
+  public struct Kept: Codable, Sendable, Equatable {
+    /// Pages that are stored, and that were zero.
+    public var pages, zeroPages: UInt64?
+    /// Of its file.
+    public var bytes: UInt64?
+    /// How long that took, after the guest had gone on at the destination; not in `totalMs`.
+    public var durationMs: UInt64?
+    /// Why nothing was kept, after all.
+    public var problem: String?
+    public init() {}
+  }
   public struct Disk: Codable, Sendable, Equatable {
     public var bytesReadAtSource, wireBytes: UInt64?
     public init() {}
@@ -108,6 +120,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   public var eta: EtaRecord?
   /// Nil when the guest moved with all of its memory.
   public var pull: Pull?
+  /// Nil without `--keep`.
+  public var kept: Kept?
   public var disk = Disk()
 
   public init(outcome: Outcome, reason: String? = nil) {
@@ -151,6 +165,7 @@ extension MigrationRecord {
     try fields.encode(forecast, forKey: .forecast)
     try fields.encode(eta, forKey: .eta)
     try fields.encode(pull, forKey: .pull)
+    try fields.encode(kept, forKey: .kept)
     try fields.encode(disk, forKey: .disk)
   }
 }
@@ -212,6 +227,17 @@ extension MigrationRecord.Pull {
     try fields.encode(owedPages, forKey: .owedPages)
     try fields.encode(placedPages, forKey: .placedPages)
     try fields.encode(faultPages, forKey: .faultPages)
+  }
+}
+
+extension MigrationRecord.Kept {
+  public func encode(to encoder: any Encoder) throws {
+    var fields = encoder.container(keyedBy: CodingKeys.self)
+    try fields.encode(pages, forKey: .pages)
+    try fields.encode(zeroPages, forKey: .zeroPages)
+    try fields.encode(bytes, forKey: .bytes)
+    try fields.encode(durationMs, forKey: .durationMs)
+    try fields.encode(problem, forKey: .problem)
   }
 }
 

@@ -55,6 +55,8 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
   public var forecast: MigrationRecord.Forecast?
   /// Leave the source QEMU process in `postmigrate` instead of quitting it.
   public var keepSource = false
+  /// Leave a copy of the guest's memory in the vault of the source's host, once it is gone.
+  public var keepMemory = false
 
   public init(vm: String, destination: String) {
     (self.vm, self.destination) = (vm, destination)

@@ -41,6 +41,7 @@ public enum ProgressView {
 
   private static func eta(_ progress: MigrationProgress, ageMs: UInt64) -> String {
     guard progress.phase != .done else { return "done" }
+    guard progress.phase != .keep else { return "moved" }
     guard progress.isConnected else { return "looking for the other agent" }
     guard let etaMs = progress.etaMs else { return "end not known yet" }
     func left(_ ms: UInt64) -> String { coarse(ms > ageMs ? ms - ageMs : 0) }
@@ -70,6 +71,9 @@ public enum ProgressView {
   /// What is measured right now; unknown figures are left out, not shown as 0.
   private static func figures(_ progress: MigrationProgress) -> [String] {
     // The guest has been handed over: rates and forecasts are about a time that is past.
+    if progress.phase == .keep {
+      return ["moved; keeping its memory here, remaining \(ByteCount(progress.remainingBytes))"]
+    }
     guard progress.phase < .commit else { return ["sent \(ByteCount(progress.wireBytes))"] }
     var parts: [String] = []
     if let rate = ByteRate(bytesPerSecond: progress.wireBytesPerSecond) {

@@ -18,6 +18,7 @@ extension AgentConfiguration {
     }
     metrics = try values.decodeIfPresent(String.self, forKey: .metrics)
     logLevel = try values.decodeIfPresent(String.self, forKey: .logLevel) ?? logLevel
+    if let size = try values.size(.vaultQuota) { vaultQuotaBytes = size }
     if let duration = try values.duration(.drainTimeout) { drainTimeoutMs = duration }
   }
 

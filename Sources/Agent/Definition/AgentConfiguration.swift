@@ -48,6 +48,8 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var metrics: String?
   /// Least severe messages to log: `trace`, `debug`, `info`, `notice`, `warning`, `error`, `critical`.
   public var logLevel = "info"
+  /// Most bytes of guests' memory that are kept on this host's disk, for their return; 0: nothing is kept.
+  public var vaultQuotaBytes: UInt64 = 16 << 30
   /// How long running migrations may go on when the agent is told to end, in milliseconds.
   public var drainTimeoutMs: UInt64 = 30_000
 
@@ -110,6 +112,7 @@ extension AgentConfiguration: Decodable {
     case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
     case memoryLimit, startTimeout, compactionThreads
     case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout, logLevel, tls, allow
+    case vaultQuota
   }
 
   public init(from decoder: any Decoder) throws {

@@ -33,6 +33,7 @@ extension PeerMessage {
     case .offer(let offer):
       try Self.check(offer.sharedBlocks.count, Limits.blocksMax, "shared RAM blocks")
       try Self.check(offer.encodings?.count ?? 0, Limits.listMax, "encodings")
+      try offer.snapshot?.validate()
       try Self.check(offer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
       try offer.destination.validate()
     case .surveyed(let answer):
@@ -89,6 +90,24 @@ extension PeerMessage {
   static func check(_ count: Int, _ limit: Int, _ what: String) throws(RelayFailure) {
     guard count <= limit else {
       throw .protocolViolation("\(count) \(what) in a message, at most \(limit) are allowed")
+    }
+  }
+}
+
+extension PeerMessage.SnapshotOffer {
+  /// Blocks within the limits of a stream.
+  fileprivate func validate() throws(RelayFailure) {
+    typealias Limits = PeerMessageLimits
+    try PeerMessage.check(blocks.count, Limits.blocksMax, "blocks of a snapshot")
+    var total: UInt64 = 0
+    for block in blocks {
+      guard (1...Limits.blockNameMax).contains(block.name.utf8.count),
+        block.pages <= Limits.ramBytesMax / UInt64(Page.size) - total
+      else { throw .protocolViolation("a block of \(block.pages) pages in a snapshot") }
+      total += block.pages
+    }
+    guard id.utf8.count == 32, storedPages <= total else {
+      throw .protocolViolation("a snapshot of \(storedPages) pages in \(total)")
     }
   }
 }

@@ -83,6 +83,26 @@ enum PeerMessage: Codable, Sendable {
     /// What the destination understands beside plain pages, by `PageEncoding`'s names; unknown ones mean
     /// nothing. Nil: an agent that knows none of them.
     var encodings: [String]?
+    /// What is kept here of the guest's memory, from when it was here; nil: nothing that could be used.
+    var snapshot: SnapshotOffer?
+  }
+
+  /// A snapshot of the guest that the destination has.
+  struct SnapshotOffer: Codable, Sendable {
+    struct Block: Codable, Sendable {
+      var name: String
+      var pages: UInt64
+    }
+
+    /// 32 hexadecimal digits.
+    var id: String
+    /// Seconds since 1970.
+    var takenAt: Int64
+    /// Of the filters, see `SnapshotFilters`.
+    var seed: UInt64
+    var blocks: [Block]
+    /// Pages that are not zero.
+    var storedPages: UInt64
   }
 
   /// A way of writing pages that a destination says it understands.
@@ -101,6 +121,8 @@ enum PeerMessage: Codable, Sendable {
     var networkPatienceMs: UInt64
     /// The guest may be handed over before its memory is complete.
     var mayPull: Bool?
+    /// The id of the offered snapshot, when pages of it will be named: the source waits for its filters. Nil: none.
+    var snapshot: String?
   }
 
   func encoded() throws(RelayFailure) -> [UInt8] {

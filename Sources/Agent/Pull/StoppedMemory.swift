@@ -78,8 +78,14 @@ struct StoppedMemory: Sendable {
     places.map { if case .unknown = $0 { false } else { true } }
   }
 
-  private init(numbering: PageNumbering, places: [Place]) {
+  init(numbering: PageNumbering, places: [Place]) {
     (self.numbering, self.places) = (numbering, places)
+  }
+
+  /// Whether pages may hold anything but zeros, asked without touching them.
+  func mayHoldData(block: Int, firstPage: UInt64, pages: Int) throws(SystemError) -> Bool {
+    guard case .file(let file) = places[block] else { return true }
+    return try file.mayHoldData(at: firstPage << UInt64(Page.shift), count: pages * Page.size)
   }
 
   /// Copies `buffer.count` bytes of pages, from page `firstPage` of a block on.

@@ -34,6 +34,8 @@ public struct AgentProcess: Sendable {
     _ = signal(SIGXFSZ, SIG_IGN)
     if ClockStep.isOn { logger.warning("fault injection: the wall clock may be wrong on purpose") }
     let configuration = try load()
+    // What an agent that was killed had begun to write is of no use, and a secret.
+    _ = try? await Blocking.run { Vault(configuration).removeLeftovers() }
     let history = await HistoryStore.open(directory: configuration.stateDirectory, logger: logger)
     let agent = MigrationAgent(configuration: configuration, history: history, logger: logger)
     for raw in sockets.unknown {

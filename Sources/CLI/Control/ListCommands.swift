@@ -1,7 +1,6 @@
 import Agent
 import ArgumentParser
 import Base
-import FoundationEssentials
 
 struct VMsCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
@@ -76,7 +75,7 @@ struct HistoryCommand: AsyncParsableCommand {
     if output.json { return try records.forEach { try Output.json($0) } }
     guard !records.isEmpty else { return Output.line("no migrations yet") }
     if eta {
-      return EtaReport.table(records, started: Self.utc).lines(fitting: Terminal.columns())
+      return EtaReport.table(records, started: ListTime.utc).lines(fitting: Terminal.columns())
         .forEach(Output.line)
     }
     var table = Table([
@@ -85,7 +84,7 @@ struct HistoryCommand: AsyncParsableCommand {
     ])
     for record in records {
       table.add([
-        record.startedAt.map(Self.utc) ?? "-", record.vm ?? "-", record.side ?? "-",
+        record.startedAt.map(ListTime.utc) ?? "-", record.vm ?? "-", record.side ?? "-",
         record.destination ?? record.source ?? "-",
         record.strategy ?? "-", record.outcome.rawValue,
         record.totalMs.map(Milliseconds.format) ?? "-",
@@ -97,9 +96,4 @@ struct HistoryCommand: AsyncParsableCommand {
     table.lines(fitting: Terminal.columns()).forEach(Output.line)
   }
 
-  /// `2026-01-31T12:00:00Z`; times outside the years 1970 to 9999 are not shown.
-  private static func utc(_ seconds: Int64) -> String {
-    guard (0...253_402_300_799).contains(seconds) else { return "-" }
-    return Date(timeIntervalSince1970: TimeInterval(seconds)).formatted(.iso8601)
-  }
 }

@@ -56,6 +56,11 @@ struct MigrateCommand: AsyncParsableCommand {
   var keepSource = false
   @Flag(
     help:
+      "Keep a copy of the guest's memory on this host once it is gone (godwit vault): its return then sends little more than what changed."
+  )
+  var keep = false
+  @Flag(
+    help:
       "Forecast the migration first, as `godwit plan` does (some 5 s), and keep the forecast with its outcome."
   )
   var forecast = false
@@ -73,6 +78,7 @@ struct MigrateCommand: AsyncParsableCommand {
     if let stoppedPatience { request.stoppedPatienceMs = stoppedPatience }
     request.audit = audit
     request.keepSource = keepSource
+    request.keepMemory = keep
     return request
   }
 

@@ -14,6 +14,7 @@ enum RecordReport {
     row("ETA", record.eta.flatMap(EtaReport.summary))
     row("page source", record.pageSource)
     row("audit", audit(record.audit))
+    row("kept here", record.kept.flatMap(kept))
     row("QEMU", versions(record.qemu))
     return rows.map(TerminalText.plain)
   }
@@ -47,6 +48,14 @@ enum RecordReport {
       return nil
     }
     return "\(grouped(compared)) pages compared, \(grouped(differing)) differ"
+  }
+
+  private static func kept(_ kept: MigrationRecord.Kept) -> String? {
+    if let problem = kept.problem { return "nothing: \(problem)" }
+    return kept.bytes.map { bytes in
+      let time = kept.durationMs.map { " in \(Milliseconds.format($0))" } ?? ""
+      return "\(ByteCount(bytes)) of its memory\(time)"
+    }
   }
 
   private static func versions(_ qemu: MigrationRecord.Versions) -> String? {

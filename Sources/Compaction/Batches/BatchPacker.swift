@@ -5,9 +5,12 @@ public import Wire
 public struct PackedBatch: Sendable {
   public private(set) var header: EncodedHeader
   /// Notes and the packed part. The raw pages' bytes follow on the wire.
-  public let lead: [UInt8]
+  public private(set) var lead: [UInt8]
   /// Which of the batch's pages are raw, by their number among those that are not zero; rising.
   public let rawPages: [Int]
+  /// Identities of the pages that a snapshot at the destination holds, one after the other, while the digest over
+  /// them is missing from `lead`.
+  public private(set) var heldIdentities: [UInt8] = []
 
   /// The frame refers to what the frame `sequence`, before it, brings.
   public mutating func wait(for sequence: UInt64) {
@@ -18,6 +21,13 @@ public struct PackedBatch: Sendable {
       batch: BatchHeader(
         place: SequencedHeader(sequence: place.sequence, after: sequence), runs: header.batch.runs),
       codec: header.codec, kinds: header.kinds, packedByteCount: header.packedByteCount)
+  }
+
+  /// Puts the digest over `heldIdentities` in its place.
+  public mutating func prove(_ digest: [UInt8]) {
+    precondition(digest.count == header.heldDigestByteCount && !heldIdentities.isEmpty)
+    lead = digest + lead
+    heldIdentities = []
   }
 
   /// Bytes saved; at most 0 when the batch had better go as it is.
@@ -56,16 +66,18 @@ public final class BatchPacker {
   /// - Parameters:
   ///   - batch: place and runs, as they would go without encoding.
   ///   - pages: 4096 bytes for each page that is not zero, in the order of the runs.
+  ///   - mayRefer: without effort, references are looked for all the same.
   public func pack(
     _ batch: BatchHeader, _ pages: RawSpan, _ effort: Effort,
-    references: References = { _, _, _ in nil }
+    mayRefer: Bool = false, references: References = { _, _, _ in nil }
   ) -> PackedBatch {
     let count = batch.rawPageCount
     precondition(pages.byteCount >= count * Page.size && count <= BatchLimits.rawPagesMax)
     var kinds = [PageKind](repeating: .raw, count: count)
     var lead: [UInt8] = []
+    var held: [UInt8] = []
     var gatheredPages = 0
-    for index in 0..<count where effort != .off {
+    for index in 0..<count where effort != .off || mayRefer {
       let page = pages.extracting(index * Page.size..<(index + 1) * Page.size)
       if let word = PageTexture.uniformWord(page) {
         kinds[index] = .uniform
@@ -79,8 +91,11 @@ public final class BatchPacker {
         case .duplicate(let note):
           kinds[index] = .duplicate
           note.encode(into: &lead)
+        case .held(let identity):
+          kinds[index] = .held
+          held += identity
         }
-      } else if PageTexture.looksPackable(page) {
+      } else if effort != .off, PageTexture.looksPackable(page) {
         kinds[index] = .compressed
         gather(page, at: gatheredPages)
         gatheredPages += 1
@@ -93,7 +108,8 @@ public final class BatchPacker {
       batch: batch, codec: packedCount > 0 ? effort.codec : .none, kinds: kinds,
       packedByteCount: packedCount)
     return PackedBatch(
-      header: header, lead: lead, rawPages: kinds.indices.filter { kinds[$0] == .raw })
+      header: header, lead: lead, rawPages: kinds.indices.filter { kinds[$0] == .raw },
+      heldIdentities: held)
   }
 
   /// Nothing is packed after all: such pages go raw, and their notes are left out.

@@ -18,7 +18,7 @@ public final class BatchUnpacker: @unchecked Sendable {
   /// Fills one place of 4096 bytes in `pages` for each page of the batch that is not zero.
   ///
   /// Returns the pages, by their places, that have to be made of what is there: the place of a delta holds the
-  /// difference, that of a duplicate nothing new.
+  /// difference, those of the others nothing new.
   public func unpack(
     _ header: EncodedHeader, _ body: RawSpan, into pages: UnsafeMutableRawBufferPointer
   ) throws(DecodeError) -> [(place: Int, reference: PageReference)] {
@@ -29,6 +29,8 @@ public final class BatchUnpacker: @unchecked Sendable {
     let packed = try notes.take(header.packedByteCount)
     var raw = ByteCursor(try notes.take(header.rawByteCount))
     notes = ByteCursor(noteBytes)
+    var heldDigest: [UInt8] = []
+    heldDigest.append(contentsOf: try notes.take(header.heldDigestByteCount))
     let unpackedCount = header.unpackedByteCount
     if unpackedCount > 0 {
       // SAFETY: at most `rawPagesMax` pages, so it is a part of the buffer; the pointer stays inside.
@@ -62,6 +64,7 @@ public final class BatchUnpacker: @unchecked Sendable {
         references.append((index, .delta(check: try notes.readBE())))
       case .duplicate:
         references.append((index, .duplicate(try DuplicateNote(decoding: &notes))))
+      case .held: references.append((index, .held(proof: heldDigest)))
       }
     }
     return references

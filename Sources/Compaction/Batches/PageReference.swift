@@ -6,4 +6,7 @@ public enum PageReference: Sendable, Hashable {
   case delta(check: UInt64)
   /// It is the same as another page.
   case duplicate(DuplicateNote)
+  /// A snapshot at the destination holds it at the same place. `proof`, SHA-256: to be packed, of the page;
+  /// unpacked, of the identities of all such pages of the frame in their order, the same for each of them.
+  case held(proof: [UInt8])
 }

@@ -68,7 +68,9 @@ public struct FaultPlan: Sendable, Hashable {
     self.strategy = phase == .pull ? .dsm : strategy
   }
 
-  static let phases: [MigrationPhase] = MigrationPhase.allCases.filter { $0 != .done }
+  static let phases: [MigrationPhase] = MigrationPhase.allCases.filter {
+    ![.keep, .done].contains($0)
+  }
 
   /// Everything that can break, in every phase.
   public static let all: [FaultPlan] = phases.flatMap { phase in

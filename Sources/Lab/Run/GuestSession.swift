@@ -67,6 +67,15 @@ struct GuestSession: Sendable {
         isOnBridge: isOnBridge))
   }
 
+  /// Arguments of a QEMU that an agent starts on `side` for the guest to arrive in.
+  func arrival(at side: HostPair.Side) throws -> [String] {
+    var placement = Self.placement(
+      side == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
+      monitor: nil, disk: disk, isOnBridge: isOnBridge)
+    placement.role = .destinationOfAgent
+    return try commandLine.arguments(for: placement)
+  }
+
   func file(_ name: String) -> String { folder.file("\(label)-\(name)") }
 
   /// Stops clients and the source's QEMU.

@@ -116,7 +116,7 @@ struct AgentFiles {
 
   /// Writes the definition of a session's guest, for the agent of these files to start.
   func define(_ session: GuestSession) throws {
-    let arguments = try session.destination(.destinationOfAgent, monitor: nil)
+    let arguments = try session.arrival(at: side)
     try SmallFile.write(
       Array(AgentFiles.definitionTOML(of: session, arguments: arguments).utf8),
       to: "\(folder)/vms/\(session.options.guest.name).toml", mode: 0o600)

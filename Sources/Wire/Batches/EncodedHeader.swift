@@ -6,6 +6,9 @@ public import Base
 /// bytes of the packed part u32, runs of 16 bytes, one `PageKind` u8 for each page that is not zero. Then
 /// the body: notes in the order of the pages, the packed part, 4096 bytes for each raw page.
 ///
+/// Where pages are held in a snapshot, the notes begin with 32 bytes: SHA-256 over the identities (SHA-256) of
+/// those pages, in their order.
+///
 /// The runs are those of a `BatchHeader`: they tell zeros from the rest. The packed part holds 4096 bytes
 /// for each compressed and each delta page, and is never longer than that.
 public struct EncodedHeader: Sendable, Hashable {
@@ -29,7 +32,11 @@ public struct EncodedHeader: Sendable, Hashable {
     self.packedByteCount = packedByteCount
   }
 
-  public var noteByteCount: Int { kinds.reduce(0) { $0 + $1.noteByteCount } }
+  public var noteByteCount: Int { kinds.reduce(heldDigestByteCount) { $0 + $1.noteByteCount } }
+  /// Bytes of the digest in front of the notes: none without pages that are held in a snapshot.
+  public var heldDigestByteCount: Int {
+    kinds.contains(.held) ? DuplicateNote.identityByteCount : 0
+  }
   /// Bytes that the packed part unpacks to.
   public var unpackedByteCount: Int { kinds.reduce(0) { $0 + ($1.isPacked ? Page.size : 0) } }
   public var rawByteCount: Int { kinds.reduce(0) { $0 + ($1 == .raw ? Page.size : 0) } }

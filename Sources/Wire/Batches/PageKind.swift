@@ -11,11 +11,14 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
   case delta = 3
   /// What another page of the destination holds: its place and the page's identity are a note.
   case duplicate = 4
+  /// What a snapshot at the destination holds at the same place. Nothing of its own: one digest in front of
+  /// all notes proves all such pages of the frame.
+  case held = 5
 
   /// Bytes of the note that the page has in front of the packed part.
   public var noteByteCount: Int {
     switch self {
-    case .raw, .compressed: 0
+    case .raw, .compressed, .held: 0
     case .uniform: 8
     case .delta: 8
     case .duplicate: DuplicateNote.byteCount
@@ -26,7 +29,7 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
   public var isPacked: Bool { self == .compressed || self == .delta }
 
   /// Whether the destination needs what it has already to make the page.
-  public var isReference: Bool { self == .delta || self == .duplicate }
+  public var isReference: Bool { self == .delta || self == .duplicate || self == .held }
 }
 
 /// How the packed part is compressed.

@@ -40,6 +40,8 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case pageRequest = 18
   /// Those pages.
   case pageAnswer = 19
+  /// Which pages a snapshot at the destination holds, and how to know them.
+  case snapshotFilters = 24
 }
 
 /// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
@@ -83,6 +85,7 @@ public struct FrameHeader: Sendable, Hashable {
     case .probeMark: ProbeMark.byteCount
     case .pageRequest: PageRequestFrame.byteCountMax
     case .pageAnswer: PageAnswerFrame.byteCountMax
+    case .snapshotFilters: SnapshotFilters.byteCountMax
     case .encodedPages: EncodedHeader.byteCountMax + EncodedHeader.bodyBytesMax
     }
   }

@@ -81,6 +81,7 @@ final class DestinationRig: Sendable {
   /// - Parameter connect: makes connections, so that a test can break them.
   init(
     laneCount: Int = 1, shared: [String: SharedFile] = [:], windowBytes: UInt64 = 64 << 20,
+    snapshot: HeldSnapshot? = nil,
     connect: () throws -> (StreamSocket, StreamSocket) = Sockets.tcpPair
   ) throws {
     let (near, far) = try connect()
@@ -90,7 +91,8 @@ final class DestinationRig: Sendable {
     self.link = link
     let events = self.events
     let relay = DestinationRelay(
-      qemu: relayEnd, control: link.lane, shared: shared, windowBytes: windowBytes
+      qemu: relayEnd, control: link.lane, shared: shared, windowBytes: windowBytes,
+      snapshot: snapshot
     ) { events.add($0) }
     self.relay = relay
     link.setRelay { (type, payload) throws(RelayFailure) in try relay.arrived(type, payload) }
@@ -128,11 +130,12 @@ final class RelayRig: Sendable {
   init(
     laneCount: Int = 4, sourceShared: [String: SharedFile] = [:],
     destinationShared: [String: SharedFile] = [:], memoryLimit: UInt64 = 256 << 20,
-    compaction: CompactionPlan? = nil,
+    compaction: CompactionPlan? = nil, held: HeldPages? = nil, snapshot: HeldSnapshot? = nil,
     reconnect: (@Sendable () throws -> (StreamSocket, StreamSocket))? = nil
   ) throws {
     let destination = try DestinationRig(
-      laneCount: laneCount, shared: destinationShared, connect: reconnect ?? Sockets.tcpPair)
+      laneCount: laneCount, shared: destinationShared, snapshot: snapshot,
+      connect: reconnect ?? Sockets.tcpPair)
     self.destination = destination
     let recovery = reconnect.map { reconnect in
       LaneRecovery(
@@ -155,7 +158,7 @@ final class RelayRig: Sendable {
     source = SourceRelay(
       qemu: far, control: link.lane, lanes: destination.lanes,
       queue: queue, memoryLimit: memoryLimit, shared: sourceShared,
-      compaction: compaction, recovery: recovery
+      compaction: compaction, held: held, recovery: recovery
     ) { events.add($0) }
     let (linkEnds, source) = (self.linkEnds, self.source)
     link.setRelay { (type, payload) throws(RelayFailure) in try source.arrived(type, payload) }

@@ -7,7 +7,7 @@ import Wire
 // What is written into guest memory by the threads that apply frames.
 extension DestinationRelay {
   /// The memory of a block that is written in place.
-  private func inPlace(_ block: Int) -> SharedFile? {
+  func inPlace(_ block: Int) -> SharedFile? {
     layout.read { layout in
       guard let files = layout?.inPlace, files.indices.contains(block) else { return nil }
       return files[block]
@@ -19,6 +19,10 @@ extension DestinationRelay {
     _ sequence: UInt64, _ frame: IncomingFrame, _ header: EncodedHeader, _ body: PageBuffer
   ) throws(RelayFailure) -> Bool {
     if header.kinds.contains(where: \.isReference) {
+      // The feeder unpacks it, when its turn has come: unpacked, it would be many times as large.
+      if resolvesWhileFeeding(header) {
+        return try apply(sequence, frame, header.batch) { () throws(RelayFailure) in nil }
+      }
       return try applyReferring(sequence, frame, header, body)
     }
     var unpacked: PageBuffer?
@@ -39,7 +43,10 @@ extension DestinationRelay {
     }
     let (buffer, references) = try unpacking.unpackReferring(header, body)
     let missing = try referenced.resolve(
-      references, of: header.batch, in: buffer, memory: { inPlace($0) })
+      references, of: header.batch, in: buffer,
+      held: snapshot.map { snapshot in
+        HeldResolution(snapshot: snapshot) { [layout] in Self.blockName($0, layout) }
+      }, memory: { inPlace($0) })
     _ = try apply(sequence, frame, header.batch) { () throws(RelayFailure) in buffer }
     unpacking.giveBack(buffer)
     guard !missing.isEmpty else { return true }
@@ -59,6 +66,7 @@ extension DestinationRelay {
     } catch {
       throw .protocolViolation("\(error)")
     }
+    if try fetches.arrived(answer) { return nil }
     let isComplete = try referenced.arrived(answer, memory: { inPlace($0) })
     return isComplete ? answer.sequence : nil
   }

@@ -26,6 +26,9 @@ final class DestinationRelay: Sendable {
   let feeder: StreamFeeder
   let unpacking = PageUnpacking()
   let referenced = ReferencedPages()
+  let fetches = StreamFetches()
+  /// That pages may be taken from; nil: none was agreed on.
+  let snapshot: HeldSnapshot?
   let layout = Guarded<Layout?>(nil)
   private let shared: [String: SharedFile]
   /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
@@ -43,9 +46,11 @@ final class DestinationRelay: Sendable {
   init(
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
     memoryLimit: UInt64 = .max, mayPull: Bool = false, audits: Bool = false,
+    snapshot: HeldSnapshot? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.shared, self.onEvent) = (qemu, control, shared, onEvent)
+    self.snapshot = snapshot
     let entrance = PullEntrance(
       isAllowed: mayPull && shared.isEmpty, audits: audits, memoryLimit: memoryLimit)
     let port = PullPort(
@@ -54,7 +59,10 @@ final class DestinationRelay: Sendable {
     self.port = mayPull ? port : nil
     let layout = self.layout
     feeder = StreamFeeder(
-      qemu: qemu, unpacking: unpacking,
+      qemu: qemu,
+      unpacking: FeederUnpacking(
+        unpacking: unpacking, snapshot: snapshot, fetches: fetches, control: control,
+        blockName: { block in DestinationRelay.blockName(block, layout) }),
       layout: { layout.read { $0.map { ($0.blocks, $0.sectionID) } } },
       isInPlace: { block in layout.read { $0?.inPlace[block] != nil } },
       handOver: { () throws(RelayFailure) in
@@ -155,6 +163,7 @@ final class DestinationRelay: Sendable {
   }
 
   func stop() {
+    fetches.stop()
     feeder.stop()
     port?.stop()
     entrance.feeder?.stop()
@@ -163,6 +172,13 @@ final class DestinationRelay: Sendable {
       return lanes
     }
     for lane in (running ?? [:]).values { lane.stop() }
+  }
+
+  static func blockName(_ block: Int, _ layout: Guarded<Layout?>) -> String? {
+    layout.read { layout in
+      guard let blocks = layout?.blocks, blocks.indices.contains(block) else { return nil }
+      return blocks[block].name
+    }
   }
 
   /// The pull, once QEMU has been handed the guest.

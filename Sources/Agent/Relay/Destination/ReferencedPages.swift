@@ -19,10 +19,12 @@ final class ReferencedPages: Sendable {
   /// Fills the references' places in `pages`. Where the outcome is not what it should be, the place gets what
   /// memory holds now; returns those pages' places.
   ///
-  /// - Parameter memory: by block; nil for a block that is not written in place.
+  /// - Parameters:
+  ///   - held: for pages that a snapshot holds; nil: there is none.
+  ///   - memory: by block; nil for a block that is not written in place.
   func resolve(
     _ references: [(place: Int, reference: PageReference)], of batch: BatchHeader,
-    in pages: PageBuffer, memory: (Int) -> SharedFile?
+    in pages: PageBuffer, held: HeldResolution?, memory: (Int) -> SharedFile?
   ) throws(RelayFailure) -> [PagePlace] {
     let places = batch.runs.rawPlaces
     let old = PageBuffer(byteCount: Page.size)
@@ -30,6 +32,12 @@ final class ReferencedPages: Sendable {
     for (index, reference) in references {
       let place = places[index]
       let target = index * Page.size
+      if case .held = reference {
+        guard held != nil else {
+          throw .protocolViolation("references to a snapshot, which was not agreed on")
+        }
+        continue
+      }
       try Self.read(place, memory, into: old, at: 0)
       switch reference {
       case .delta(let check):
@@ -39,9 +47,14 @@ final class ReferencedPages: Sendable {
         let other = PagePlace(block: note.block, page: note.page)
         try Self.read(other, memory, into: pages, at: target)
         if Self.identity(pages, target) == note.identity { continue }
+      case .held: continue
       }
       pages.store(old.span(Page.size), at: target)
       missing.append(place)
+    }
+    for index in held?.resolve(references, at: places, in: pages) ?? [] {
+      try Self.read(places[index], memory, into: pages, at: index * Page.size)
+      missing.append(places[index])
     }
     return missing
   }

@@ -20,11 +20,11 @@ final class StreamFeeder: Sendable {
   private let isInPlace: @Sendable (Int) -> Bool
   /// Lets a pull begin: from then on it is the one writer.
   private let handOver: @Sendable () throws(RelayFailure) -> Void
-  private let unpacking: PageUnpacking
+  private let unpacking: FeederUnpacking
   private let thread = Guarded<WorkerThread?>(nil)
 
   init(
-    qemu: StreamSocket, unpacking: PageUnpacking,
+    qemu: StreamSocket, unpacking: FeederUnpacking,
     layout: @escaping @Sendable () -> ([RAMBlock], UInt32)?,
     isInPlace: @escaping @Sendable (Int) -> Bool,
     handOver: @escaping @Sendable () throws(RelayFailure) -> Void
@@ -48,7 +48,7 @@ final class StreamFeeder: Sendable {
             return queue.items.isEmpty ? nil : .some(queue.items.removeFirst())
           }
           guard let (sequence, frame) = item ?? nil else { return }
-          try write(frame, &writer)
+          try write(sequence, frame, &writer)
           try onApplied(sequence, frame)
         }
       } catch {
@@ -68,7 +68,9 @@ final class StreamFeeder: Sendable {
     thread.update { $0 }?.join()
   }
 
-  private func write(_ frame: IncomingFrame, _ writer: inout RAMWriter?) throws(RelayFailure) {
+  private func write(
+    _ sequence: UInt64, _ frame: IncomingFrame, _ writer: inout RAMWriter?
+  ) throws(RelayFailure) {
     do {
       switch frame {
       case .verbatim(let bytes), .tail(let bytes):
@@ -84,9 +86,9 @@ final class StreamFeeder: Sendable {
       case .pages(let header, let buffer):
         try writePart(header, buffer, &writer)
       case .encoded(let header, let body):
-        let buffer = try unpacking.unpack(header, body)
+        let buffer = try unpacking.unpack(sequence, header, body)
         try writePart(header.batch, buffer, &writer)
-        unpacking.giveBack(buffer)
+        unpacking.unpacking.giveBack(buffer)
       case .deviceState: try handOver()
       case .invalidPages: break
       }

@@ -50,7 +50,7 @@ extension ControlLane {
       throw .protocolViolation("\(header.type) frame on the control lane")
     case .acknowledge: try calls?.onFrame(header.type, payload)
     case .message, .verbatim, .ramEnd, .tail, .invalidPages, .deviceState, .pullRequest, .pullDone,
-      .pageRequest, .pageAnswer:
+      .pageRequest, .pageAnswer, .snapshotFilters:
       let arrival = state.update { state -> NumberedInbox.Arrival in
         guard state.epoch == epoch else { return .duplicate }
         let arrival = state.inbox.arrived(header.number)

@@ -23,6 +23,7 @@ final class SendQueue: Sendable {
     var compressedPages: UInt64 = 0
     var deltaPages: UInt64 = 0
     var duplicatePages: UInt64 = 0
+    var heldPages: UInt64 = 0
     /// Bytes of batches, frame headers included.
     var wireBytes: UInt64 = 0
 
@@ -35,6 +36,7 @@ final class SendQueue: Sendable {
 
     var pages: UInt64 {
       zeroPages + rawPages + uniformPages + compressedPages + deltaPages + duplicatePages
+        + heldPages
     }
   }
 
@@ -258,6 +260,7 @@ extension SendQueue.Counters {
       case .compressed: compressedPages += 1
       case .delta: deltaPages += 1
       case .duplicate: duplicatePages += 1
+      case .held: heldPages += 1
       case .raw: rawPages += 1
       }
     }

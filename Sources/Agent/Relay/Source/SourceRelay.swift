@@ -26,7 +26,9 @@ final class SourceRelay: Sendable {
   private let control: ControlLane
   private let answers: PageAnswers
   private let lanes: [LaneSender]
-  private let shared: [String: SharedFile]
+  /// Guest memory that is read directly, by block name.
+  let shared: [String: SharedFile]
+  private let held: HeldPages?
   private let mayPull: Bool
   private let layout = Guarded<(blocks: [RAMBlock], sectionID: UInt32)>(([], 0))
   private let reader = Guarded<WorkerThread?>(nil)
@@ -36,16 +38,18 @@ final class SourceRelay: Sendable {
   ///   - memoryLimit: memory for pages that arrived and wait, in bytes.
   ///   - mayPull: the destination may be asked to take the guest before its memory.
   ///   - compaction: how pages are made smaller; nil: they go as they are.
+  ///   - held: what a snapshot at the destination holds; nil: there is none that may be used.
   ///   - recovery: how a lane comes back whose connection broke; nil: it does not.
   init(
     qemu: StreamSocket, control: ControlLane, lanes: [any ByteConnection], queue: SendQueue,
     memoryLimit: UInt64, shared: [String: SharedFile], mayPull: Bool = false,
-    compaction: CompactionPlan? = nil,
+    compaction: CompactionPlan? = nil, held: HeldPages? = nil,
     recovery: LaneRecovery? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.queue) = (qemu, control, queue)
     (self.shared, self.mayPull, self.onEvent) = (shared, mayPull, onEvent)
+    self.held = held
     ledger = SourceLedger(memoryLimit: memoryLimit)
     let layout = self.layout
     let memory: @Sendable (Int) -> SharedFile? = { block in
@@ -54,7 +58,8 @@ final class SourceRelay: Sendable {
       }
     }
     encoders = compaction.map {
-      EncoderPool($0, queue: queue, blocks: { layout.read { $0.blocks } }, shared: memory)
+      EncoderPool(
+        $0, queue: queue, held: held, blocks: { layout.read { $0.blocks } }, shared: memory)
     }
     answers = PageAnswers(control: control, shared: memory) { onEvent(.failed($0)) }
     picker = PagePicker(
@@ -100,6 +105,7 @@ final class SourceRelay: Sendable {
       switch type {
       case .acknowledge:
         try queue.acknowledged(through: try Acknowledgement(decoding: &cursor).appliedThrough)
+      case .snapshotFilters where held != nil: try held?.arrived(payload)
       case .pageRequest where encoders != nil:
         try answers.asked(try PageRequestFrame(decoding: &cursor))
       default: throw RelayFailure.protocolViolation("\(type) frame from a destination")
@@ -142,6 +148,9 @@ final class SourceRelay: Sendable {
 
   /// Milliseconds that threads spent on making pages smaller; nil without compaction.
   var encodeMs: UInt64? { encoders.map { $0.busyUs / 1000 } }
+
+  /// Whether pages may go as held by a snapshot at the destination.
+  var mayBeHeld: Bool { held != nil }
 
   /// Pages that the destination could not make of what it has, and asked for; nil without compaction.
   var refetchedPages: UInt64? { encoders == nil ? nil : answers.pages }

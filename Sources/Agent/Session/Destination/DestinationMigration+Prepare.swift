@@ -67,13 +67,15 @@ extension DestinationMigration {
       ? [] : try await SharedMemoryBackend.locate(qemu.monitor.client, pid: qemu.identity.pid)
     let mayPull = request.pull == true ? await preparePull(qemu, facts) : nil
     undo.audits = request.audit
+    undo.snapshot = await findSnapshot(request)
     try link.send(
       .offer(
         .init(
           destination: facts, host: host, token: token.description,
           windowBytes: configuration.windowBytes,
           sharedBlocks: shared.map(\.blockName), mayPull: mayPull,
-          encodings: PeerMessage.PageEncoding.allCases.map(\.rawValue))))
+          encodings: PeerMessage.PageEncoding.allCases.map(\.rawValue),
+          snapshot: undo.snapshot.flatMap { PeerMessage.SnapshotOffer($0) })))
     return qemu
   }
 
@@ -108,10 +110,12 @@ extension DestinationMigration {
       shared[block.blockName] = try SharedFile(
         path: block.path, offset: block.offset, length: block.length, writable: true)
     }
+    let snapshot = await openSnapshot(order, undo)
     let relay = DestinationRelay(
       qemu: socket, control: link.lane, shared: shared,
       windowBytes: configuration.windowBytes,
-      memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull, audits: undo.audits
+      memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull, audits: undo.audits,
+      snapshot: snapshot
     ) { [mailbox] in mailbox.put(.relay($0)) }
     undo.relay = relay
     link.setRelay { [weak relay] (type, payload) throws(RelayFailure) in
@@ -131,6 +135,11 @@ extension DestinationMigration {
     link.lane.setRecovery(LaneRecovery(patienceMs: { patienceMs }, dial: nil))
     enter(.bulk)
     try link.send(.ready)
+    if let snapshot {
+      snapshot.tell(over: link.lane)
+    } else if order.snapshot != nil {
+      try HeldSnapshot.tellNothing(over: link.lane)
+    }
   }
 
   /// Waits until QEMU has taken the whole stream and stands there paused.

@@ -6,6 +6,8 @@ struct DestinationUndo {
   var qemu: IncomingQEMU?
   var relay: DestinationRelay?
   var audit = AuditCheck()
+  /// What is kept here of the guest, as it was offered.
+  var snapshot: Vault.Entry?
   /// Every page is to be compared.
   var audits = false
   /// The guest ran at the source, so it shall run here.

@@ -144,6 +144,7 @@ extension SourceMigration {
   private func retire(_ undo: SourceUndo) async {
     // While QEMU is there: groups with threads in them can't be removed.
     await undo.vcpus?.restore()
+    await keepMemory(undo)
     guard let monitor = undo.monitor else { return }
     guard !request.keepSource else { return await restoreSettings(undo) }
     do { try await monitor.client.quit() } catch {

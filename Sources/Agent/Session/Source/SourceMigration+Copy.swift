@@ -37,11 +37,22 @@ extension SourceMigration {
     }
     let recovery = laneRecovery(token)
     setup.link.lane.setRecovery(recovery)
+    let held = heldPages(setup)
+    if let held {
+      // The filters come as soon as the destination is ready.
+      setup.link.setRelay { (type, payload) throws(RelayFailure) in
+        guard type == .snapshotFilters else {
+          throw .protocolViolation("\(type) frame before the migration began")
+        }
+        try held.arrived(payload)
+      }
+    }
     try setup.link.send(
       .begin(
         .init(
           laneCount: request.laneCount, inPlaceBlocks: setup.inPlaceBlocks,
-          networkPatienceMs: request.networkPatienceMs, mayPull: setup.mayPull)))
+          networkPatienceMs: request.networkPatienceMs, mayPull: setup.mayPull,
+          snapshot: held?.offer.id)))
     guard
       case .ready = try await nextMessage(
         timeoutMs: Self.answerTimeoutMs, waitingFor: "the destination's QEMU to listen")
@@ -49,6 +60,10 @@ extension SourceMigration {
     var lanes: [any ByteConnection] = []
     for lane in 1...UInt16(request.laneCount) {
       lanes.append(try await connect(role: .data, lane: lane, token: token))
+    }
+
+    if let held {
+      try await Blocking.run { held.waitUntilComplete(timeoutMs: Self.filtersTimeoutMs) }
     }
 
     undo.settings = (capabilities, parameters)
@@ -85,7 +100,7 @@ extension SourceMigration {
     let relay = SourceRelay(
       qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue,
       memoryLimit: configuration.memoryLimitBytes, shared: setup.shared, mayPull: setup.mayPull,
-      compaction: compaction(setup), recovery: recovery
+      compaction: compaction(setup), held: held, recovery: recovery
     ) { [mailbox] in mailbox.put(.relay($0)) }
     setup.link.setRelay { [weak relay] (type, payload) throws(RelayFailure) in
       try relay?.arrived(type, payload)
@@ -351,7 +366,8 @@ extension SourceMigration {
       state.progress.retries = retries
       state.progress.isConnected = condition.isConnected
       state.record.wireBytes = bytes
-      state.record.pages = .init(counters, isCompacted: copy.relay.encodeMs != nil)
+      state.record.pages = .init(
+        counters, isCompacted: copy.relay.encodeMs != nil, mayBeHeld: copy.relay.mayBeHeld)
       (state.record.encodeMs, state.record.refetchedPages) = (
         copy.relay.encodeMs, copy.relay.refetchedPages
       )
@@ -365,11 +381,14 @@ extension SourceMigration {
 }
 
 extension MigrationRecord.Pages {
-  /// - Parameter isCompacted: pages that were not made smaller could have been.
-  fileprivate init(_ counters: SendQueue.Counters, isCompacted: Bool) {
+  /// - Parameters:
+  ///   - isCompacted: pages that were not made smaller could have been.
+  ///   - mayBeHeld: the destination has a snapshot that pages may be taken from.
+  fileprivate init(_ counters: SendQueue.Counters, isCompacted: Bool, mayBeHeld: Bool) {
     self.init(zero: counters.zeroPages, raw: counters.rawPages)
     guard isCompacted else { return }
     (uniform, compressed) = (counters.uniformPages, counters.compressedPages)
     (delta, duplicate) = (counters.deltaPages, counters.duplicatePages)
+    if mayBeHeld { snapshot = counters.heldPages }
   }
 }

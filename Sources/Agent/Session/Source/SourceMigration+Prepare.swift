@@ -56,6 +56,7 @@ extension SourceMigration {
       state.record.qemu.source = facts.version.description
       state.progress.vm = vm.name
       state.progress.ramBytes = facts.ramBytes
+      state.guestUUID = facts.uuid
     }
     let own = PrepareChecks.check(source: facts, destination: nil, host: nil, request: request)
     guard own.isEmpty else { throw Ending.refused(own) }

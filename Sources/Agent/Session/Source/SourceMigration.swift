@@ -38,6 +38,10 @@ final class SourceMigration: Sendable {
     var pullServer: PullServer?
     /// How the pull ended, once it has.
     var pullEnd: PullEnd?
+    /// Of the guest, as its QEMU says; zeros where it has none.
+    var guestUUID = ""
+    /// When everything was done but keeping a copy, in milliseconds; nil: nothing is kept.
+    var movedAtMs: UInt64?
     /// When the stream told that the guest is stopped, in milliseconds.
     var stoppedAtMs: UInt64?
     var lastWire: (atMs: UInt64, bytes: UInt64)?
@@ -125,7 +129,7 @@ final class SourceMigration: Sendable {
     await stopPull()
     await undo.closeLinks()
     note { state in
-      state.record.totalMs = MonotonicClock.nowMs - startedAtMs
+      state.record.totalMs = (state.movedAtMs ?? MonotonicClock.nowMs) - startedAtMs
       if state.record.outcome == .completed {
         state.record.eta = EtaRecord(state.etaTrack, totalMs: state.record.totalMs ?? 0)
         state.estimator.finished()

@@ -1,6 +1,7 @@
 import Base
 import Compaction
 import HostIO
+import QEMUStream
 import Wire
 
 /// What one encoding thread does with a batch.
@@ -14,23 +15,31 @@ final class BatchEncoder {
   private let shared: @Sendable (Int) -> SharedFile?
   /// Nil: pages are not made of what the destination has.
   private let references: SentReferences?
+  /// What a snapshot at the destination holds; nil: there is none that may be used.
+  private let held: HeldPages?
+  private let blocks: @Sendable () -> [RAMBlock]
 
   init(
-    queue: SendQueue, references: SentReferences?,
+    queue: SendQueue, references: SentReferences?, held: HeldPages?,
+    blocks: @escaping @Sendable () -> [RAMBlock],
     shared: @escaping @Sendable (Int) -> SharedFile?
   ) {
     (self.queue, self.references, self.shared) = (queue, references, shared)
+    (self.held, self.blocks) = (held, blocks)
   }
 
   /// The batch in the form that it goes in; itself where packing gains nothing.
   func encode(_ batch: PageBatch, _ effort: Effort) throws(RelayFailure) -> PageBatch {
     let pages = batch.header.rawPageCount
-    guard effort != .off, pages > 0 else {
+    // Proving a page is cheaper than sending it wherever there is one, so the effort has no say in this.
+    let filters = held?.filters(of: batch.header.runs, blocks()) ?? []
+    let mayBeHeld = filters.contains { $0 != 0 }
+    guard pages > 0, effort != .off || mayBeHeld else {
       references?.forget(batch.header.runs)
       return batch
     }
     let buffer = try filled(batch)
-    let packed = pack(batch.header, buffer, effort)
+    let packed = pack(batch.header, buffer, effort, mayBeHeld ? filters : [])
     guard packed.savedBytes > 0 else {
       return PageBatch(header: batch.header, buffer: buffer, isScan: batch.isScan)
     }
@@ -38,25 +47,34 @@ final class BatchEncoder {
   }
 
   private func pack(
-    _ header: BatchHeader, _ buffer: PageBuffer, _ effort: Effort
+    _ header: BatchHeader, _ buffer: PageBuffer, _ effort: Effort, _ filters: [UInt64]
   ) -> PackedBatch {
     let contents = buffer.span(header.rawPageCount * Page.size)
-    guard let references, references.mayRefer(header.runs) else {
-      references?.forget(header.runs)
-      return unsafe packer.pack(header, contents, effort)
-    }
+    let mayRefer = effort != .off && references?.mayRefer(header.runs) == true
+    if !mayRefer { references?.forget(header.runs) }
+    guard mayRefer || !filters.isEmpty else { return unsafe packer.pack(header, contents, effort) }
+    let sent = mayRefer ? references : nil
     let sequence = header.place.sequence
     var pages = header.runs.rawPlaces.map {
       SentReferences.Page(block: $0.block, number: $0.page, hash: nil)
     }
     var after: UInt64 = 0
-    var packed = unsafe packer.pack(header, contents, effort) { index, content, target in
-      let found = unsafe references.find(&pages[index], content, for: sequence, into: target)
+    var packed = unsafe packer.pack(header, contents, effort, mayRefer: true) {
+      index, content, target in
+      if !filters.isEmpty,
+        let identity = held?.identity(of: content, filter: filters[index])
+      {
+        return .held(proof: identity)
+      }
+      let found = unsafe sent?.find(&pages[index], content, for: sequence, into: target)
       after = max(after, found?.after ?? 0)
       return found?.reference
     }
     packed.wait(for: after)
-    references.sent(pages, contents, runs: header.runs, sequence: sequence)
+    if !packed.heldIdentities.isEmpty {
+      packed.prove(unsafe PageIdentity.bytes(of: packed.heldIdentities.span.bytes))
+    }
+    sent?.sent(pages, contents, runs: header.runs, sequence: sequence)
     return packed
   }
 

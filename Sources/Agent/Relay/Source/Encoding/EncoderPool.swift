@@ -22,14 +22,18 @@ final class EncoderPool: Sendable {
   private let queue: SendQueue
   private let workerCount: Int
   private let references: SentReferences?
+  private let held: HeldPages?
+  private let blocks: @Sendable () -> [RAMBlock]
   private let shared: @Sendable (Int) -> SharedFile?
   private let workers = Guarded<[WorkerThread]>([])
 
   /// - Parameters:
   ///   - blocks: the stream's RAM blocks, known before the first batch.
+  ///   - held: what a snapshot at the destination holds; nil: there is none that may be used.
   ///   - shared: guest memory by block number, for batches that carry no bytes.
   init(
-    _ plan: CompactionPlan, queue: SendQueue, blocks: @escaping @Sendable () -> [RAMBlock],
+    _ plan: CompactionPlan, queue: SendQueue, held: HeldPages? = nil,
+    blocks: @escaping @Sendable () -> [RAMBlock],
     shared: @escaping @Sendable (Int) -> SharedFile?
   ) {
     references =
@@ -38,6 +42,7 @@ final class EncoderPool: Sendable {
       : SentReferences(
         readable: plan.readableBlocks, byteLimit: plan.memoryBytes, blocks: blocks)
     (workerCount, self.queue, self.shared) = (plan.threads, queue, shared)
+    (self.held, self.blocks) = (held, blocks)
     queue.setEncoderCount(plan.threads)
     state = Guarded(
       State(controller: EffortController(workers: plan.threads, fixed: plan.effort)))
@@ -91,7 +96,8 @@ final class EncoderPool: Sendable {
   var busyUs: UInt64 { state.read { $0.busyUs } }
 
   private func encodeAll() throws(RelayFailure) {
-    let encoder = BatchEncoder(queue: queue, references: references, shared: shared)
+    let encoder = BatchEncoder(
+      queue: queue, references: references, held: held, blocks: blocks, shared: shared)
     while true {
       let waitedFromUs = MonotonicClock.nowUs
       let next = state.wait { state -> (PageBatch, Effort)?? in

@@ -1,0 +1,52 @@
+import Base
+import Compaction
+import HostIO
+import Logging
+
+// Memory of the guest that was kept when it left this host.
+extension DestinationMigration {
+  /// The snapshot that pages of this guest may be taken from; nil: there is none, or it takes too much memory.
+  func findSnapshot(_ request: PeerMessage.PrepareRequest) async -> Vault.Entry? {
+    let vault = Vault(configuration)
+    let (guest, uuid) = (request.vm, request.source.uuid)
+    let found = try? await Blocking.run { vault.newest(guest: guest, uuid: uuid) }
+    guard let entry = found, let end = entry.end else { return nil }
+    let bytes = HeldSnapshot.memoryBytes(storedPages: end.storedPages)
+    guard bytes <= configuration.memoryLimitBytes / 4 else {
+      logger.notice(
+        "the snapshot of the guest is too large for memoryLimit",
+        metadata: ["snapshot": "\(entry.id)"])
+      return nil
+    }
+    return entry
+  }
+
+  /// Opens the snapshot that the source wants; nil: it wants none, or it can't be read any more, which costs
+  /// bandwidth alone.
+  func openSnapshot(_ order: PeerMessage.BeginOrder, _ undo: DestinationUndo) async -> HeldSnapshot?
+  {
+    guard let wanted = order.snapshot, let entry = undo.snapshot, "\(entry.id)" == wanted else {
+      return nil
+    }
+    do {
+      let vault = Vault(configuration)
+      return try await Blocking.run {
+        let snapshot = try HeldSnapshot(path: entry.path)
+        vault.noteUse(entry.id)
+        return snapshot
+      }
+    } catch {
+      logger.warning("the snapshot of the guest can't be used", metadata: ["error": "\(error)"])
+      return nil
+    }
+  }
+}
+
+extension PeerMessage.SnapshotOffer {
+  init?(_ entry: Vault.Entry) {
+    guard let head = entry.head, let end = entry.end else { return nil }
+    (id, takenAt, seed) = ("\(entry.id)", head.takenAt, head.seed)
+    blocks = head.blocks.map { .init(name: $0.name, pages: $0.pages) }
+    storedPages = end.storedPages
+  }
+}

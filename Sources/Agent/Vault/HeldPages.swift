@@ -1,0 +1,111 @@
+import Base
+import Compaction
+import HostIO
+import QEMUStream
+import Wire
+
+/// What the source knows of a snapshot of its guest at the destination: which pages it holds, by a fast hash.
+///
+/// The hash only filters. What goes as held is proven to the destination by SHA-256, page for page. Takes 8
+/// bytes of memory for each page of the blocks that the snapshot has.
+final class HeldPages: Sendable {
+  private struct State {
+    /// By the snapshot's blocks and their pages; 0: not held. Empty before a block's first frame.
+    var filters: [[UInt64]]
+    /// The frame after the last one of a block may not begin before this page.
+    var nextPages: [UInt64]
+    var isComplete = false
+    /// The snapshot's block for each block of the stream, once the stream has named them.
+    var map: [Int?]?
+  }
+
+  let offer: PeerMessage.SnapshotOffer
+  private let state: Guarded<State>
+  /// Names of blocks that this side can read again, should the destination ask for a page of them.
+  private let readable: Set<String>
+  /// Names of blocks that the destination writes in place.
+  private let inPlace: Set<String>
+
+  /// Memory that it takes, in bytes.
+  static func memoryBytes(_ offer: PeerMessage.SnapshotOffer) -> UInt64 {
+    offer.blocks.reduce(0) { $0 + min($1.pages, VaultLimits.pagesMax) * 8 }
+  }
+
+  init(_ offer: PeerMessage.SnapshotOffer, readable: Set<String>, inPlace: Set<String>) {
+    (self.offer, self.readable, self.inPlace) = (offer, readable, inPlace)
+    state = Guarded(
+      State(
+        filters: Array(repeating: [], count: offer.blocks.count),
+        nextPages: Array(repeating: 0, count: offer.blocks.count)))
+  }
+
+  /// Takes a `snapshotFilters` frame.
+  func arrived(_ payload: [UInt8]) throws(RelayFailure) {
+    let frame: SnapshotFilters
+    do throws(DecodeError) {
+      var cursor = unsafe ByteCursor(payload.span.bytes)
+      frame = try SnapshotFilters(decoding: &cursor)
+    } catch {
+      throw .protocolViolation("\(error)")
+    }
+    let block = Int(frame.block)
+    let isSound = state.update { state -> Bool in
+      guard !state.isComplete else { return false }
+      state.isComplete = frame.isLast
+      guard !frame.filters.isEmpty else { return true }
+      guard offer.blocks.indices.contains(block),
+        frame.firstPage >= state.nextPages[block],
+        frame.firstPage + UInt64(frame.filters.count) <= offer.blocks[block].pages
+      else { return false }
+      if state.filters[block].isEmpty {
+        state.filters[block] = Array(repeating: 0, count: Int(offer.blocks[block].pages))
+      }
+      for (index, filter) in frame.filters.enumerated() {
+        state.filters[block][Int(frame.firstPage) + index] = filter ?? 0
+      }
+      state.nextPages[block] = frame.firstPage + UInt64(frame.filters.count)
+      return true
+    }
+    guard isSound else {
+      throw .protocolViolation("filters of pages that the snapshot does not have, or twice")
+    }
+  }
+
+  /// Waits until all is known, at most `timeoutMs`; what comes later counts from then on. Blocks.
+  func waitUntilComplete(timeoutMs: UInt64) {
+    _ = state.wait(timeoutMs: timeoutMs) { $0.isComplete ? true : nil }
+  }
+
+  /// For the pages of a batch that are not zero: their filters, 0 where nothing is held.
+  ///
+  /// - Parameter blocks: the stream's.
+  func filters(of runs: [PageRun], _ blocks: [RAMBlock]) -> [UInt64] {
+    let names = Set(runs.map { Int($0.block) }).map {
+      blocks.indices.contains($0) ? blocks[$0].name : ""
+    }
+    let areInPlace = names.count { inPlace.contains($0) }
+    // All of a frame goes one way at the destination, so that it can be proven there in one piece.
+    guard names.allSatisfy(readable.contains), areInPlace == 0 || areInPlace == names.count else {
+      return []
+    }
+    return state.update { state in
+      let map = state.map ?? mapped(blocks)
+      state.map = map
+      return runs.rawPlaces.map { place in
+        guard let block = map[Int(place.block)], place.page < UInt64(state.filters[block].count)
+        else { return 0 }
+        return state.filters[block][Int(place.page)]
+      }
+    }
+  }
+
+  private func mapped(_ blocks: [RAMBlock]) -> [Int?] {
+    blocks.map { block in offer.blocks.firstIndex { $0.name == block.name } }
+  }
+
+  /// The page's identity where the destination should hold the same; nil where it doesn't.
+  func identity(of page: RawSpan, filter: UInt64) -> [UInt8]? {
+    guard filter != 0, SentMemory.hash(page, seed: offer.seed) == filter else { return nil }
+    return PageIdentity.bytes(of: page)
+  }
+}

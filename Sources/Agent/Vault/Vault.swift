@@ -1,0 +1,231 @@
+import Base
+import Compaction
+import Glibc
+import HostIO
+import Wire
+
+/// Memory of guests that were here, on this host's disk: one folder that its owner alone may enter, a file a
+/// snapshot (`ID.snapshot`), at most one snapshot a guest.
+///
+/// What is being written is called `ID.partial` and becomes a snapshot by being renamed, once all of it is on
+/// the disk. So a crash at any instant leaves the snapshot before it, or none. `ID.uses` has a byte for each
+/// migration that took pages of it.
+struct Vault: Sendable {
+  static let suffix = ".snapshot"
+  static let partialSuffix = ".partial"
+  static let usesSuffix = ".uses"
+  /// Snapshots that are looked at, at most.
+  static let snapshotsMax = 10_000
+  private static let lockPatienceMs: UInt64 = 10_000
+
+  let directory: String
+  /// Bytes of all files; 0: nothing is kept.
+  let quotaBytes: UInt64
+
+  init(_ configuration: AgentConfiguration) {
+    self.init(
+      directory: configuration.stateDirectory + "/vault", quotaBytes: configuration.vaultQuotaBytes)
+  }
+
+  init(directory: String, quotaBytes: UInt64) {
+    (self.directory, self.quotaBytes) = (directory, quotaBytes)
+  }
+
+  /// A file of the vault.
+  struct Entry: Sendable {
+    let id: VaultID
+    let path: String
+    let bytes: UInt64
+    /// Nil where the file can't be read as a snapshot.
+    let head: VaultHead?
+    let end: VaultEnd?
+    let problem: String?
+    let uses: UInt64
+    /// Seconds since 1970; nil: never.
+    let lastUsedAt: Int64?
+
+    func value(now: Int64) -> VaultValue {
+      // What is damaged is worth nothing: older than anything.
+      VaultValue(age: head.map { now - $0.takenAt } ?? .max, uses: uses, bytes: bytes)
+    }
+
+    func isOf(guest: String, uuid: String) -> Bool {
+      head.map { $0.guest == guest && $0.uuid == uuid } ?? false
+    }
+  }
+
+  /// Everything that is called a snapshot, newest first, damaged ones last.
+  func entries() -> [Entry] {
+    ids(Self.suffix).compactMap(entry).sorted {
+      ($0.head?.takenAt ?? .min, $0.id.description) > ($1.head?.takenAt ?? .min, $1.id.description)
+    }
+  }
+
+  private func ids(_ suffix: String) -> [VaultID] {
+    ProcFile.names(in: directory, limit: Self.snapshotsMax).compactMap { name in
+      name.hasSuffix(suffix) ? VaultID(String(name.dropLast(suffix.count))) : nil
+    }
+  }
+
+  private func path(_ id: VaultID, _ suffix: String) -> String { "\(directory)/\(id)\(suffix)" }
+
+  /// Nil: it is gone.
+  private func entry(_ id: VaultID) -> Entry? {
+    let path = path(id, Self.suffix)
+    guard let bytes = Self.status(path)?.bytes else { return nil }
+    let uses = Self.status(self.path(id, Self.usesSuffix))
+    do {
+      let file = try SnapshotFile(path: path)
+      return Entry(
+        id: id, path: path, bytes: bytes, head: file.head, end: file.end, problem: nil,
+        uses: uses?.bytes ?? 0, lastUsedAt: uses?.changedAt)
+    } catch {
+      return Entry(
+        id: id, path: path, bytes: bytes, head: nil, end: nil, problem: "\(error)",
+        uses: uses?.bytes ?? 0, lastUsedAt: uses?.changedAt)
+    }
+  }
+
+  private static func status(_ path: String) -> (bytes: UInt64, changedAt: Int64)? {
+    var status = stat()
+    // SAFETY: the path is a NUL-terminated copy for the call, and `status` lives for it.
+    guard unsafe lstat(path, &status) == 0 else { return nil }
+    return (UInt64(clamping: status.st_size), Int64(status.st_mtim.tv_sec))
+  }
+
+  /// The latest whole snapshot of a guest. Both names must be the same: what `[[allow]]` lets a peer bring is
+  /// decided by name.
+  func newest(guest: String, uuid: String) -> Entry? {
+    entries().first { $0.isOf(guest: guest, uuid: uuid) }
+  }
+
+  /// A migration takes pages of the snapshot.
+  func noteUse(_ id: VaultID) {
+    // SAFETY: the path is a NUL-terminated copy for the call.
+    let raw = unsafe open(
+      path(id, Self.usesSuffix), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    guard raw >= 0 else { return }
+    let descriptor = Descriptor(owning: raw)
+    var byte: UInt8 = 0x2E
+    // SAFETY: one byte that lives for the call.
+    _ = unsafe write(descriptor.raw, &byte, 1)
+  }
+
+  // MARK: Writing
+
+  /// Begins a snapshot.
+  func begin(_ head: VaultHead) throws -> SnapshotWriter {
+    try PrivateDirectory.make(directory.parentFolder)
+    try PrivateDirectory.make(directory)
+    return try locked {
+      removeLeftovers()
+      return try SnapshotWriter(path: path(head.id, Self.partialSuffix), head: head)
+    }
+  }
+
+  /// Makes a snapshot of what was written, in place of the guest's earlier ones.
+  func finish(_ writer: SnapshotWriter) throws {
+    try writer.finish()
+    try locked {
+      let target = path(writer.head.id, Self.suffix)
+      // SAFETY: the paths are NUL-terminated copies for the call.
+      guard unsafe rename(writer.path, target) == 0 else {
+        throw SystemError("rename to \(target)")
+      }
+      syncFolder()
+      let head = writer.head
+      for entry in entries()
+      where entry.id != head.id && entry.isOf(guest: head.guest, uuid: head.uuid) {
+        remove(entry.id)
+      }
+    }
+  }
+
+  /// What was written is of no use.
+  func abandon(_ writer: SnapshotWriter) {
+    // SAFETY: the path is a NUL-terminated copy for the call.
+    _ = unsafe unlink(writer.path)
+  }
+
+  /// Removes snapshots until `bytes` more fit into the quota: the ones that what is being written replaces, then
+  /// those of the least value.
+  func makeRoom(for bytes: UInt64, replacing head: VaultHead) throws {
+    try locked {
+      let now = MonotonicClock.wallSeconds
+      var rest = entries().sorted { a, b in
+        let (first, second) = (
+          a.isOf(guest: head.guest, uuid: head.uuid), b.isOf(guest: head.guest, uuid: head.uuid)
+        )
+        return first == second ? a.value(now: now) < b.value(now: now) : first
+      }
+      let partial = ids(Self.partialSuffix).reduce(0) {
+        $0 + (Self.status(path($1, Self.partialSuffix))?.bytes ?? 0)
+      }
+      // Nothing makes way in vain.
+      guard partial <= quotaBytes, bytes <= quotaBytes - partial else {
+        throw VaultError.full(quotaBytes: quotaBytes)
+      }
+      var used = rest.reduce(partial) { $0 + $1.bytes }
+      while used > quotaBytes || bytes > quotaBytes - used {
+        guard !rest.isEmpty else { break }
+        let entry = rest.removeFirst()
+        remove(entry.id)
+        used -= entry.bytes
+      }
+    }
+  }
+
+  // MARK: Removing
+
+  /// Removes a snapshot. Its blocks are given back to the file system, not overwritten: most write elsewhere.
+  func remove(_ id: VaultID) {
+    for suffix in [Self.suffix, Self.usesSuffix] {
+      // SAFETY: the path is a NUL-terminated copy for the call.
+      _ = unsafe unlink(path(id, suffix))
+    }
+    syncFolder()
+  }
+
+  /// Removes what dead agents were writing.
+  @discardableResult func removeLeftovers() -> Int {
+    var count = 0
+    for id in ids(Self.partialSuffix) {
+      let path = path(id, Self.partialSuffix)
+      // SAFETY: the path is a NUL-terminated copy for the calls.
+      let raw = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
+      guard raw >= 0 else { continue }
+      let descriptor = Descriptor(owning: raw)
+      guard flock(descriptor.raw, LOCK_EX | LOCK_NB) == 0 else { continue }
+      if unsafe unlink(path) == 0 { count += 1 }
+    }
+    return count
+  }
+
+  private func syncFolder() {
+    // SAFETY: the path is a NUL-terminated copy for the call.
+    let raw = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard raw >= 0 else { return }
+    let descriptor = Descriptor(owning: raw)
+    _ = fsync(descriptor.raw)
+  }
+
+  /// One change of the folder at a time. Blocks: call it off the cooperative pool.
+  func locked<T>(_ body: () throws -> T) throws -> T {
+    let deadlineMs = MonotonicClock.nowMs + Self.lockPatienceMs
+    while true {
+      if let lock = try FileLock.attempt(directory + "/lock") {
+        defer { lock.release() }
+        return try body()
+      }
+      guard MonotonicClock.nowMs < deadlineMs else {
+        throw SystemError("lock the vault \(directory)", code: ETIMEDOUT)
+      }
+      MonotonicClock.sleep(us: 10_000)
+    }
+  }
+}
+
+extension String {
+  /// What stands before the last slash.
+  fileprivate var parentFolder: String { lastIndex(of: "/").map { String(self[..<$0]) } ?? "." }
+}

@@ -1,0 +1,22 @@
+import Base
+
+/// Why a snapshot could not be written or read.
+enum VaultError: Error, CustomStringConvertible {
+  /// The file is not what this program writes, or was changed since.
+  case damaged(path: String, DecodeError)
+  /// There is no room for it within the quota.
+  case full(quotaBytes: UInt64)
+  /// The guest has no memory that can be kept, or its names are over the limits.
+  case cannotBeKept(String)
+  case calledOff
+
+  var description: String {
+    switch self {
+    case .damaged(let path, let error): "\(path) is damaged: \(error)"
+    case .full(let quota):
+      "no room for it within the vault's quota of \(ByteCount(quota)) (vaultQuota)"
+    case .cannotBeKept(let reason): reason
+    case .calledOff: "called off"
+    }
+  }
+}

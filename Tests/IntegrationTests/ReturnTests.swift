@@ -1,0 +1,97 @@
+import Agent
+import Base
+import Foundation
+import HostIO
+import Testing
+
+@testable import Lab
+
+/// A guest that leaves its host with a copy of its memory kept there, and comes back.
+@Suite(
+  .serialized,
+  .enabled(
+    if: Equipment.isThere,
+    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+struct ReturnTests {
+  private func options(_ backend: GuestSpecification.Backend) -> LabOptions {
+    var options = LabOptions()
+    options.godwitProgram = Equipment.program
+    options.guest.backend = backend
+    options.guest.memory = .mebibytes(320)
+    options.guest.memcachedMiB = nil
+    options.guest.workload.memoryMiB = 96
+    options.guest.workload.hotMiB = 8
+    options.guest.workload.dirtyMiBPerSecond = 2
+    options.guest.workload.verifyMiBPerSecond = 50
+    return options
+  }
+
+  /// Both ways are audited; on the way back most pages come from the vault.
+  @Test(.timeLimit(.minutes(8)), arguments: ["precopy", "dsm"])
+  func thereAndBack(strategy: String) async throws {
+    try await LabRun(options: options(.memfd), observer: SilentObserver()).withHosts {
+      commandLine, hosts, folder in
+      let session = try await GuestSession.start(
+        options: options(.memfd), commandLine: commandLine, hosts: hosts, folder: folder,
+        label: "return")
+      let home = try await LabAgent.start(.source, session: session)
+      let away = try await LabAgent.start(.destination, session: session)
+      try LabAgent.files(.source, session).define(session)
+
+      let there = try await Self.move(
+        session, home, to: "\(hosts.address(.destination)):\(away.port)"
+      ) {
+        $0.keepMemory = true
+      }
+      #expect(there.outcome == .completed, "\(there.reason ?? "")")
+      let kept = try #require(there.kept)
+      #expect(kept.problem == nil && (kept.pages ?? 0) > 20_000, "\(kept)")
+      #expect(there.pages.snapshot == nil)
+      try await Self.expectAlive(session, at: .destination)
+      let list = try await ControlClient(path: home.controlSocket).vault(VaultRequest(.verify))
+      #expect(list.map(\.vm) == [session.options.guest.name])
+      #expect(list.first?.state == .whole && list.first?.pages == kept.pages)
+
+      let back = try await Self.move(session, away, to: "\(hosts.address(.source)):\(home.port)") {
+        $0.strategy = strategy
+        $0.audit = true
+      }
+      #expect(back.outcome == .completed, "\(back.reason ?? "")")
+      #expect(back.audit.pagesDiffering == 0 && (back.audit.pagesCompared ?? 0) > 80_000)
+      #expect((back.pages.snapshot ?? 0) > (kept.pages ?? 0) / 2, "\(back.pages)")
+      #expect(back.refetchedPages == 0)
+      #expect((back.wireBytes ?? .max) < (there.wireBytes ?? 0) / 2, "\(back.wireBytes as Any)")
+      try await Self.expectAlive(session, at: .source)
+      let used = try await ControlClient(path: home.controlSocket).vault(VaultRequest(.list))
+      #expect(used.first?.uses == 1)
+      for agent in [home, away] { await agent.end() }
+      await session.end()
+    }
+  }
+
+  private static func move(
+    _ session: GuestSession, _ from: LabAgent, to address: String,
+    _ adjust: (inout MigrationRequest) -> Void
+  ) async throws -> MigrationRecord {
+    var request = MigrationRequest(vm: session.options.guest.name, destination: address)
+    adjust(&request)
+    for try await update in ControlClient(path: from.controlSocket).migrate(request) {
+      if case .finished(let record) = update { return record }
+    }
+    throw LabError("the agent went away: \(from.lastWords)")
+  }
+
+  /// The guest runs there, and finds its memory whole.
+  private static func expectAlive(_ session: GuestSession, at side: HeartbeatLog.Side) async throws
+  {
+    let count = session.serial.log.count(from: side)
+    let deadlineMs = MonotonicClock.nowMs + 60_000
+    while session.serial.log.count(from: side) < count + 20 {
+      guard MonotonicClock.nowMs < deadlineMs else {
+        throw LabError("the guest does not run there")
+      }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    #expect(session.serial.log.errors == 0)
+  }
+}
