@@ -116,6 +116,55 @@ struct BlockAttachTests {
     try? FileManager.default.removeItem(atPath: folder)
   }
 
+  /// The disk of a running QEMU moves to another server, and the guest goes on over there.
+  @Test(.timeLimit(.minutes(1)), arguments: qemus, ["precopy", "mirror", "iofollow"])
+  func movedWhileItRuns(qemu: String, method: String) async throws {
+    let guest = try start(qemu, iothread: true)
+    defer { guest.send(signal: SIGKILL) }
+    try await untilReady(monitor, guest)
+    let binary = try #require(CommandProcess.binary)
+    let (copy, target) = (folder + "/copy.raw", folder + "/there.sock")
+    try Data(count: 1 << 20).write(to: URL(filePath: copy))
+    let there = try ChildProcess(binary, ["block", "serve", copy, "--socket", target])
+    let here = try ChildProcess(
+      binary, ["block", "serve", "--in-use", image, "--socket", socket, "--export-name", "x"])
+    try await untilReady(target, there)
+    try await untilReady(socket + ".control", here)
+    #expect(try await block(["attach", "qmp:\(monitor)", "n0", "--socket", socket]).status == 0)
+    _ = try await use("write -P 1 0 64k")
+    let move = [
+      "move", "x", "nbd+unix:///copy.raw?socket=\(target)", "--socket", socket, "--method", method,
+    ]
+    // Both sides are kept the same first: nobody may take the disk away meanwhile.
+    #expect(try await block(move + ["--then", "wait"]).status == 0)
+    _ = try await use("write -P 2 64k 64k")
+    let detach = ["detach", "qmp:\(monitor)", "n0"]
+    #expect(try await block(detach).status == ExitStatus.refused.rawValue)
+    #expect(try await block(["finish", "x", "--socket", socket]).status == 0)
+    while true {
+      let status = try await block(["status", "x", "--socket", socket, "--json"])
+      if status.output.contains("\"phase\":\"switched\"") { break }
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    for value in 1...2 {
+      let read = try await use("read -P \(value) \((value - 1) * 64)k 64k")
+      #expect(read.contains("read 65536/65536") && !read.contains("failed"), "\(read)")
+    }
+    _ = try await use("write -P 3 128k 64k")
+    _ = try await use("flush")
+    #expect(try await block(detach).status == ExitStatus.refused.rawValue)
+    guest.send(signal: SIGKILL)
+    _ = await guest.wait()
+    await here.terminate()
+    await there.terminate()
+    let bytes = try [UInt8](Data(contentsOf: URL(filePath: copy)))
+    for (part, value) in [1, 2, 3, 7].enumerated() {
+      let range = (part << 16)..<((part + 1) << 16)
+      #expect(bytes[range].allSatisfy { $0 == UInt8(value) }, "part \(part)")
+    }
+    try? FileManager.default.removeItem(atPath: folder)
+  }
+
   /// A server that is killed and started again costs the guest a wait, no error and no byte.
   @Test(.timeLimit(.minutes(1)), arguments: qemus) func aKilledServer(qemu: String) async throws {
     let guest = try start(qemu, iothread: true)

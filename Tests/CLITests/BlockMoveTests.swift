@@ -163,6 +163,36 @@ struct BlockMoveTests {
     try FileManager.default.removeItem(atPath: folder)
   }
 
+  /// Over TLS: both servers know each other by their certificates.
+  @Test(.timeLimit(.minutes(1))) func encrypted() async throws {
+    for name in ["ours", "theirs"] {
+      for arguments in [["init"], ["host", "localhost", "127.0.0.1"]] {
+        let end = try await CommandProcess(["pki"] + arguments + ["--dir", "\(folder)/\(name)"])
+          .end()
+        #expect(end.status == 0)
+      }
+    }
+    let port = 40000 + UInt16(getpid() % 20000)
+    let there = try await serve(
+      copy, at: target, ["--listen", "127.0.0.1:\(port)", "--dir", folder + "/ours"])
+    let stranger = try await serve(image, at: socket, ["--dir", folder + "/theirs"])
+    let address = "localhost:\(port)/x"
+    #expect(
+      try await block(["move", "x", "nbds://" + address]).status == ExitStatus.refused.rawValue)
+    await stranger.terminate()
+    let here = try await serve(image, at: socket, ["--dir", folder + "/ours"])
+    // That server says nothing in plain, and this one is who it was asked for.
+    for uri in ["nbd://" + address, "nbds://127.0.0.2:\(port)/x"] {
+      #expect(try await block(["move", "x", uri]).status == ExitStatus.refused.rawValue)
+    }
+    let moved = try await block(["move", "x", "nbds://" + address, "--then", "copy", "--json"])
+    #expect(moved.status == 0, "\(moved)")
+    await here.terminate()
+    await there.terminate()
+    try await Command.run("cmp", [image, copy])
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
   @Test(.timeLimit(.minutes(1))) func whatCantBeMovedIsSaid() async throws {
     #expect(try await block(["status"]).status == ExitStatus.failed.rawValue)
     let here = try await serve(image, at: socket)

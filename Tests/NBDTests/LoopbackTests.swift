@@ -54,6 +54,40 @@ import Testing
     #expect(client.contexts.map(\.name) == (mode == .simple ? [] : known))
   }
 
+  @Test func tlsComesFirst() throws {
+    var wish = ClientHandshake.Wish(exportName: "disk", contexts: [])
+    wish.startsTLS = true
+    func talk(_ client: inout ClientHandshake, _ server: inout ServerHandshake) throws -> (
+      ClientSession?, ServerHandshake.Outcome?
+    ) {
+      var (ours, theirs): (ClientSession?, ServerHandshake.Outcome?)
+      for _ in 0..<10 {
+        let toServer = client.takeOutput()
+        if !toServer.isEmpty {
+          let step = try server.receive(toServer.span.bytes)
+          #expect(step.used == toServer.count)
+          theirs = step.outcome
+        }
+        let toClient = server.takeOutput()
+        if !toClient.isEmpty { ours = try client.receive(toClient.span.bytes).session }
+      }
+      return (ours, theirs)
+    }
+    var client = ClientHandshake(wish)
+    var server = ServerHandshake(exports: [.sample()], security: .required)
+    let plain = try talk(&client, &server)
+    #expect(plain.0 == nil && plain.1 == .startTLS && client.isReadyForTLS)
+    (client, server) = (client.afterTLS(), server.afterTLS())
+    #expect(!client.isReadyForTLS)
+    let secure = try talk(&client, &server)
+    #expect(secure.0?.mode == .extended)
+    // A server without TLS says no, and nothing is said in plain instead.
+    (client, server) = (
+      ClientHandshake(wish), ServerHandshake(exports: [.sample()], security: .none)
+    )
+    #expect(throws: ClientError.self) { try talk(&client, &server) }
+  }
+
   @Test func refusalsReachTheClient() throws {
     var random = SplitMix64(seed: 1)
     #expect {

@@ -105,8 +105,7 @@ extension DiskMove {
 
   private func dial(_ destination: MoveDestination) {
     let store: Result<RemoteStore, any Error> = Result {
-      let store = try RemoteStore(
-        over: destination.dial(), exportName: destination.exportName, isReadOnly: false)
+      let store = try destination.connect()
       do {
         let isSwitching = state.read { $0.wish.ending == .switching }
         try Self.check(store, for: source, geometry, isSwitching: isSwitching)

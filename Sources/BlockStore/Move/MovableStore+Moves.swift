@@ -20,8 +20,7 @@ extension MovableStore {
         throw MoveError("the disk \(name) is served read-only: copy it")
       }
       // What can be refused is refused before anything changes.
-      let probe = try RemoteStore(
-        over: destination.dial(), exportName: destination.exportName, isReadOnly: false)
+      let probe = try destination.connect()
       defer { probe.close() }
       try DiskMove.check(
         probe, for: source, geometry, isSwitching: wish.ending == .switching)

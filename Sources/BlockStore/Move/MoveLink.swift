@@ -7,14 +7,22 @@ import Synchronization
 public struct MoveDestination: Sendable {
   /// For people, and as a part of the map's key.
   public let uri: String
-  let exportName: String
-  let dial: @Sendable () throws -> any ByteConnection
+  private let exportName: String
+  private let dial: @Sendable () throws -> StreamSocket
+  private let secure: RemoteStore.Secure?
 
-  /// - Parameter dial: makes a new connection, each time it is called.
+  /// - Parameters:
+  ///   - secure: makes TLS of a connection; nil: there is none.
+  ///   - dial: makes a new connection, each time it is called.
   public init(
-    uri: String, exportName: String, dial: @escaping @Sendable () throws -> any ByteConnection
+    uri: String, exportName: String, secure: RemoteStore.Secure? = nil,
+    dial: @escaping @Sendable () throws -> StreamSocket
   ) {
-    (self.uri, self.exportName, self.dial) = (uri, exportName, dial)
+    (self.uri, self.exportName, self.secure, self.dial) = (uri, exportName, secure, dial)
+  }
+
+  func connect() throws -> RemoteStore {
+    try RemoteStore(over: dial(), exportName: exportName, isReadOnly: false, secure: secure)
   }
 }
 

@@ -52,12 +52,17 @@ public final class RemoteStore: DiskStore {
   private let state: Mutex<State>
   private let sending = Mutex(())
 
+  /// Makes TLS of a connection whose server has agreed to it; throws when the server isn't trusted.
+  public typealias Secure = @Sendable (StreamSocket) throws -> any ByteConnection
+
   /// Shakes hands and starts to read answers, until `close` or the end of the connection.
+  ///
+  /// - Parameter secure: nil: no TLS. Otherwise nothing is said before it.
   public init(
-    over connection: any ByteConnection, exportName: String, isReadOnly: Bool
+    over socket: StreamSocket, exportName: String, isReadOnly: Bool, secure: Secure? = nil
   ) throws {
+    let (session, connection, input) = try Self.shakeHands(socket, exportName, secure)
     self.connection = connection
-    let (session, input) = try Self.shakeHands(connection, exportName)
     self.session = session
     byteCount = session.byteCount
     var traits = DiskTraits()
@@ -78,14 +83,24 @@ public final class RemoteStore: DiskStore {
     init(_ input: InputBuffer) { self.input = input }
   }
 
+  private static func send(_ bytes: [UInt8], _ connection: any ByteConnection) throws {
+    // SAFETY: the array outlives the call.
+    try unsafe connection.writeAll(bytes.span.bytes)
+  }
+
   /// Ends the connection; open and later calls fail.
   public func close() { connection.shutdown() }
 
   private static func shakeHands(
-    _ connection: any ByteConnection, _ exportName: String
-  ) throws -> (ClientSession, InputBuffer) {
-    var handshake = ClientHandshake(.init(exportName: exportName))
-    let input = InputBuffer(connection)
+    _ socket: StreamSocket, _ exportName: String, _ secure: Secure?
+  ) throws -> (ClientSession, any ByteConnection, InputBuffer) {
+    var wish = ClientHandshake.Wish(exportName: exportName)
+    wish.startsTLS = secure != nil
+    var handshake = ClientHandshake(wish)
+    var connection: any ByteConnection = socket
+    var input = InputBuffer(connection)
+    var isDone = false
+    defer { if !isDone { connection.shutdown() } }
     connection.setTimeout(ms: 10_000)
     while true {
       guard try input.fill() else {
@@ -95,13 +110,22 @@ public final class RemoteStore: DiskStore {
         try handshake.receive(bytes)
       }
       input.drop(step.used)
-      let output = handshake.takeOutput()
-      // SAFETY: the array outlives the call.
-      try unsafe connection.writeAll(output.span.bytes)
+      try send(handshake.takeOutput(), connection)
       if let session = step.session {
         connection.setTimeout(ms: 0)
-        return (session, input)
+        isDone = true
+        return (session, connection, input)
       }
+      guard handshake.isReadyForTLS, let secure else { continue }
+      // Plain bytes behind the agreement would be taken for what came encrypted.
+      guard input.count == 0 else {
+        throw SystemError("TLS with \(socket.peer): bytes before it began", code: EPROTO)
+      }
+      connection = try secure(socket)
+      connection.setTimeout(ms: 10_000)
+      (handshake, input) = (handshake.afterTLS(), InputBuffer(connection))
+      // It speaks first now.
+      try send(handshake.takeOutput(), connection)
     }
   }
 }

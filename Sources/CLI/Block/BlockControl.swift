@@ -10,9 +10,13 @@ final class BlockControl: Sendable {
   private static let pollMs: UInt64 = 100
 
   private let disks: [(name: String, store: MovableStore)]
+  private let folder: String
   private let isOver = Guarded(false)
 
-  init(_ disks: [(name: String, store: MovableStore)]) { self.disks = disks }
+  /// - Parameter folder: of certificates.
+  init(_ disks: [(name: String, store: MovableStore)], _ folder: String) {
+    (self.disks, self.folder) = (disks, folder)
+  }
 
   /// Serves until `close`.
   func serve(_ listener: ListeningSocket) {
@@ -78,19 +82,19 @@ final class BlockControl: Sendable {
     guard let address = NBDAddress(order.destination) else {
       throw ControlError(
         .usage,
-        "the destination is no URI of an export: nbd+unix:///NAME?socket=PATH or nbd://HOST/NAME"
+        "the destination is no URI of an export: nbd+unix:///NAME?socket=PATH or nbds://HOST/NAME"
       )
     }
     guard order.allowsPlainNetwork || !address.isExposed else {
       throw ControlError(
-        .refused, "the disk would cross the network in plain; --insecure-network allows that")
+        .refused, "the disk would cross the network in plain: write nbds:, or --insecure-network")
     }
     var wish = MoveWish()
     (wish.method, wish.ending) = (order.method, order.ending)
     wish.bytesPerSecond = order.bytesPerSecond
     wish.pauseLimitMs = min(order.pauseLimitMs, 10_000)
     do {
-      try store.move(to: address.destination, wish)
+      try store.move(to: address.destination(folder), wish)
     } catch let error as MoveError {
       throw error
     } catch {

@@ -31,7 +31,8 @@ struct BlockMoveCommand: AsyncParsableCommand {
     abstract: "Move a disk that godwit block serve serves to another NBD server, while it is used.",
     discussion: """
       The destination is an export of at least the disk's size: nbd+unix:///NAME?socket=PATH, or \
-      nbd://HOST[:PORT]/NAME. Methods: precopy copies in rounds, and lets the guest's writes wait for the \
+      nbds://HOST[:PORT]/NAME over TLS with the server's certificates (--dir of godwit block serve), or \
+      nbd://HOST[:PORT]/NAME in plain. Methods: precopy copies in rounds, and lets the guest's writes wait for the \
       last of it; mirror carries the guest's writes out at both sides; iofollow sends what the guest reads \
       or writes from memory and copies where the guest is. All end with both sides the same; --then says \
       what follows: the guest's requests go to the destination (switch), or it keeps a copy (copy), or \
@@ -73,7 +74,7 @@ struct BlockMoveCommand: AsyncParsableCommand {
     guard NBDAddress(destination) != nil else {
       throw ValidationError(
         "\(TerminalText.plain(destination)) is no URI of an export: write "
-          + "nbd+unix:///NAME?socket=PATH or nbd://HOST[:PORT]/NAME")
+          + "nbd+unix:///NAME?socket=PATH or nbds://HOST[:PORT]/NAME")
     }
     guard pause.map({ (1...10_000).contains($0) }) ?? true else {
       throw ValidationError("--pause takes 1ms to 10s")

@@ -83,7 +83,8 @@ struct BlockServeCommand: AsyncParsableCommand {
   func run() async throws {
     let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
     let opened = try await OpenImages.open(
-      zip(images, names).map { ($0, $1) }, format: format, fileOptions, maps: maps)
+      zip(images, names).map { ($0, $1) }, format: format, fileOptions, maps: maps,
+      certificates: sockets.folder.path)
     do {
       try await serve(opened, signals)
     } catch {
@@ -130,7 +131,7 @@ struct BlockServeCommand: AsyncParsableCommand {
       if beside.utf8.count <= UnixSocket.pathLengthMax { path = beside }
     }
     guard let path else { return nil }
-    let moves = BlockControl(opened.movable)
+    let moves = BlockControl(opened.movable, sockets.folder.path)
     moves.serve(try UnixSocket.listen(path: path))
     return moves
   }

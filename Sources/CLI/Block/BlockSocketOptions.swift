@@ -64,27 +64,41 @@ struct BlockSocketOptions: ParsableArguments {
   }
 }
 
-/// TLS with a client of a disk, whose certificate has to be good.
+/// TLS with a client or a server of a disk, whose certificate has to be good.
 enum BlockSecurity {
   private static let handshakeMs: UInt64 = 10_000
 
   /// Certificates and the deny list are read for each connection, so that a change counts from the
   /// next one on.
   static func admit(_ socket: StreamSocket, _ folder: String) throws -> any ByteConnection {
+    try secured(socket, folder, .server, .client)
+  }
+
+  /// The other side of it: `host` is whom we wanted.
+  static func connect(
+    _ socket: StreamSocket, to host: String, _ folder: String
+  ) throws -> any ByteConnection {
+    try secured(socket, folder, .client, .server(host: host))
+  }
+
+  private static func secured(
+    _ socket: StreamSocket, _ folder: String, _ role: TLSCredentials.Role,
+    _ purpose: PeerTrust.Purpose
+  ) throws -> any ByteConnection {
     let pki = try HostPKI(try PKILayout.find(in: folder))
     let denied = folder + "/denied"
     let trust = PeerTrust(
       authorities: pki.authorities,
       denyList: SmallFile.exists(denied) ? try DenyList.load(denied) : DenyList())
     let connection = try TLSConnection(
-      over: socket, try pki.credentials(.server), timeoutMs: handshakeMs)
+      over: socket, try pki.credentials(role), timeoutMs: handshakeMs)
     let judgement = Guarded<Result<HostCertificate, TrustRefusal>?>(nil)
     let shown = connection.peerCertificates
     // The judgement is async; the connection has a thread of its own to wait on.
     Task {
       let result: Result<HostCertificate, TrustRefusal>
       do throws(TrustRefusal) {
-        result = .success(try await trust.judge(shown, for: .client))
+        result = .success(try await trust.judge(shown, for: purpose))
       } catch {
         result = .failure(error)
       }

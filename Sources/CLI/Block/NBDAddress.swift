@@ -2,11 +2,11 @@ import BlockStore
 import HostIO
 
 /// Where an export is, as NBD's document writes it (`doc/uri.md`): `nbd+unix:///EXPORT?socket=PATH` or
-/// `nbd://HOST[:PORT]/EXPORT`.
+/// `nbd://HOST[:PORT]/EXPORT`, `nbds:` for TLS.
 struct NBDAddress: Sendable, Equatable {
   enum Place: Sendable, Equatable {
     case unix(String)
-    case tcp(host: String, port: UInt16)
+    case tcp(host: String, port: UInt16, isSecure: Bool)
   }
   let place: Place
   let exportName: String
@@ -30,29 +30,36 @@ struct NBDAddress: Sendable, Equatable {
       (place, exportName) = (.unix(path), name)
       return
     }
-    guard uri.hasPrefix("nbd://") else { return nil }
-    let parts = uri.dropFirst("nbd://".count).split(
+    let scheme = ["nbd://", "nbds://"].first { uri.hasPrefix($0) }
+    guard let scheme else { return nil }
+    let parts = uri.dropFirst(scheme.count).split(
       separator: "/", maxSplits: 1, omittingEmptySubsequences: false)
     guard !parts[0].contains("@"), !parts[0].contains("?"),
       let (host, port) = TCPSocket.split(
         String(parts[0]), defaultPort: BlockSocketOptions.defaultPort),
       let name = Self.decoded(parts.count == 2 ? parts[1] : "")
     else { return nil }
-    (place, exportName) = (.tcp(host: host, port: port), name)
+    place = .tcp(host: host, port: port, isSecure: scheme == "nbds://")
+    exportName = name
   }
 
   /// Plain TCP to anywhere but this host shows a guest's data to the network.
   var isExposed: Bool {
-    if case .tcp(let host, _) = place { return !TCPSocket.isLoopback(host) }
+    if case .tcp(let host, _, false) = place { return !TCPSocket.isLoopback(host) }
     return false
   }
 
-  var destination: MoveDestination {
+  /// - Parameter folder: of certificates.
+  func destination(_ folder: String) -> MoveDestination {
     let place = place
-    return MoveDestination(uri: uri, exportName: exportName) {
+    var secure: RemoteStore.Secure?
+    if case .tcp(let host, _, true) = place {
+      secure = { socket in try BlockSecurity.connect(socket, to: host, folder) }
+    }
+    return MoveDestination(uri: uri, exportName: exportName, secure: secure) {
       switch place {
       case .unix(let path): try UnixSocket.connect(path: path)
-      case .tcp(let host, let port):
+      case .tcp(let host, let port, _):
         try TCPSocket.connect(host: host, port: port, timeoutMs: Self.connectMs)
       }
     }

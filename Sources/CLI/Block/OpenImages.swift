@@ -13,10 +13,13 @@ struct OpenImages: Sendable {
 
   /// Opens all images or none.
   ///
-  /// - Parameter maps: folder for the maps of moves; nil: beside each image.
+  /// - Parameters:
+  ///   - maps: folder for the maps of moves; nil: beside each image.
+  ///   - certificates: folder of what TLS with a destination needs.
   static func open(
     _ images: [(path: String, name: String)], format: BlockServeCommand.ImageFormat?,
-    _ options: FileStore.Options, maps: String? = nil
+    _ options: FileStore.Options, maps: String?,
+    certificates: String
   ) async throws -> OpenImages {
     var opened = OpenImages()
     do {
@@ -40,7 +43,7 @@ struct OpenImages: Sendable {
         let identity = try FileStore.identity(of: image.path)
         let movable = try MovableStore(
           store, name: image.name, identity: identity,
-          mapPath: mapPath(image.path, maps, identity), resolve: resolve
+          mapPath: mapPath(image.path, maps, identity), resolve: { try resolve($0, certificates) }
         ) { Output.error($0) }
         opened.movable.append((image.name, movable))
         opened.disks.append(
@@ -71,11 +74,13 @@ struct OpenImages: Sendable {
   }
 
   /// The destination that an earlier server moved a disk to.
-  private static func resolve(_ uri: String) throws -> MoveDestination {
+  private static func resolve(
+    _ uri: String, _ certificates: String
+  ) throws -> MoveDestination {
     guard let address = NBDAddress(uri) else {
       throw ControlError(.failed, "the disk is at \(TerminalText.plain(uri)), which can't be read")
     }
-    return address.destination
+    return address.destination(certificates)
   }
 
   private static func folder(_ index: Int) -> String {

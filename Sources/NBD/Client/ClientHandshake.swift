@@ -12,6 +12,8 @@ public struct ClientHandshake: Sendable {
     public var mode: ReplyMode
     /// Contexts to ask for, by full name.
     public var contexts: [String]
+    /// Ask for TLS before anything else.
+    public var startsTLS = false
 
     public init(
       exportName: String, mode: ReplyMode = .extended, contexts: [String] = [NBDExtent.allocation]
@@ -30,6 +32,9 @@ public struct ClientHandshake: Sendable {
   private var outbox: [UInt8] = []
   private var position: UInt64 = 0
   private var answerCount = 0
+  /// The server has agreed to TLS: it begins on the socket, and then `afterTLS` goes on. Bytes that came
+  /// behind the agreement are an attack.
+  public private(set) var isReadyForTLS = false
   var mode = ReplyMode.simple
   var contexts: [ClientSession.Context] = []
   var export: (byteCount: UInt64, flags: ExportFlags)?
@@ -37,6 +42,17 @@ public struct ClientHandshake: Sendable {
   var description = ""
 
   public init(_ wish: Wish) { self.wish = wish }
+
+  /// The same handshake behind TLS.
+  ///
+  /// - Precondition: `isReadyForTLS`.
+  public func afterTLS() -> ClientHandshake {
+    precondition(isReadyForTLS)
+    var next = self
+    next.isReadyForTLS = false
+    next.askForMode()
+    return next
+  }
 
   /// Bytes for the server.
   public mutating func takeOutput() -> [UInt8] {
@@ -83,6 +99,10 @@ public struct ClientHandshake: Sendable {
     }
     position = 18
     outbox.appendBE(UInt32(flags & (ServerHandshake.fixedNewstyle | ServerHandshake.noZeroes)))
+    if wish.startsTLS { ask(.startTLS) } else { askForMode() }
+  }
+
+  private mutating func askForMode() {
     switch wish.mode {
     case .extended: ask(.extendedHeaders)
     case .structured: ask(.structuredReply)
@@ -99,6 +119,10 @@ public struct ClientHandshake: Sendable {
           limit: UInt64(Self.answersMax)))
     }
     switch answer.option {
+    case .startTLS:
+      if answer.reply.isError { throw answer.refusal }
+      guard answer.reply == .ack else { throw .malformed(answer.malformed) }
+      (state, isReadyForTLS) = (.over, true)
     case .extendedHeaders, .structuredReply: return try chose(answer)
     case .setMetaContext:
       if answer.reply == .metaContext { try note(context: answer) } else { askForExport() }
