@@ -13,7 +13,7 @@ extension LabRunCommand {
       ("--accel", accel != nil), ("--smp", smp != nil), ("--numa", numa != nil),
       ("--link-rate", linkRate != nil), ("--dirty-rate", dirtyRate != nil), ("--hot", hot != nil),
       ("--pattern", pattern != nil), ("--page-source", pageSource != .auto),
-      ("--no-audit", noAudit),
+      ("--no-audit", noAudit), ("--return-after", returnAfter != nil),
     ]
     return given.first { $0.1 }?.0
   }

@@ -86,6 +86,12 @@ struct LabRunCommand: AsyncParsableCommand {
       "How Godwit makes pages smaller: auto, off, lz4 or zstd.", valueName: "choice"))
   var compaction: MigrationRequest.CompactionChoice?
   @Option(
+    help: ArgumentHelp(
+      "Measure a return: the guest was at the destination, left it with --keep, and has been at the source for so long (QEMU: has lived as long).",
+      valueName: "duration"),
+    transform: UnitArguments.milliseconds)
+  var returnAfter: UInt64?
+  @Option(
     help: ArgumentHelp("Cancel a migration that takes longer.", valueName: "duration"),
     transform: UnitArguments.milliseconds)
   var timeout: UInt64?
@@ -197,6 +203,7 @@ struct LabRunCommand: AsyncParsableCommand {
     if let downtime { options.downtimeLimitMs = downtime }
     if let timeout { options.timeoutMs = timeout }
     options.linkRate = linkRate
+    options.returnAfterMs = returnAfter
     options.tuning = constraints
     options.pageSource = pageSource
     options.repeatCount = repeatCount ?? 1

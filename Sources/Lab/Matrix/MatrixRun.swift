@@ -126,6 +126,7 @@ public struct MatrixRun: Sendable {
     options.audit = false
     (options.timeoutMs, options.downtimeLimitMs) = (scenario.timeoutMs, scenario.downtimeLimitMs)
     (options.warmUpMs, options.pageSource) = (scenario.warmUpMs, scenario.pageSource)
+    options.returnAfterMs = scenario.returnAfterMs
     options.tuning.merge(try scenario.tuning(of: cell.method))
     if let own = options.tuning.downtimeLimitMs { options.downtimeLimitMs = own }
     if let own = options.tuning.pageSource { options.pageSource = own }
@@ -145,11 +146,12 @@ public struct MatrixRun: Sendable {
       scenario.timeoutMs, scenario.downtimeLimitMs, scenario.warmUpMs,
       scenario.link?.bytesPerSecond ?? HostPair.defaultLinkBytesPerSecond,
     ]
-    return CacheFolder.key([
-      "\(guest.specification)", "\(guest.clients)", "\(rest)", "\(scenario.pageSource)",
-      "\(common.insecure) \(common.forceLoopback)",
-      try options(for: cell).tuning.fingerprint,
-    ])
+    return CacheFolder.key(
+      [
+        "\(guest.specification)", "\(guest.clients)", "\(rest)", "\(scenario.pageSource)",
+        "\(common.insecure) \(common.forceLoopback)",
+        try options(for: cell).tuning.fingerprint,
+      ] + (scenario.returnAfterMs.map { ["return after \($0)"] } ?? []))
   }
 
   private func facts(

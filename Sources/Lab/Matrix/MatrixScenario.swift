@@ -37,6 +37,8 @@ public struct MatrixScenario: Sendable, Equatable {
   public var timeoutMs: UInt64 = 60_000
   public var downtimeLimitMs: UInt64 = 300
   public var warmUpMs: UInt64 = 3000
+  /// See `LabOptions.returnAfterMs`; in the file `returnAfter = "10m"`.
+  public var returnAfterMs: UInt64?
   public var pageSource = MigrationRequest.PageSourceChoice.auto
   /// Every migration of Godwit's is forecast before it begins.
   public var isForecast = false
@@ -114,7 +116,7 @@ extension MatrixScenario: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case tuning
     case name, about, link, qemu, methods, guest, rounds, seed, timeout, downtime, warmUp,
-      pageSource, forecast
+      pageSource, returnAfter, forecast
   }
 
   static var keyNames: [String] {
@@ -142,6 +144,7 @@ extension MatrixScenario: Decodable {
     timeoutMs = try values.duration(.timeout) ?? timeoutMs
     downtimeLimitMs = try values.duration(.downtime) ?? downtimeLimitMs
     warmUpMs = try values.duration(.warmUp) ?? warmUpMs
+    returnAfterMs = try values.duration(.returnAfter)
     pageSource =
       try values.parsed(.pageSource, "auto, inline or shared") {
         MigrationRequest.PageSourceChoice(rawValue: $0)

@@ -10,16 +10,83 @@ struct GodwitMover: Mover {
   let strategy: String
   let session: GuestSession
   let observer: any LabObserver
+  /// They were there before the move that counts.
+  private var agents: Agents?
 
-  func move() async throws -> Move {
+  private struct Agents: Sendable {
+    let source, destination: LabAgent
+  }
+
+  init(strategy: String, session: GuestSession, observer: any LabObserver) {
+    (self.strategy, self.session, self.observer) = (strategy, session, observer)
+  }
+
+  /// Whether the guest was at the destination before, and comes back.
+  private var returns: Bool { session.home == .destination }
+
+  private func startAgents() async throws -> Agents {
     let source = try await LabAgent.start(.source, session: session)
-    let destination: LabAgent
     do {
-      destination = try await LabAgent.start(.destination, session: session)
+      return Agents(
+        source: source, destination: try await LabAgent.start(.destination, session: session))
     } catch {
       await source.end()
       throw error
     }
+  }
+
+  /// Ends the agents, and the QEMUs that they started, which outlive them.
+  private func end(_ agents: Agents) async {
+    await agents.source.end()
+    await agents.destination.end()
+    let sides: [HostPair.Side] = returns ? [.source, .destination] : [.destination]
+    for side in sides {
+      let mark = session.file("\(side.rawValue).tty")
+      let left = Leftovers.processes(naming: mark).compactMap { ProcessIdentity(pid: $0) }
+      Leftovers.endProcesses(naming: mark)
+      // The next guest needs their network.
+      for process in left { _ = try? await process.waitForExit(timeoutMs: Self.endingMs) }
+    }
+  }
+
+  private func failure(_ error: any Error, _ agents: Agents) -> any Error {
+    LabError(
+      "\(error); source agent: \(agents.source.lastWords);"
+        + " destination agent: \(agents.destination.lastWords)")
+  }
+
+  /// The guest leaves the host that it is to return to, and its memory is kept there.
+  mutating func prepare() async throws {
+    guard returns else { return }
+    let agents = try await startAgents()
+    do {
+      try LabAgent.files(.source, session).define(session)
+      var request = MigrationRequest(
+        vm: session.options.guest.name,
+        destination: "\(session.hosts.address(.source)):\(agents.source.port)")
+      request.keepMemory = true
+      let client = ControlClient(path: agents.destination.controlSocket)
+      for try await update in client.migrate(request) {
+        guard case .finished(let record) = update else { continue }
+        guard record.outcome == .completed, record.kept?.problem == nil else {
+          let reason = record.reason ?? record.kept?.problem ?? record.outcome.rawValue
+          throw LabError("the way out failed: \(reason)")
+        }
+        self.agents = agents
+        return
+      }
+      throw LabError("the agent went away without a result")
+    } catch {
+      let failure = failure(error, agents)
+      await end(agents)
+      throw failure
+    }
+  }
+
+  func move() async throws -> Move {
+    let agents: Agents
+    if let ready = self.agents { agents = ready } else { agents = try await startAgents() }
+    let (source, destination) = (agents.source, agents.destination)
     do {
       let client = ControlClient(path: source.controlSocket)
       var request = request(destination)
@@ -33,16 +100,12 @@ struct GodwitMover: Mover {
       let mark = session.file("destination.tty")
       let isLeftBehind = record.outcome != .completed ? try await isThere(mark) : false
       return Move(record: record, startUs: startUs, isLeftBehind: isLeftBehind) {
-        await source.end()
-        await destination.end()
-        Leftovers.endProcesses(naming: mark)
+        await end(agents)
       }
     } catch {
-      await source.end()
-      await destination.end()
-      Leftovers.endProcesses(naming: session.file("destination.tty"))
-      throw LabError(
-        "\(error); source agent: \(source.lastWords); destination agent: \(destination.lastWords)")
+      let failure = failure(error, agents)
+      await end(agents)
+      throw failure
     }
   }
 
@@ -59,7 +122,7 @@ struct GodwitMover: Mover {
   private func request(_ destination: LabAgent) -> MigrationRequest {
     let options = session.options
     var request = MigrationRequest(
-      vm: "qmp:\(session.source.monitorPath)",
+      vm: returns ? options.guest.name : "qmp:\(session.source.monitorPath)",
       destination: "\(session.hosts.address(.destination)):\(destination.port)")
     request.strategy = strategy
     request.downtimeLimitMs = options.downtimeLimitMs

@@ -17,6 +17,8 @@ struct GuestSession: Sendable {
   let disk: String?
   /// Each host's bridge has room for one guest; others have a network of their own that leads nowhere.
   let isOnBridge: Bool
+  /// Where the guest was started.
+  let home: HostPair.Side
 
   static let bootTimeoutMs: UInt64 = 120_000
   /// Ports on 127.0.0.1 for the guest's memcached, where there is no bridge.
@@ -24,10 +26,12 @@ struct GuestSession: Sendable {
 
   /// Boots the guest and waits until its workload and the clients run.
   ///
-  /// - Parameter isOnBridge: false for a second guest on the same hosts; it can have no clients.
+  /// - Parameters:
+  ///   - isOnBridge: false for a second guest on the same hosts; it can have no clients.
+  ///   - home: where it is started: at the destination, when it is to come back there.
   static func start(
     options: LabOptions, commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder,
-    label: String, isOnBridge: Bool = true
+    label: String, isOnBridge: Bool = true, home: HostPair.Side = .source
   ) async throws -> GuestSession {
     let disk = options.guest.hasDisk ? folder.file("\(label)-disk.raw") : nil
     if let disk { try await GuestDisk.create(disk) }
@@ -37,19 +41,23 @@ struct GuestSession: Sendable {
         at: serialPath(folder, label, side), side: side == .source ? .source : .destination)
     }
     let monitor = folder.file("\(label)-source.qmp")
-    let placement = placement(
-      .source, hosts: hosts, folder: folder, label: label, monitor: monitor, disk: disk,
+    var placement = placement(
+      home == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
+      monitor: monitor, disk: disk,
       isOnBridge: isOnBridge)
+    placement.role = .source
     let source = try GuestProcess.start(
       commandLine.source, arguments: try commandLine.arguments(for: placement),
-      monitorPath: monitor, on: hosts, side: .source, folder: folder)
+      monitorPath: monitor, on: hosts, side: home, folder: folder)
     do {
       try await serial.waitUntilReady(timeoutMs: bootTimeoutMs) { source.isAlive }
-      let client = options.guest.memcachedMiB == nil ? nil : startClient(options.clients, hosts)
+      let client =
+        options.guest.memcachedMiB == nil ? nil : startClient(options.clients, hosts, home)
       try await client?.waitUntilConnected(timeoutMs: options.clients.fillsFirst ? 180_000 : 20_000)
       return GuestSession(
         options: options, hosts: hosts, folder: folder, commandLine: commandLine, label: label,
-        serial: serial, source: source, client: client, disk: disk, isOnBridge: isOnBridge)
+        serial: serial, source: source, client: client, disk: disk, isOnBridge: isOnBridge,
+        home: home)
     } catch {
       await source.process.terminate()
       serial.close()
@@ -87,14 +95,15 @@ struct GuestSession: Sendable {
   }
 
   private static func startClient(
-    _ clients: MemcachedClient.Options, _ hosts: HostPair
+    _ clients: MemcachedClient.Options, _ hosts: HostPair, _ home: HostPair.Side
   ) -> MemcachedClient {
     var client = clients
     if hosts.kind == .namespaces {
       client.address = HostPair.guestAddress
     } else {
-      client.port = userPorts.source
-      client.otherPorts = [userPorts.destination]
+      let ports = [userPorts.source, userPorts.destination]
+      client.port = home == .source ? ports[0] : ports[1]
+      client.otherPorts = ports.filter { $0 != client.port }
       client.timeoutMs = 2000
     }
     return MemcachedClient(options: client, namespace: hosts.clientNamespace)

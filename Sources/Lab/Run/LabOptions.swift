@@ -27,6 +27,9 @@ public struct LabOptions: Sendable {
   public var tuning = MethodTuning()
   /// How long the guest runs, with clients connected, before it is moved.
   public var warmUpMs: UInt64 = 2000
+  /// Measure a return: Godwit's guest has been at the destination, left it with its memory kept there, and has been
+  /// at the source for so long since. QEMU's guest has lived as long. Milliseconds; nil: an ordinary move.
+  public var returnAfterMs: UInt64?
   /// Use the loopback interface even where namespaces could be made.
   public var forceLoopback = false
   /// Agents talk over plain TCP, to see what TLS costs.

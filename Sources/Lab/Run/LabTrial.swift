@@ -9,13 +9,31 @@ extension LabRun {
     commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder, observer: any LabObserver
   ) async throws -> Trial {
     await observer.note("\(method.name): booting a fresh guest")
+    let returns = options.returnAfterMs != nil
+    guard !returns || commandLine.source.path == commandLine.destination.path else {
+      throw LabError("a return needs the same QEMU on both sides")
+    }
+    let home: HostPair.Side = returns && method.kind == "godwit" ? .destination : .source
     let session = try await GuestSession.start(
-      options: options, commandLine: commandLine, hosts: hosts, folder: folder, label: label)
+      options: options, commandLine: commandLine, hosts: hosts, folder: folder, label: label,
+      home: home)
     do {
+      let keeper = SampleKeeper(observer)
+      var mover: any Mover =
+        switch method {
+        case .rival(let rival, _): QEMUMover(rival: rival, session: session, observer: keeper)
+        case .strategy(let strategy, _):
+          GodwitMover(strategy: strategy, session: session, observer: keeper)
+        }
+      if returns {
+        try await Task.sleep(for: .milliseconds(options.warmUpMs))
+        if home == .destination { await observer.note("\(method.name): the way out") }
+        try await mover.prepare()
+      }
       let calmFromUs = MonotonicClock.nowUs
-      try await Task.sleep(for: .milliseconds(options.warmUpMs))
+      try await Task.sleep(for: .milliseconds(options.returnAfterMs ?? options.warmUpMs))
       let result = try await measure(
-        method, session: session, calmFromUs: calmFromUs, observer: observer)
+        method, mover, session: session, calmFromUs: calmFromUs, observer: keeper)
       await session.end()
       return result
     } catch {
@@ -26,18 +44,12 @@ extension LabRun {
 
   /// Moves the guest and looks at it from outside meanwhile.
   private static func measure(
-    _ method: LabMethod, session: GuestSession, calmFromUs: UInt64, observer: any LabObserver
+    _ method: LabMethod, _ mover: any Mover, session: GuestSession, calmFromUs: UInt64,
+    observer: SampleKeeper
   ) async throws -> Trial {
     let hosts = session.hosts
-    let observer = SampleKeeper(observer)
     let wireBefore = try await hosts.wireBytes()
     let startSeconds = MonotonicClock.wallSeconds
-    let mover: any Mover =
-      switch method {
-      case .rival(let rival, _): QEMUMover(rival: rival, session: session, observer: observer)
-      case .strategy(let strategy, _):
-        GodwitMover(strategy: strategy, session: session, observer: observer)
-      }
     let move = try await mover.move()
     do {
       let endUs = MonotonicClock.nowUs
@@ -138,6 +150,8 @@ extension LabRun {
 
 /// A way to move a session's guest.
 protocol Mover: Sendable {
+  /// What has to happen, before the move that counts, for it to be a return.
+  mutating func prepare() async throws
   func move() async throws -> Move
 }
 
@@ -156,6 +170,9 @@ struct QEMUMover: Mover {
   let rival: Rival
   let session: GuestSession
   let observer: any LabObserver
+
+  /// QEMU remembers nothing.
+  func prepare() async throws {}
 
   func move() async throws -> Move {
     let migration = QEMUMigration(rival: rival, session: session, observer: observer)

@@ -137,6 +137,7 @@ import Testing
       .appendingPathComponent("../../../\(MatrixScenario.folder)").standardizedFileURL.path
     let names = try FileManager.default.contentsOfDirectory(atPath: folder)
     #expect(names.contains("matrix-memory.toml"))
+    #expect(try MatrixScenario.load("\(folder)/return.toml").returnAfterMs == 60_000)
     for name in names {
       let scenario = try MatrixScenario.load("\(folder)/\(name)")
       #expect("\(scenario.name).toml" == name)
