@@ -71,7 +71,7 @@ struct AgentOptions: ParsableArguments {
   /// The configuration file with these options in its place.
   func load() throws -> AgentConfiguration {
     var configuration = try AgentConfiguration.load(path: config ?? AgentConfiguration.defaultPath)
-    if geteuid() != 0 { useFoldersOfUser(&configuration) }
+    Self.useFoldersOfUser(&configuration)
     if let listen { configuration.listen = listen }
     if let stateDirectory { configuration.stateDirectory = stateDirectory }
     if let runtimeDirectory { configuration.runtimeDirectory = runtimeDirectory }
@@ -82,7 +82,8 @@ struct AgentOptions: ParsableArguments {
   }
 
   /// Without root the default folders can't be written: those of the user take their place.
-  private func useFoldersOfUser(_ configuration: inout AgentConfiguration) {
+  static func useFoldersOfUser(_ configuration: inout AgentConfiguration) {
+    guard geteuid() != 0 else { return }
     let (defaults, environment) = (AgentConfiguration(), ProcessInfo.processInfo.environment)
     if configuration.stateDirectory == defaults.stateDirectory {
       let base = environment["XDG_STATE_HOME"] ?? environment["HOME"].map { $0 + "/.local/state" }
