@@ -27,6 +27,8 @@ public struct GuestPlacement: Sendable, Equatable {
   /// the node's number appended. Source and destination need different ones.
   public var memoryFile: String
   public var disk: String?
+  /// An image that is only read.
+  public var rootDisk: String?
 
   public init(
     network: Network, serialSocket: String, monitorSocket: String?, role: Role,
@@ -123,6 +125,9 @@ public struct GuestCommandLine: Sendable {
     }
     if let size = specification.memcachedMiB { words.append("gw.memcached=\(size)") }
     if placement.disk != nil { words.append("gw.disk") }
+    if placement.rootDisk != nil {
+      words.append("gw.root=\(placement.disk == nil ? "vda" : "vdb")")
+    }
     let work = specification.workload.arguments(memoryMiB: specification.workloadRoomMiB)
     return (words + work.map { "gw.work.\($0)" }).joined(separator: " ")
   }
@@ -154,6 +159,10 @@ public struct GuestCommandLine: Sendable {
     if let disk = placement.disk {
       arguments += ["-drive", "file=\(disk),if=none,format=raw,id=disk0,cache=none"]
       arguments += ["-device", "virtio-blk-\(suffix),drive=disk0"]
+    }
+    if let root = placement.rootDisk {
+      arguments += ["-drive", "file=\(root),if=none,format=raw,id=root0,readonly=on,cache=none"]
+      arguments += ["-device", "virtio-blk-\(suffix),drive=root0"]
     }
     if specification.hasRandomDevice {
       arguments += ["-object", "rng-random,id=rng0,filename=/dev/urandom"]

@@ -23,6 +23,8 @@ public struct GuestSpecification: Sendable, Equatable {
   public var memcachedMiB: UInt64? = 64
   public var hasRandomDevice = true
   public var hasDisk = true
+  /// Bytes of files on a root disk, all of which the guest has read before it begins its work; nil: no such disk.
+  public var rootDisk: ByteCount?
 
   public init() {}
 
@@ -65,7 +67,8 @@ public struct GuestSpecification: Sendable, Equatable {
 
   /// RAM that the workload may fill: kernel, image, memcached and page tables need the rest.
   var workloadRoomMiB: UInt64 {
-    let reserve = 150 + (memcachedMiB ?? 0)
+    // What is read from the root disk stays in memory as long as there is room.
+    let reserve = 150 + (memcachedMiB ?? 0) + (rootDisk.map { ($0.bytes >> 20) + 32 } ?? 0)
     let total = memory.bytes >> 20
     return total > reserve + 16 ? total - reserve : 16
   }
@@ -101,6 +104,12 @@ public struct GuestSpecification: Sendable, Equatable {
     guard (1...64).contains(cpus) else { throw LabError("--smp must be within 1...64") }
     guard (1...8).contains(numaNodes) else { throw LabError("--numa must be within 1...8") }
     if machine == .microvm && numaNodes > 1 { throw LabError("microvm has no NUMA nodes") }
+    if machine == .microvm && rootDisk != nil {
+      throw LabError("microvm numbers its disks the other way round: no root disk there")
+    }
+    if let rootDisk, !(RootDisk.sizeMin...RootDisk.sizeMax).contains(rootDisk) {
+      throw LabError("a root disk has \(RootDisk.sizeMin) to \(RootDisk.sizeMax) of files")
+    }
     if numaNodes > cpus { throw LabError("--numa \(numaNodes) needs --smp \(numaNodes) or more") }
   }
 }

@@ -24,6 +24,7 @@ extension MatrixGuest: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case name, memory, cpus, numa, machine, backend, accelerator
     case fill, compress, hot, dirty, pattern, threads, change, verify, memcached, clients
+    case rootDisk
   }
   enum ClientKeys: String, CodingKey, CaseIterable {
     case connections, valueBytes, keys, pattern, setPercent, batch, pause
@@ -67,6 +68,7 @@ extension MatrixGuest: Decodable {
     }
     // Without memcached there are no clients.
     specification.memcachedMiB = try values.size(.memcached).map { $0 >> 20 }
+    specification.rootDisk = try values.size(.rootDisk).map { ByteCount($0) }
     try decodeDirtyRate(values)
     try decodeClients(values)
   }

@@ -25,6 +25,7 @@ struct GodwitMover: Mover {
   private var returns: Bool { session.home == .destination }
 
   private func startAgents() async throws -> Agents {
+    try await indexRootDisk()
     let source = try await LabAgent.start(.source, session: session)
     do {
       return Agents(
@@ -106,6 +107,22 @@ struct GodwitMover: Mover {
       let failure = failure(error, agents)
       await end(agents)
       throw failure
+    }
+  }
+
+  /// Both hosts have indexed the image long before the guest moves: that is no part of the migration.
+  private func indexRootDisk() async throws {
+    guard let image = session.rootDisk else { return }
+    for side in HostPair.Side.allCases {
+      try LabAgent.makeFolders(side, session)
+      let folder = IndexFolder(stateDirectory: LabAgent.folder(side, session) + "/state")
+      let outcomes = try await WorkerThread.run("lab-index") {
+        try ImageIndexing(folder: folder, threads: CPUSet.processorCount).run(image)
+      }
+      for outcome in outcomes {
+        await observer.note(
+          "indexed \(ByteCount(outcome.heldBytes)) in \(Milliseconds.format(outcome.elapsedMs))")
+      }
     }
   }
 

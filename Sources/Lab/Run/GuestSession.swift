@@ -15,6 +15,7 @@ struct GuestSession: Sendable {
   let source: GuestProcess
   let client: MemcachedClient?
   let disk: String?
+  let rootDisk: String?
   /// Each host's bridge has room for one guest; others have a network of their own that leads nowhere.
   let isOnBridge: Bool
   /// Where the guest was started.
@@ -35,6 +36,8 @@ struct GuestSession: Sendable {
   ) async throws -> GuestSession {
     let disk = options.guest.hasDisk ? folder.file("\(label)-disk.raw") : nil
     if let disk { try await GuestDisk.create(disk) }
+    var root: String?
+    if let size = options.guest.rootDisk { root = try await RootDisk.prepare(size) }
     let serial = SerialCapture()
     for side in HostPair.Side.allCases {
       try serial.listen(
@@ -43,8 +46,7 @@ struct GuestSession: Sendable {
     let monitor = folder.file("\(label)-source.qmp")
     var placement = placement(
       home == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
-      monitor: monitor, disk: disk,
-      isOnBridge: isOnBridge)
+      monitor: monitor, disks: (disk, root), isOnBridge: isOnBridge)
     placement.role = .source
     let source = try GuestProcess.start(
       commandLine.source, arguments: try commandLine.arguments(for: placement),
@@ -56,8 +58,8 @@ struct GuestSession: Sendable {
       try await client?.waitUntilConnected(timeoutMs: options.clients.fillsFirst ? 180_000 : 20_000)
       return GuestSession(
         options: options, hosts: hosts, folder: folder, commandLine: commandLine, label: label,
-        serial: serial, source: source, client: client, disk: disk, isOnBridge: isOnBridge,
-        home: home)
+        serial: serial, source: source, client: client, disk: disk, rootDisk: root,
+        isOnBridge: isOnBridge, home: home)
     } catch {
       await source.process.terminate()
       serial.close()
@@ -71,8 +73,8 @@ struct GuestSession: Sendable {
   func destination(_ role: GuestPlacement.Role, monitor: String?) throws -> [String] {
     try commandLine.arguments(
       for: Self.placement(
-        role, hosts: hosts, folder: folder, label: label, monitor: monitor, disk: disk,
-        isOnBridge: isOnBridge))
+        role, hosts: hosts, folder: folder, label: label, monitor: monitor,
+        disks: (disk, rootDisk), isOnBridge: isOnBridge))
   }
 
   /// Arguments of a QEMU that an agent starts on `side` for the guest to arrive in.
@@ -115,7 +117,7 @@ struct GuestSession: Sendable {
 
   private static func placement(
     _ role: GuestPlacement.Role, hosts: HostPair, folder: RunFolder, label: String,
-    monitor: String?, disk: String?, isOnBridge: Bool
+    monitor: String?, disks: (own: String?, root: String?), isOnBridge: Bool
   ) -> GuestPlacement {
     let side = role == .source ? HostPair.Side.source : .destination
     let network: GuestPlacement.Network =
@@ -125,10 +127,12 @@ struct GuestSession: Sendable {
       case .loopback, .namespaces:
         .user(hostPort: side == .source ? userPorts.source : userPorts.destination)
       }
-    return GuestPlacement(
+    var placement = GuestPlacement(
       network: network, serialSocket: serialPath(folder, label, side), monitorSocket: monitor,
       role: role,
       memoryFile: "\(RunFolder.memoryFolder)/\(folder.prefix)-\(label)-\(side.rawValue)-",
-      disk: disk)
+      disk: disks.own)
+    placement.rootDisk = disks.root
+    return placement
   }
 }

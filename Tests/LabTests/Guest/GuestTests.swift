@@ -33,6 +33,34 @@ import Testing
     #expect(source.filter { $0 != "-L" && $0 != "/fw" } == Array(destination.dropLast(2)))
   }
 
+  /// The root disk comes after the guest's own, is only read, and the guest is told where it is.
+  @Test(arguments: [true, false]) func theRootDiskIsTheLastOne(hasOwn: Bool) throws {
+    var specification = GuestSpecification()
+    specification.rootDisk = .mebibytes(64)
+    var placement = placement(.source)
+    placement.disk = hasOwn ? "/d" : nil
+    placement.rootDisk = "/root.raw"
+    let arguments = try line(specification).arguments(for: placement)
+    #expect(
+      arguments.contains("file=/root.raw,if=none,format=raw,id=root0,readonly=on,cache=none"))
+    #expect(
+      arguments.filter { $0.hasPrefix("virtio-blk-pci") }.last == "virtio-blk-pci,drive=root0")
+    let words = try value("-append", arguments).split(separator: " ")
+    #expect(words.contains(hasOwn ? "gw.root=vdb" : "gw.root=vda"))
+    specification.machine = .microvm
+    #expect(throws: LabError.self) { try specification.validate() }
+    specification.machine = .q35
+    specification.rootDisk = .mebibytes(1)
+    #expect(throws: LabError.self) { try specification.validate() }
+  }
+
+  @Test func whatIsReadFromTheRootDiskLeavesLessRoom() {
+    var specification = GuestSpecification()
+    let before = specification.workloadRoomMiB
+    specification.rootDisk = .mebibytes(64)
+    #expect(specification.workloadRoomMiB == before - 96)
+  }
+
   @Test func anAgentAddsItsOwnArguments() throws {
     let arguments = try line(GuestSpecification()).arguments(for: placement(.destinationOfAgent))
     #expect(!arguments.contains("-incoming") && !arguments.contains("-S"))

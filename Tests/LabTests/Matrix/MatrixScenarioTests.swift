@@ -136,7 +136,9 @@ import Testing
     let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
       .appendingPathComponent("../../../\(MatrixScenario.folder)").standardizedFileURL.path
     let names = try FileManager.default.contentsOfDirectory(atPath: folder)
-    #expect(names.contains("matrix-memory.toml"))
+    #expect(names.contains("matrix-memory.toml") && names.contains("compaction.toml"))
+    let compaction = try MatrixScenario.load("\(folder)/compaction.toml")
+    #expect(compaction.guests.first?.specification.rootDisk == .mebibytes(640))
     #expect(try MatrixScenario.load("\(folder)/return.toml").returnAfterMs == 60_000)
     for name in names {
       let scenario = try MatrixScenario.load("\(folder)/\(name)")
