@@ -126,6 +126,30 @@ import Wire
     }
   }
 
+  @Test func blocksOfDisksGoWithTheirNotes() throws {
+    var random = SplitMix64(seed: 11)
+    let pages = [2, 3, 2].flatMap { Self.page($0, &random) }
+    let batch = BatchHeader(
+      place: SequencedHeader(sequence: 1, after: 0),
+      runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: 3)])
+    let notes = [0, 2].map { DiskNote(image: 1, block: UInt64($0), identity: Array(0..<32)) }
+    let packed = BatchPacker().pack(batch, pages.span.bytes, .lz4) { index, _, _ in
+      index == 1 ? nil : .disk(notes[index / 2])
+    }
+    #expect(packed.header.kinds[0] == .disk && packed.header.kinds[2] == .disk)
+    let payload = Self.payload(packed, pages)
+    var cursor = ByteCursor(payload.span.bytes)
+    let header = try EncodedHeader(decoding: &cursor)
+    var made = [UInt8](repeating: 0xAA, count: 3 * Page.size)
+    let body = try cursor.take(header.bodyByteCount)
+    let found = try made.withUnsafeMutableBytes {
+      try BatchUnpacker().unpack(header, body, into: $0)
+    }
+    #expect(found.map(\.place) == [0, 2])
+    #expect(found.map(\.reference) == notes.map { .disk($0) })
+    #expect(made[Page.size..<2 * Page.size].elementsEqual(pages[Page.size..<2 * Page.size]))
+  }
+
   @Test func referencesGoWithTheirNotes() throws {
     var random = SplitMix64(seed: 8)
     let sorts = [3, 1, 3, 2, 3]

@@ -106,6 +106,8 @@ private func client(_ version: String, _ name: String) throws -> QMPClient {
     #expect(nodes.first?.isActive == (version == "10.0" ? true : nil))
     let devices = try await client(version, "query-block").queryBlock()
     #expect(devices.first?.node?.nodeName == "disk0")
+    let layers = devices.first?.node?.layers ?? []
+    #expect(layers.map(\.fileName) == ["/srv/golden/disk.raw"] && layers.map(\.format) == ["raw"])
     let rate = try await client(version, "query-dirty-rate").queryDirtyRate()
     #expect(rate.status == .unstarted && rate.bytesPerSecond == nil)
   }

@@ -57,6 +57,8 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var tls = SecuritySettings()
   /// Who may bring what; empty: every peer of the authority, any VM.
   public var allow: [AllowRule] = []
+  /// Images beside the guests' own whose blocks their pages may refer to; empty: none.
+  public var sharedImages: [SharedImages] = []
 
   public init() {}
 
@@ -85,6 +87,7 @@ public struct AgentConfiguration: Sendable, Equatable {
       ("definitionsDirectory", [definitionsDirectory]), ("allowedPrograms", allowedPrograms),
       ("allowedPaths", allowedPaths ?? []),
       ("pathRewrites", pathRewrites.flatMap { [$0.from, $0.to] }),
+      ("sharedImages", sharedImages.flatMap(\.images)),
     ]
     for (key, paths) in named {
       for path in paths where !PathRule.isClean(path) {
@@ -112,7 +115,7 @@ extension AgentConfiguration: Decodable {
     case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
     case memoryLimit, startTimeout, compactionThreads
     case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout, logLevel, tls, allow
-    case vaultQuota
+    case vaultQuota, sharedImages
   }
 
   public init(from decoder: any Decoder) throws {
@@ -132,6 +135,7 @@ extension AgentConfiguration: Decodable {
     compactionThreads = try values.decodeIfPresent(Int.self, forKey: .compactionThreads)
     try set(.tls, &tls)
     try set(.allow, &allow)
+    try set(.sharedImages, &sharedImages)
     if let size = try values.size(.memoryLimit) { memoryLimitBytes = size }
     if let duration = try values.duration(.startTimeout) { startTimeoutMs = duration }
     try decodeLimits(values)

@@ -17,6 +17,8 @@ enum PeerMessageLimits {
   /// Pages that one `auditPages` compares.
   static let auditPagesMax = GuestDigests.stepPages
   static let auditExamplesMax = 64
+  /// Images of one guest.
+  static let imagesMax = 16
   static let refusalsMax = 256
   /// Characters of a reason that are kept: it goes into journals, histories and terminals.
   static let reasonMax = 4096
@@ -29,11 +31,13 @@ extension PeerMessage {
     switch self {
     case .prepare(let request), .survey(let request):
       try Self.check(request.commandLine.count, Limits.listMax, "arguments")
+      try Self.check(request.images?.count ?? 0, Limits.imagesMax, "images")
       try request.source.validate()
     case .offer(let offer):
       try Self.check(offer.sharedBlocks.count, Limits.blocksMax, "shared RAM blocks")
       try Self.check(offer.encodings?.count ?? 0, Limits.listMax, "encodings")
       try offer.snapshot?.validate()
+      try Self.check(offer.images?.count ?? 0, Limits.imagesMax, "images")
       try Self.check(offer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
       try offer.destination.validate()
     case .surveyed(let answer):

@@ -58,6 +58,8 @@ enum PeerMessage: Codable, Sendable {
     var pageSource: MigrationRequest.PageSourceChoice
     /// The guest may move before its memory, if the destination's QEMU can; nil: it shall not.
     var pull: Bool?
+    /// Indexed images of the guest; nil: blocks of images shall not be referred to.
+    var images: [ImageClaim]?
   }
 
   struct SurveyAnswer: Codable, Sendable {
@@ -85,6 +87,8 @@ enum PeerMessage: Codable, Sendable {
     var encodings: [String]?
     /// What is kept here of the guest's memory, from when it was here; nil: nothing that could be used.
     var snapshot: SnapshotOffer?
+    /// Images whose blocks may be referred to, by their place in this list.
+    var images: [ImageMatch]?
   }
 
   /// A snapshot of the guest that the destination has.
@@ -111,6 +115,8 @@ enum PeerMessage: Codable, Sendable {
     case packed
     /// Pages made of what is in blocks that are written in place: deltas and duplicates.
     case references
+    /// Pages that are the same as blocks of the images that were offered.
+    case disk
   }
 
   struct BeginOrder: Codable, Sendable {

@@ -94,6 +94,9 @@ public final class BatchPacker {
         case .held(let identity):
           kinds[index] = .held
           held += identity
+        case .disk(let note):
+          kinds[index] = .disk
+          note.encode(into: &lead)
         }
       } else if effort != .off, PageTexture.looksPackable(page) {
         kinds[index] = .compressed

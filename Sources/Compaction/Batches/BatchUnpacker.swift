@@ -65,6 +65,7 @@ public final class BatchUnpacker: @unchecked Sendable {
       case .duplicate:
         references.append((index, .duplicate(try DuplicateNote(decoding: &notes))))
       case .held: references.append((index, .held(proof: heldDigest)))
+      case .disk: references.append((index, .disk(try DiskNote(decoding: &notes))))
       }
     }
     return references

@@ -9,4 +9,6 @@ public enum PageReference: Sendable, Hashable {
   /// A snapshot at the destination holds it at the same place. `proof`, SHA-256: to be packed, of the page;
   /// unpacked, of the identities of all such pages of the frame in their order, the same for each of them.
   case held(proof: [UInt8])
+  /// It is the same as a block of a disk image.
+  case disk(DiskNote)
 }

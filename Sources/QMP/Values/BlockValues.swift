@@ -16,6 +16,8 @@ public struct BlockNode: Sendable, Hashable {
   public let isDirect: Bool
   /// The guest's flushes are not passed on.
   public let ignoresFlushes: Bool
+  /// The image that the node presents and those behind it, in that order.
+  public let layers: [BlockLayer]
   /// Dirty bitmaps by name; migrating them needs a capability that hides the stream's structure.
   public let dirtyBitmaps: [String]
 
@@ -30,7 +32,32 @@ public struct BlockNode: Sendable, Hashable {
     detectZeroes = json["detect_zeroes"]?.string ?? "off"
     isDirect = json["cache"]?["direct"]?.bool ?? false
     ignoresFlushes = json["cache"]?["no-flush"]?.bool ?? false
+    layers = BlockLayer.chain(image)
     dirtyBitmaps = (json["dirty-bitmaps"]?.array ?? []).compactMap { $0["name"]?.string }
+  }
+}
+
+/// `ImageInfo`: one image of a chain.
+public struct BlockLayer: Sendable, Hashable {
+  /// Longest chain that is looked at.
+  public static let countMax = 16
+
+  /// As for `BlockNode`.
+  public let fileName: String
+  /// `raw`, `qcow2`.
+  public let format: String
+
+  static func chain(_ image: JSONValue) -> [BlockLayer] {
+    var layers: [BlockLayer] = []
+    var next: JSONValue? = image
+    while let current = next, layers.count < countMax {
+      guard let name = current["filename"]?.string, let format = current["format"]?.string else {
+        break
+      }
+      layers.append(BlockLayer(fileName: name, format: format))
+      next = current["backing-image"]
+    }
+    return layers
   }
 }
 

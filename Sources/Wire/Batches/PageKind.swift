@@ -14,6 +14,9 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
   /// What a snapshot at the destination holds at the same place. Nothing of its own: one digest in front of
   /// all notes proves all such pages of the frame.
   case held = 5
+  /// What a block of a disk image holds that the destination has, too: the block and the page's identity are a
+  /// note.
+  case disk = 6
 
   /// Bytes of the note that the page has in front of the packed part.
   public var noteByteCount: Int {
@@ -22,6 +25,7 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
     case .uniform: 8
     case .delta: 8
     case .duplicate: DuplicateNote.byteCount
+    case .disk: DiskNote.byteCount
     }
   }
 
@@ -29,7 +33,12 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
   public var isPacked: Bool { self == .compressed || self == .delta }
 
   /// Whether the destination needs what it has already to make the page.
-  public var isReference: Bool { self == .delta || self == .duplicate || self == .held }
+  public var isReference: Bool {
+    switch self {
+    case .raw, .uniform, .compressed: false
+    case .delta, .duplicate, .held, .disk: true
+    }
+  }
 }
 
 /// How the packed part is compressed.

@@ -112,6 +112,27 @@ import Testing
     }
   }
 
+  @Test func imagesAreSharedWithThoseNamed() throws {
+    let configuration = try AgentConfiguration.parse(
+      """
+      [[sharedImages]]
+      vms = ["web-*", "db"]
+      images = ["/srv/a.raw", "/srv/b.qcow2"]
+      [[sharedImages]]
+      vms = ["web-1"]
+      images = ["/srv/c.raw"]
+      """, path: "agent.toml")
+    func images(_ vm: String) -> [String] {
+      SharedImages.images(configuration.sharedImages, for: vm)
+    }
+    #expect(images("web-1") == ["/srv/a.raw", "/srv/b.qcow2", "/srv/c.raw"])
+    #expect(images("db").count == 2 && images("mail").isEmpty)
+    #expect(throws: ConfigurationError.self) {
+      try AgentConfiguration.parse(
+        "[[sharedImages]]\nvms = [\"a\"]\nimages = [\"../x\"]", path: "agent.toml")
+    }
+  }
+
   @Test func definitions() throws {
     let text = """
       program = "/usr/bin/qemu-system-x86_64"

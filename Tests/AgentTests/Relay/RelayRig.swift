@@ -81,7 +81,7 @@ final class DestinationRig: Sendable {
   /// - Parameter connect: makes connections, so that a test can break them.
   init(
     laneCount: Int = 1, shared: [String: SharedFile] = [:], windowBytes: UInt64 = 64 << 20,
-    snapshot: HeldSnapshot? = nil,
+    snapshot: HeldSnapshot? = nil, images: HeldImages? = nil,
     connect: () throws -> (StreamSocket, StreamSocket) = Sockets.tcpPair
   ) throws {
     let (near, far) = try connect()
@@ -92,7 +92,7 @@ final class DestinationRig: Sendable {
     let events = self.events
     let relay = DestinationRelay(
       qemu: relayEnd, control: link.lane, shared: shared, windowBytes: windowBytes,
-      snapshot: snapshot
+      snapshot: snapshot, images: images
     ) { events.add($0) }
     self.relay = relay
     link.setRelay { (type, payload) throws(RelayFailure) in try relay.arrived(type, payload) }
@@ -131,10 +131,11 @@ final class RelayRig: Sendable {
     laneCount: Int = 4, sourceShared: [String: SharedFile] = [:],
     destinationShared: [String: SharedFile] = [:], memoryLimit: UInt64 = 256 << 20,
     compaction: CompactionPlan? = nil, held: HeldPages? = nil, snapshot: HeldSnapshot? = nil,
+    images: HeldImages? = nil,
     reconnect: (@Sendable () throws -> (StreamSocket, StreamSocket))? = nil
   ) throws {
     let destination = try DestinationRig(
-      laneCount: laneCount, shared: destinationShared, snapshot: snapshot,
+      laneCount: laneCount, shared: destinationShared, snapshot: snapshot, images: images,
       connect: reconnect ?? Sockets.tcpPair)
     self.destination = destination
     let recovery = reconnect.map { reconnect in

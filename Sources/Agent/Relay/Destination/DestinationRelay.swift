@@ -30,6 +30,8 @@ final class DestinationRelay: Sendable {
   /// That pages may be taken from; nil: none was agreed on.
   let snapshot: HeldSnapshot?
   let layout = Guarded<Layout?>(nil)
+  /// Whose blocks pages may refer to; nil: none were offered.
+  let images: HeldImages?
   private let shared: [String: SharedFile]
   /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
   private let lanes = Guarded<[UInt16: LaneReceiver]?>([:])
@@ -46,11 +48,11 @@ final class DestinationRelay: Sendable {
   init(
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
     memoryLimit: UInt64 = .max, mayPull: Bool = false, audits: Bool = false,
-    snapshot: HeldSnapshot? = nil,
+    snapshot: HeldSnapshot? = nil, images: HeldImages? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.shared, self.onEvent) = (qemu, control, shared, onEvent)
-    self.snapshot = snapshot
+    (self.snapshot, self.images) = (snapshot, images)
     let entrance = PullEntrance(
       isAllowed: mayPull && shared.isEmpty, audits: audits, memoryLimit: memoryLimit)
     let port = PullPort(
@@ -61,7 +63,8 @@ final class DestinationRelay: Sendable {
     feeder = StreamFeeder(
       qemu: qemu,
       unpacking: FeederUnpacking(
-        unpacking: unpacking, snapshot: snapshot, fetches: fetches, control: control,
+        unpacking: unpacking, snapshot: snapshot, images: images, fetches: fetches,
+        control: control,
         blockName: { block in DestinationRelay.blockName(block, layout) }),
       layout: { layout.read { $0.map { ($0.blocks, $0.sectionID) } } },
       isInPlace: { block in layout.read { $0?.inPlace[block] != nil } },

@@ -45,17 +45,18 @@ struct HeldResolution {
 // A destination that writes pages through QEMU's stream.
 extension DestinationRelay {
   /// Whether a frame's references are such that the thread which feeds QEMU can resolve them: all of them in a
-  /// snapshot, and nothing of the frame written in place.
+  /// snapshot or an image, and nothing of the frame written in place.
   func resolvesWhileFeeding(_ header: EncodedHeader) -> Bool {
-    header.kinds.allSatisfy { !$0.isReference || $0 == .held }
+    header.kinds.allSatisfy { !$0.isReference || $0 == .held || $0 == .disk }
       && header.batch.runs.allSatisfy { inPlace(Int($0.block)) == nil }
   }
 }
 
-/// Unpacks frames on the thread that feeds QEMU's stream, whose pages may be held in a snapshot.
+/// Unpacks frames on the thread that feeds QEMU's stream, whose pages may be held in a snapshot or be blocks of images.
 struct FeederUnpacking: Sendable {
   let unpacking: PageUnpacking
   let snapshot: HeldSnapshot?
+  let images: HeldImages?
   let fetches: StreamFetches
   let control: ControlLane
   let blockName: @Sendable (Int) -> String?
@@ -66,12 +67,15 @@ struct FeederUnpacking: Sendable {
   ) throws(RelayFailure) -> PageBuffer {
     let (buffer, references) = try unpacking.unpackReferring(header, body)
     guard !references.isEmpty else { return buffer }
-    guard let snapshot, header.kinds.allSatisfy({ !$0.isReference || $0 == .held }) else {
+    guard header.kinds.allSatisfy(isAgreedOn) else {
       throw .protocolViolation("references to pages, which were not agreed on")
     }
     let places = header.batch.runs.rawPlaces
-    let missing = HeldResolution(snapshot: snapshot, blockName: blockName)
-      .resolve(references, at: places, in: buffer)
+    var missing = try images?.resolve(references, in: buffer) ?? []
+    if let snapshot {
+      missing += HeldResolution(snapshot: snapshot, blockName: blockName)
+        .resolve(references, at: places, in: buffer)
+    }
     guard !missing.isEmpty else { return buffer }
     try fetches.fetch(
       missing.map { (index: $0, place: places[$0]) }, of: sequence, into: buffer
@@ -81,5 +85,13 @@ struct FeederUnpacking: Sendable {
       try control.send(.pageRequest, payload)
     }
     return buffer
+  }
+
+  private func isAgreedOn(_ kind: PageKind) -> Bool {
+    switch kind {
+    case .held: snapshot != nil
+    case .disk: images != nil
+    default: !kind.isReference
+    }
   }
 }

@@ -21,10 +21,12 @@ final class ReferencedPages: Sendable {
   ///
   /// - Parameters:
   ///   - held: for pages that a snapshot holds; nil: there is none.
+  ///   - images: for blocks of disks; nil: none were offered.
   ///   - memory: by block; nil for a block that is not written in place.
   func resolve(
     _ references: [(place: Int, reference: PageReference)], of batch: BatchHeader,
-    in pages: PageBuffer, held: HeldResolution?, memory: (Int) -> SharedFile?
+    in pages: PageBuffer, held: HeldResolution?, images: HeldImages?,
+    memory: (Int) -> SharedFile?
   ) throws(RelayFailure) -> [PagePlace] {
     let places = batch.runs.rawPlaces
     let old = PageBuffer(byteCount: Page.size)
@@ -38,6 +40,12 @@ final class ReferencedPages: Sendable {
         }
         continue
       }
+      if case .disk = reference {
+        guard images != nil else {
+          throw .protocolViolation("references to images, which were not offered")
+        }
+        continue
+      }
       try Self.read(place, memory, into: old, at: 0)
       switch reference {
       case .delta(let check):
@@ -47,12 +55,13 @@ final class ReferencedPages: Sendable {
         let other = PagePlace(block: note.block, page: note.page)
         try Self.read(other, memory, into: pages, at: target)
         if Self.identity(pages, target) == note.identity { continue }
-      case .held: continue
+      case .held, .disk: continue
       }
       pages.store(old.span(Page.size), at: target)
       missing.append(place)
     }
-    for index in held?.resolve(references, at: places, in: pages) ?? [] {
+    let elsewhere = held?.resolve(references, at: places, in: pages) ?? []
+    for index in elsewhere + (try images?.resolve(references, in: pages) ?? []) {
       try Self.read(places[index], memory, into: pages, at: index * Page.size)
       missing.append(places[index])
     }

@@ -24,6 +24,7 @@ final class SendQueue: Sendable {
     var deltaPages: UInt64 = 0
     var duplicatePages: UInt64 = 0
     var heldPages: UInt64 = 0
+    var diskPages: UInt64 = 0
     /// Bytes of batches, frame headers included.
     var wireBytes: UInt64 = 0
 
@@ -36,7 +37,7 @@ final class SendQueue: Sendable {
 
     var pages: UInt64 {
       zeroPages + rawPages + uniformPages + compressedPages + deltaPages + duplicatePages
-        + heldPages
+        + heldPages + diskPages
     }
   }
 
@@ -261,6 +262,7 @@ extension SendQueue.Counters {
       case .delta: deltaPages += 1
       case .duplicate: duplicatePages += 1
       case .held: heldPages += 1
+      case .disk: diskPages += 1
       case .raw: rawPages += 1
       }
     }

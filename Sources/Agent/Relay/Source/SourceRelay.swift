@@ -107,7 +107,9 @@ final class SourceRelay: Sendable {
         try queue.acknowledged(through: try Acknowledgement(decoding: &cursor).appliedThrough)
       case .snapshotFilters where held != nil: try held?.arrived(payload)
       case .pageRequest where encoders != nil:
-        try answers.asked(try PageRequestFrame(decoding: &cursor))
+        let request = try PageRequestFrame(decoding: &cursor)
+        encoders?.noteRefetched(request.places.count)
+        try answers.asked(request)
       default: throw RelayFailure.protocolViolation("\(type) frame from a destination")
       }
     } catch let failure as RelayFailure {

@@ -68,6 +68,9 @@ extension DestinationMigration {
     let mayPull = request.pull == true ? await preparePull(qemu, facts) : nil
     undo.audits = request.audit
     undo.snapshot = await findSnapshot(request)
+    let images = await HeldImages.offer(
+      request.images, qemu.monitor.client, vm: request.vm, configuration)
+    undo.images = images?.held
     try link.send(
       .offer(
         .init(
@@ -75,7 +78,8 @@ extension DestinationMigration {
           windowBytes: configuration.windowBytes,
           sharedBlocks: shared.map(\.blockName), mayPull: mayPull,
           encodings: PeerMessage.PageEncoding.allCases.map(\.rawValue),
-          snapshot: undo.snapshot.flatMap { PeerMessage.SnapshotOffer($0) })))
+          snapshot: undo.snapshot.flatMap { PeerMessage.SnapshotOffer($0) },
+          images: images?.matches)))
     return qemu
   }
 
@@ -115,7 +119,7 @@ extension DestinationMigration {
       qemu: socket, control: link.lane, shared: shared,
       windowBytes: configuration.windowBytes,
       memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull, audits: undo.audits,
-      snapshot: snapshot
+      snapshot: snapshot, images: undo.images
     ) { [mailbox] in mailbox.put(.relay($0)) }
     undo.relay = relay
     link.setRelay { [weak relay] (type, payload) throws(RelayFailure) in

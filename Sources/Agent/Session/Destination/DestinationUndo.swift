@@ -5,6 +5,8 @@ struct DestinationUndo {
   var journal: Journal?
   var qemu: IncomingQEMU?
   var relay: DestinationRelay?
+  /// Images that were offered to the source.
+  var images: HeldImages?
   var audit = AuditCheck()
   /// What is kept here of the guest, as it was offered.
   var snapshot: Vault.Entry?

@@ -390,5 +390,6 @@ extension MigrationRecord.Pages {
     (uniform, compressed) = (counters.uniformPages, counters.compressedPages)
     (delta, duplicate) = (counters.deltaPages, counters.duplicatePages)
     if mayBeHeld { snapshot = counters.heldPages }
+    disk = counters.diskPages
   }
 }

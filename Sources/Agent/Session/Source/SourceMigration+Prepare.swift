@@ -19,6 +19,8 @@ extension SourceMigration {
     let inPlaceBlocks: [String]
     /// Both ends have agreed that the guest may move before its memory.
     let mayPull: Bool
+    /// Images whose blocks pages may refer to; nil: none.
+    let disks: DiskDirectory?
     /// What a look at the guest beforehand says of it; nil: nobody looked, or nothing could be seen.
     let dirtyBound: DirtyBound?
     /// Where zeros lie in the guest's RAM, from a look at the same time.
@@ -61,6 +63,7 @@ extension SourceMigration {
     let own = PrepareChecks.check(source: facts, destination: nil, host: nil, request: request)
     guard own.isEmpty else { throw Ending.refused(own) }
 
+    let images = await indexedImages(monitor, vm)
     let link = try await connectControl()
     undo.link = link
     note { $0.watcher = link }
@@ -70,7 +73,7 @@ extension SourceMigration {
           vm: vm.name, source: facts,
           commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
           strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
-          pull: request.mayPull)))
+          pull: request.mayPull, images: images.isEmpty ? nil : images.map(ImageClaim.init))))
     // The destination starts its QEMU meanwhile.
     let look = Task { [wantsBound = request.withinMs != nil] in
       try? await GuestSampler.beforehand(
@@ -105,8 +108,8 @@ extension SourceMigration {
     let seen = await look.value
     return Setup(
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
-      inPlaceBlocks: inPlace, mayPull: mayPull, dirtyBound: seen?.bound,
-      contents: seen?.contents)
+      inPlaceBlocks: inPlace, mayPull: mayPull, disks: DiskDirectory(images, offer.images ?? []),
+      dirtyBound: seen?.bound, contents: seen?.contents)
   }
 
   /// How pages are made smaller: as asked for, as far as the destination understands it.
@@ -122,7 +125,15 @@ extension SourceMigration {
       plan?.readableBlocks = Set(setup.inPlaceBlocks).intersection(setup.shared.keys)
       plan?.memoryBytes = configuration.memoryLimitBytes / 2
     }
+    // A page that the destination could not make is sent again, out of memory that is read directly.
+    if encodings.contains(.disk), !setup.shared.isEmpty { plan?.disks = setup.disks }
     return plan
+  }
+
+  /// The guest's images that this host has an index of, where their blocks could be referred to.
+  private func indexedImages(_ monitor: Monitor, _ vm: ResolvedVM) async -> [StoredIndex] {
+    guard request.compaction != .off, request.pageSource != .inline else { return [] }
+    return await GuestImages.indexed(monitor.client, vm: vm.name, configuration)
   }
 
   /// Opens the control lane and says hello.

@@ -17,15 +17,17 @@ final class BatchEncoder {
   private let references: SentReferences?
   /// What a snapshot at the destination holds; nil: there is none that may be used.
   private let held: HeldPages?
+  /// Nil: pages do not refer to blocks of images.
+  private let disks: DiskDirectory?
   private let blocks: @Sendable () -> [RAMBlock]
 
   init(
-    queue: SendQueue, references: SentReferences?, held: HeldPages?,
+    queue: SendQueue, references: SentReferences?, held: HeldPages?, disks: DiskDirectory?,
     blocks: @escaping @Sendable () -> [RAMBlock],
     shared: @escaping @Sendable (Int) -> SharedFile?
   ) {
     (self.queue, self.references, self.shared) = (queue, references, shared)
-    (self.held, self.blocks) = (held, blocks)
+    (self.held, self.disks, self.blocks) = (held, disks, blocks)
   }
 
   /// The batch in the form that it goes in; itself where packing gains nothing.
@@ -52,7 +54,10 @@ final class BatchEncoder {
     let contents = buffer.span(header.rawPageCount * Page.size)
     let mayRefer = effort != .off && references?.mayRefer(header.runs) == true
     if !mayRefer { references?.forget(header.runs) }
-    guard mayRefer || !filters.isEmpty else { return unsafe packer.pack(header, contents, effort) }
+    let disks = effort != .off && (mayRefer || mayNameDisks(header.runs)) ? disks : nil
+    guard mayRefer || disks != nil || !filters.isEmpty else {
+      return unsafe packer.pack(header, contents, effort)
+    }
     let sent = mayRefer ? references : nil
     let sequence = header.place.sequence
     var pages = header.runs.rawPlaces.map {
@@ -68,7 +73,7 @@ final class BatchEncoder {
       }
       let found = unsafe sent?.find(&pages[index], content, for: sequence, into: target)
       after = max(after, found?.after ?? 0)
-      return found?.reference
+      return found?.reference ?? disks?.find(content).map { PageReference.disk($0) }
     }
     packed.wait(for: after)
     if !packed.heldIdentities.isEmpty {
@@ -76,6 +81,13 @@ final class BatchEncoder {
     }
     sent?.sent(pages, contents, runs: header.runs, sequence: sequence)
     return packed
+  }
+
+  /// Whether pages that only QEMU writes at the destination may be the same as blocks of disks: where all of the
+  /// guest's memory is written so, and what is asked for can be read here.
+  private func mayNameDisks(_ runs: [PageRun]) -> Bool {
+    references == nil
+      && runs.allSatisfy { $0.pageClass == .zero || shared(Int($0.block)) != nil }
   }
 
   /// The batch's pages: those it carries, or what guest memory holds now.

@@ -2,7 +2,7 @@ import Compaction
 import HostIO
 
 /// How a migration's pages are made smaller.
-struct CompactionPlan: Sendable, Equatable {
+struct CompactionPlan: Sendable {
   /// Threads that do it, at least 1.
   let threads: Int
   /// Always the same effort; nil: what pays.
@@ -12,6 +12,8 @@ struct CompactionPlan: Sendable, Equatable {
   var readableBlocks: Set<String> = []
   /// Memory for what is remembered of pages that were sent, in bytes.
   var memoryBytes: UInt64 = 0
+  /// Images that the destination has, too; nil: none.
+  var disks: DiskDirectory?
 
   /// Nil: not at all.
   init?(_ choice: MigrationRequest.CompactionChoice, threads: Int) {

@@ -24,6 +24,7 @@ final class EncoderPool: Sendable {
   private let references: SentReferences?
   private let held: HeldPages?
   private let blocks: @Sendable () -> [RAMBlock]
+  private let disks: DiskDirectory?
   private let shared: @Sendable (Int) -> SharedFile?
   private let workers = Guarded<[WorkerThread]>([])
 
@@ -43,6 +44,7 @@ final class EncoderPool: Sendable {
         readable: plan.readableBlocks, byteLimit: plan.memoryBytes, blocks: blocks)
     (workerCount, self.queue, self.shared) = (plan.threads, queue, shared)
     (self.held, self.blocks) = (held, blocks)
+    disks = plan.disks
     queue.setEncoderCount(plan.threads)
     state = Guarded(
       State(controller: EffortController(workers: plan.threads, fixed: plan.effort)))
@@ -92,12 +94,16 @@ final class EncoderPool: Sendable {
     _ = state.wait { $0.isOver || ($0.waiting.isEmpty && $0.begun.isEmpty) ? true : nil }
   }
 
+  /// The destination asked for so many pages that it could not make of what it has.
+  func noteRefetched(_ pages: Int) { disks?.noteRefetched(pages) }
+
   /// Time that the workers spent on packing so far, in microseconds.
   var busyUs: UInt64 { state.read { $0.busyUs } }
 
   private func encodeAll() throws(RelayFailure) {
     let encoder = BatchEncoder(
-      queue: queue, references: references, held: held, blocks: blocks, shared: shared)
+      queue: queue, references: references, held: held, disks: disks, blocks: blocks,
+      shared: shared)
     while true {
       let waitedFromUs = MonotonicClock.nowUs
       let next = state.wait { state -> (PageBatch, Effort)?? in
