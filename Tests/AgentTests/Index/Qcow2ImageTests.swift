@@ -85,8 +85,14 @@ struct Qcow2ImageTests {
     #expect(throws: ImageIndexError.self) { _ = try scratch.indexing("a", .qcow2).run(top) }
     // A chain that bites its tail.
     let tail = scratch.path + "/tail.qcow2"
-    try await Command.run(
-      "qemu-img", ["create", "-f", "qcow2", "-u", "-b", tail, "-F", "qcow2", tail, "1M"])
+    for (name, backing) in [("tail.qcow2", "head.qcow2"), ("head.qcow2", "tail.qcow2")] {
+      try await Command.run(
+        "qemu-img",
+        [
+          "create", "-f", "qcow2", "-u", "-b", backing, "-F", "qcow2", "\(scratch.path)/\(name)",
+          "1M",
+        ])
+    }
     #expect(throws: ImageIndexError.self) { _ = try scratch.indexing("a", .qcow2).run(tail) }
   }
 

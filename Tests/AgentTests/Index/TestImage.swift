@@ -36,10 +36,8 @@ enum TestImage {
   /// What block `number` holds: noise of its own.
   static func content(_ number: UInt64, version: UInt64 = 0) -> [UInt8] {
     var random = SplitMix64(seed: number &* 1_000_003 &+ version)
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(Page.size)
-    while bytes.count < Page.size { bytes.appendBE(random.next()) }
-    return bytes
+    let words = (0..<Page.size / 8).map { _ in random.next() }
+    return words.withUnsafeBytes { Array($0) }
   }
 
   /// Writes blocks of an image in place.
