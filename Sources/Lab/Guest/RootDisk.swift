@@ -43,13 +43,16 @@ enum RootDisk {
   private static func choose(_ size: ByteCount) throws -> [File] {
     var files: [File] = []
     var total: UInt64 = 0
+    // One file under many names (some drivers are) would be the same content over and over.
+    var seen: Set<UInt> = []
     for folder in folders {
       let names = (try? FileManager.default.subpathsOfDirectory(atPath: folder)) ?? []
       for name in names.sorted() {
         let path = "\(folder)/\(name)"
         var status = stat()
         guard unsafe lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
-          fileBytes.contains(status.st_size), total + UInt64(status.st_size) <= size.bytes
+          fileBytes.contains(status.st_size), total + UInt64(status.st_size) <= size.bytes,
+          seen.insert(status.st_ino).inserted
         else { continue }
         files.append(
           File(path: path, bytes: status.st_size, modified: status.st_mtim.tv_sec))
