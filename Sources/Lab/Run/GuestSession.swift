@@ -81,7 +81,7 @@ struct GuestSession: Sendable {
   func arrival(at side: HostPair.Side) throws -> [String] {
     var placement = Self.placement(
       side == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
-      monitor: nil, disk: disk, isOnBridge: isOnBridge)
+      monitor: nil, disks: (disk, rootDisk), isOnBridge: isOnBridge)
     placement.role = .destinationOfAgent
     return try commandLine.arguments(for: placement)
   }
