@@ -109,7 +109,12 @@ struct BlockMoveTests {
           "12MiB/s",
         ])
       #expect(begun.status == 0, "life \(life)")
-      try await Task.sleep(for: .milliseconds(100 + random.next() % 400))
+      // The first one gets far enough for something to be remembered.
+      while life == 0 {
+        let status = try fields(try await block(["status", "x", "--json"]).output)
+        if status["arrivedBytes"] as? Int ?? 0 > 4 << 20 { break }
+      }
+      try await Task.sleep(for: .milliseconds(200 + random.next() % 400))
       here.send(signal: SIGKILL)
       _ = await here.wait()
       await load.end()

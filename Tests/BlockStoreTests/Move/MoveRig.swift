@@ -45,7 +45,7 @@ final class MoveRig: Sendable {
   /// Both sides in memory.
   convenience init(isPrompt: Bool = true) throws {
     try self.init(
-      VolatileStore(byteCount: Self.byteCount, isPrompt: isPrompt),
+      TornStore(VolatileStore(byteCount: Self.byteCount, isPrompt: isPrompt)),
       target: try FailingTarget(byteCount: Self.byteCount))
   }
 
@@ -72,6 +72,35 @@ final class MoveRig: Sendable {
 
   func bytes(of store: any DiskStore) throws -> [UInt8] {
     try store.bytes(at: 0, count: Self.byteCount)
+  }
+}
+
+/// A disk on which a write takes a while, and is half done in the middle of it.
+final class TornStore: DiskStore {
+  private let inner: VolatileStore
+
+  init(_ inner: VolatileStore) { self.inner = inner }
+
+  var byteCount: UInt64 { inner.byteCount }
+  var traits: DiskTraits { inner.traits }
+  func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) {
+    inner.read(at: offset, into: target)
+  }
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool) {
+    let half = bytes.count / 2
+    inner.write(UnsafeRawBufferPointer(rebasing: bytes[..<half]), at: offset, durable: durable)
+    MonotonicClock.sleep(us: (offset >> 12) % 4 == 0 ? 3000 : 200)
+    inner.write(
+      UnsafeRawBufferPointer(rebasing: bytes[half...]), at: offset + UInt64(half), durable: durable)
+  }
+  func flush() throws(StoreError) { try inner.flush() }
+  func zero(at offset: UInt64, count: UInt64, _ options: ZeroOptions) {
+    MonotonicClock.sleep(us: 1000)
+    inner.zero(at: offset, count: count, options)
+  }
+  func trim(at offset: UInt64, count: UInt64) { inner.trim(at: offset, count: count) }
+  func status(at offset: UInt64, count: UInt64, extentsMax: Int) -> [NBDExtent] {
+    inner.status(at: offset, count: count, extentsMax: extentsMax)
   }
 }
 

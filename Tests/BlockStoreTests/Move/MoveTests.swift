@@ -61,6 +61,7 @@ import Testing
     let load = try await rig.load(seed: seed)
     var random = SplitMix64(seed: seed)
     try await rig.move(rig.wish(method, .wait, bytesPerSecond: 16 << 20))
+    try await rig.until("under way") { $0.arrivedBytes > 0 }
     for _ in 0..<4 {
       try await Task.sleep(for: .milliseconds(60 + random.next() % 150))
       rig.target.cut(power: &random)
