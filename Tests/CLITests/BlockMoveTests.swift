@@ -109,11 +109,13 @@ struct BlockMoveTests {
           "12MiB/s",
         ])
       #expect(begun.status == 0, "life \(life)")
-      // The first one gets far enough for something to be remembered.
+      // The first one lives until the destination has flushed something (once a second): only that is
+      // remembered.
       while life == 0 {
         let status = try fields(try await block(["status", "x", "--json"]).output)
         if status["arrivedBytes"] as? Int ?? 0 > 4 << 20 { break }
       }
+      if life == 0 { try await Task.sleep(for: .milliseconds(1500)) }
       try await Task.sleep(for: .milliseconds(200 + random.next() % 400))
       here.send(signal: SIGKILL)
       _ = await here.wait()
