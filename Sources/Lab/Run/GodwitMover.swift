@@ -63,7 +63,7 @@ struct GodwitMover: Mover {
     do {
       try LabAgent.files(.source, session).define(session)
       var request = MigrationRequest(
-        vm: session.options.guest.name,
+        vm: "qmp:\(session.source.monitorPath)",
         destination: "\(session.hosts.address(.source)):\(agents.source.port)")
       request.keepMemory = true
       let client = ControlClient(path: agents.destination.controlSocket)
@@ -136,10 +136,15 @@ struct GodwitMover: Mover {
     return false
   }
 
+  /// The QEMU that an agent started for a guest that is to return; other experiments' have the same name.
+  private var arrived: Int32? {
+    returns ? Leftovers.processes(naming: session.file("source.tty")).first : nil
+  }
+
   private func request(_ destination: LabAgent) -> MigrationRequest {
     let options = session.options
     var request = MigrationRequest(
-      vm: returns ? options.guest.name : "qmp:\(session.source.monitorPath)",
+      vm: arrived.map { "pid-\($0)" } ?? "qmp:\(session.source.monitorPath)",
       destination: "\(session.hosts.address(.destination)):\(destination.port)")
     request.strategy = strategy
     request.downtimeLimitMs = options.downtimeLimitMs
