@@ -145,11 +145,19 @@ struct BlockMoveTests {
     async let moved = block([
       "move", "x", uri, "--then", "wait", "--bandwidth", "12MiB/s", "--json",
     ])
+    while true {
+      let status = try await block(["status", "x", "--json"])
+      if status.status == 0, !status.output.isEmpty,
+        try fields(status.output)["arrivedBytes"] as? Int ?? 0 > 0
+      {
+        break
+      }
+    }
     for _ in 0..<3 {
-      try await Task.sleep(for: .milliseconds(300))
       there.send(signal: SIGKILL)
       _ = await there.wait()
       there = try await serve(copy, at: target)
+      try await Task.sleep(for: .milliseconds(300))
     }
     let names = try FileManager.default.contentsOfDirectory(atPath: folder)
     #expect(names.contains { $0.hasPrefix("file-") && $0.hasSuffix(".godwit-map") }, "\(names)")
