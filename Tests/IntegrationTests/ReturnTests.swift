@@ -17,6 +17,8 @@ struct ReturnTests {
     var options = LabOptions()
     options.godwitProgram = Equipment.program
     options.guest.backend = backend
+    // Agents find it by its name, and a lab beside this test has guests of its own.
+    options.guest.name = "returning"
     options.guest.memory = .mebibytes(320)
     options.guest.memcachedMiB = nil
     options.guest.workload.memoryMiB = 96
@@ -27,12 +29,15 @@ struct ReturnTests {
   }
 
   /// Both ways are audited; on the way back most pages come from the vault.
-  @Test(.timeLimit(.minutes(8)), arguments: ["precopy", "dsm"])
-  func thereAndBack(strategy: String) async throws {
-    try await LabRun(options: options(.memfd), observer: SilentObserver()).withHosts {
+  @Test(
+    .timeLimit(.minutes(8)),
+    arguments: [("precopy", .memfd), ("dsm", .memfd), ("precopy", .none)]
+      as [(String, GuestSpecification.Backend)])
+  func thereAndBack(strategy: String, backend: GuestSpecification.Backend) async throws {
+    try await LabRun(options: options(backend), observer: SilentObserver()).withHosts {
       commandLine, hosts, folder in
       let session = try await GuestSession.start(
-        options: options(.memfd), commandLine: commandLine, hosts: hosts, folder: folder,
+        options: options(backend), commandLine: commandLine, hosts: hosts, folder: folder,
         label: "return")
       let home = try await LabAgent.start(.source, session: session)
       let away = try await LabAgent.start(.destination, session: session)

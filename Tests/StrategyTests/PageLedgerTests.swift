@@ -79,6 +79,25 @@ extension PageLedger {
     #expect(ledger.takenCount == 11)
   }
 
+  /// However pages become zero and stop being it, the count is that of fresh pages that are.
+  @Test(arguments: UInt64(1)...20) func freshZeroPagesAreCounted(seed: UInt64) {
+    var random = SplitMix64(seed: seed)
+    var ledger = PageLedger(blockPages: [64])
+    var state: [(isFresh: Bool, isZero: Bool)?] = Array(repeating: nil, count: 64)
+    for _ in 0..<400 {
+      let page = Int(random.next() % 64)
+      if random.next() % 3 == 0 {
+        if ledger.take(page) { state[page]?.isFresh = false }
+      } else {
+        let isZero = random.next() % 2 == 0
+        ledger.note(page, isZero: isZero)
+        state[page] = (state[page] == nil, isZero)
+      }
+      let truth = state.count { $0.map { $0.isFresh && $0.isZero } ?? false }
+      #expect(ledger.freshZeroCount == truth, "seed \(seed)")
+    }
+  }
+
   @Test func hotPagesWaitAndColdOnesGo() {
     var ledger = PageLedger(blockPages: [256])
     for page in 0..<256 { ledger.note(page, isZero: false) }

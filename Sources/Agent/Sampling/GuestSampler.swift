@@ -67,6 +67,8 @@ struct GuestSampler: Sendable {
 
   /// What is known of a guest before it is moved.
   struct Beforehand: Sendable {
+    /// Guest memory that can be read from outside, by block name.
+    var places: [String: GuestPlace]
     var contents: ContentProfile?
     /// Nil: nobody wanted to know.
     var bound: DirtyBound?
@@ -82,13 +84,15 @@ struct GuestSampler: Sendable {
     let sampler = GuestSampler(memory, seed: .random(in: .min ... .max))
     if wantsBound {
       let history = try await sampler.run(boundSchedule).history
-      return Beforehand(contents: history.contents, bound: history.bound)
+      return Beforehand(
+        places: memory.places, contents: history.contents, bound: history.bound)
     }
     return try await sampler.whileWanted {
       var random = SplitMix64(seed: sampler.seed)
       let sample = PageSample(of: memory.ramPages, count: contentPages, using: &random)
       let marks = try memory.marks(of: sample)
-      return Beforehand(contents: ContentProfile(sample, isZero: marks.map { $0 == 0 }))
+      return Beforehand(
+        places: memory.places, contents: ContentProfile(sample, isZero: marks.map { $0 == 0 }))
     }
   }
 

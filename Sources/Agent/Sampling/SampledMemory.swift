@@ -32,11 +32,16 @@ final class SampledMemory: Sendable {
 
   private let blocks: [Block]
   private let owner: Owner?
+  /// By block name, for who reads other pages than the sampled ones.
+  let places: [String: GuestPlace]
   /// Pages that can be read, and pages of RAM blocks that can't.
   let ramPages, unseenPages: UInt64
 
-  private init(blocks: [Block], owner: Owner?, ramPages: UInt64, unseenPages: UInt64) {
-    (self.blocks, self.owner) = (blocks, owner)
+  private init(
+    blocks: [Block], owner: Owner?, places: [String: GuestPlace], ramPages: UInt64,
+    unseenPages: UInt64
+  ) {
+    (self.blocks, self.owner, self.places) = (blocks, owner, places)
     (self.ramPages, self.unseenPages) = (ramPages, unseenPages)
   }
 
@@ -62,6 +67,7 @@ final class SampledMemory: Sendable {
       // What was opened is of this very process, whatever became of its pid meanwhile.
       guard process.isAlive else { return nil }
       var found: [Block] = []
+      var places: [String: GuestPlace] = [:]
       var (seen, unseen): (UInt64, UInt64) = (0, 0)
       for block in blocks where block.usedSize > 0 {
         let pages = UInt64(Page.count(bytes: block.usedSize))
@@ -72,10 +78,12 @@ final class SampledMemory: Sendable {
         let place: Place
         if let file, block.usedSize % UInt64(Page.size) == 0 {
           place = .shared(file)
-        } else if owner != nil, let address = addresses[block.name],
+          places[block.name] = .shared(file)
+        } else if let owner, let address = addresses[block.name],
           FileMapping.isPrivate(address, length: block.usedSize, in: mappings)
         {
           place = .process(address: address)
+          places[block.name] = .process(owner.memory, address: address, length: block.usedSize)
         } else {
           unseen += pages
           continue
@@ -84,7 +92,8 @@ final class SampledMemory: Sendable {
         seen += pages
       }
       guard seen > 0 else { return nil }
-      return SampledMemory(blocks: found, owner: owner, ramPages: seen, unseenPages: unseen)
+      return SampledMemory(
+        blocks: found, owner: owner, places: places, ramPages: seen, unseenPages: unseen)
     }
   }
 

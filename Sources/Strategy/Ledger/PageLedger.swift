@@ -50,12 +50,15 @@ public struct PageLedger: Sendable {
 
   /// The stream mentions a page, by number.
   public mutating func note(_ page: Int, isZero: Bool) {
+    let wasZero = zero[page]
     if isZero { _ = zero.insert(page) } else { _ = zero.remove(page) }
     guard !mentioned.insert(page) else {
       _ = fresh.insert(page)
+      if isZero { freshZeroCount += 1 }
       return
     }
     if fresh.remove(page) {
+      if wasZero { freshZeroCount -= 1 }
       supersededCount += 1
       epochFirstDirtied += 1
       _ = dirty.insert(page)
@@ -76,6 +79,8 @@ public struct PageLedger: Sendable {
 
   public var mentionedCount: Int { mentioned.population }
   public var freshCount: Int { fresh.population }
+  /// Of the fresh pages, those that are all zeros and cost next to nothing.
+  public private(set) var freshZeroCount = 0
   public var dirtyCount: Int { dirty.population }
   public var owedCount: Int { fresh.population + dirty.population }
 
@@ -130,6 +135,7 @@ public struct PageLedger: Sendable {
   /// Takes a page that is owed; says whether it was.
   public mutating func take(_ page: Int) -> Bool {
     if fresh.remove(page) {
+      if zero[page] { freshZeroCount -= 1 }
       scanNext = page + 1
     } else if dirty.remove(page) {
       cycleNext = page + 1

@@ -88,6 +88,7 @@ import Wire
     }
     var plan = try #require(CompactionPlan(.lz4, threads: 2))
     (plan.memoryBytes, plan.disks) = (16 << 20, directory)
+    plan.answerableBlocks = ["mem0"]
     if inPlace { plan.readableBlocks = ["mem0"] }
     var reconnect: (@Sendable () throws -> (StreamSocket, StreamSocket))?
     if let wire { reconnect = { try wire.connect() } }

@@ -38,12 +38,14 @@ final class SourceRelay: Sendable {
   ///   - memoryLimit: memory for pages that arrived and wait, in bytes.
   ///   - mayPull: the destination may be asked to take the guest before its memory.
   ///   - compaction: how pages are made smaller; nil: they go as they are.
+  ///   - readable: guest memory that a page can be read from again, by block name; nil: what is shared.
   ///   - held: what a snapshot at the destination holds; nil: there is none that may be used.
   ///   - recovery: how a lane comes back whose connection broke; nil: it does not.
   init(
     qemu: StreamSocket, control: ControlLane, lanes: [any ByteConnection], queue: SendQueue,
     memoryLimit: UInt64, shared: [String: SharedFile], mayPull: Bool = false,
-    compaction: CompactionPlan? = nil, held: HeldPages? = nil,
+    compaction: CompactionPlan? = nil, readable: [String: GuestPlace]? = nil,
+    held: HeldPages? = nil,
     recovery: LaneRecovery? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
@@ -52,16 +54,20 @@ final class SourceRelay: Sendable {
     self.held = held
     ledger = SourceLedger(memoryLimit: memoryLimit)
     let layout = self.layout
-    let memory: @Sendable (Int) -> SharedFile? = { block in
-      layout.read { $0.blocks.indices.contains(block) ? $0.blocks[block].name : nil }.flatMap {
-        shared[$0]
-      }
+    let name: @Sendable (Int) -> String? = { block in
+      layout.read { $0.blocks.indices.contains(block) ? $0.blocks[block].name : nil }
     }
+    let memory: @Sendable (Int) -> SharedFile? = { block in name(block).flatMap { shared[$0] } }
+    let places = readable ?? shared.mapValues { .shared($0) }
     encoders = compaction.map {
       EncoderPool(
         $0, queue: queue, held: held, blocks: { layout.read { $0.blocks } }, shared: memory)
     }
-    answers = PageAnswers(control: control, shared: memory) { onEvent(.failed($0)) }
+    answers = PageAnswers(control: control) { block in
+      name(block).flatMap { places[$0] }
+    } onFailure: {
+      onEvent(.failed($0))
+    }
     picker = PagePicker(
       ledger: ledger, queue: queue, control: control, encoders: encoders)
     self.lanes = lanes.enumerated().map { index, socket in

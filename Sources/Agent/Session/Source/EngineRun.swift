@@ -151,10 +151,11 @@ struct EngineRun: Sendable {
     noteCost(flow.counters)
     packing = flow.counters.packing
     let isFirstPass = lastSync < 2
-    var unread: UInt64 = 0
+    var (unread, zero): (UInt64, UInt64) = (0, 0)
     var sample = ledger.state.read { state -> EngineSample in
       unread =
         isFirstPass ? facts.ramPages.minusFloored(UInt64(state.ledger?.mentionedCount ?? 0)) : 0
+      zero = UInt64(state.ledger?.freshZeroCount ?? 0)
       var sample = EngineSample(
         nowMs: nowMs, beganMs: beganMs, freshPages: UInt64(state.ledger?.freshCount ?? 0) + unread)
       sample.dirtyOwedByHeat = state.ledger?.dirtyByHeat() ?? sample.dirtyOwedByHeat
@@ -163,7 +164,7 @@ struct EngineRun: Sendable {
       return sample
     }
     sample.wireBytesPerPage = sample.freshPages > 0 ? cost.perPage : writtenCost.perPage
-    if let cost = foretoldCost(sample, unread: unread) {
+    if let cost = foretoldCost(sample, unread: unread, zero: zero) {
       (sample.wireBytesPerPage, sample.isCostForetold) = (cost, true)
     }
     sample.wireRate = flow.rate
@@ -177,12 +178,14 @@ struct EngineRun: Sendable {
 
   /// What a page that is owed during the scan will cost, on average; nil: nobody looked.
   ///
-  /// - Parameter unread: pages that the stream has not come to.
-  private func foretoldCost(_ sample: EngineSample, unread: UInt64) -> UInt64? {
+  /// - Parameters:
+  ///   - unread: pages that the stream has not come to.
+  ///   - zero: pages that it has come to, are not sent yet, and are all zeros.
+  private func foretoldCost(_ sample: EngineSample, unread: UInt64, zero: UInt64) -> UInt64? {
     guard let contents, sample.freshPages > 0 else { return nil }
     let full =
       contents.contentPages(from: facts.ramPages - unread, of: facts.ramPages)
-      + sample.owedPages.minusFloored(unread)
+      + sample.owedPages.minusFloored(unread + zero)
     return max(full.scaled(by: writtenCost.perPage, over: sample.owedPages), 1)
   }
 

@@ -12,7 +12,7 @@ extension SourceMigration {
 
   /// What the destination holds of the guest already, where it can be used; nil: nothing.
   func heldPages(_ setup: Setup) -> HeldPages? {
-    guard let offer = setup.offer.snapshot, compaction(setup) != nil, !setup.shared.isEmpty,
+    guard let offer = setup.offer.snapshot, compaction(setup) != nil, !setup.readable.isEmpty,
       offer.storedPages > 0
     else { return nil }
     guard HeldPages.memoryBytes(offer) <= configuration.memoryLimitBytes / 4 else {
@@ -22,7 +22,7 @@ extension SourceMigration {
       return nil
     }
     return HeldPages(
-      offer, readable: Set(setup.shared.keys), inPlace: Set(setup.inPlaceBlocks))
+      offer, readable: Set(setup.readable.keys), inPlace: Set(setup.inPlaceBlocks))
   }
 
   /// Writes the memory of the guest, which runs at the destination for good, into this host's vault.

@@ -15,6 +15,8 @@ extension SourceMigration {
     let offer: PeerMessage.PrepareOffer
     /// Guest memory of the source that can be read directly, by block name.
     let shared: [String: SharedFile]
+    /// Guest memory that a page can be read from again, by block name: shared, or QEMU's own.
+    let readable: [String: GuestPlace]
     /// Blocks that the destination writes in place.
     let inPlaceBlocks: [String]
     /// Both ends have agreed that the guest may move before its memory.
@@ -108,6 +110,7 @@ extension SourceMigration {
     let seen = await look.value
     return Setup(
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
+      readable: (seen?.places ?? [:]).merging(shared.mapValues { .shared($0) }) { $1 },
       inPlaceBlocks: inPlace, mayPull: mayPull, disks: DiskDirectory(images, offer.images ?? []),
       dirtyBound: seen?.bound, contents: seen?.contents)
   }
@@ -120,19 +123,22 @@ extension SourceMigration {
     guard encodings.contains(.packed) else { return nil }
     var plan = CompactionPlan(request.compaction, threads: configuration.compactionThreadCount)
     if encodings.contains(.references) {
-      // Where both ends read memory directly: the destination to make pages of what it has, the source to
-      // send a page again that could not be made.
-      plan?.readableBlocks = Set(setup.inPlaceBlocks).intersection(setup.shared.keys)
+      // Where the destination reads memory directly, to make pages of what it has, and the source can read
+      // it, to send a page again that could not be made.
+      plan?.readableBlocks = Set(setup.inPlaceBlocks).intersection(setup.readable.keys)
       plan?.memoryBytes = configuration.memoryLimitBytes / 2
     }
-    // A page that the destination could not make is sent again, out of memory that is read directly.
-    if encodings.contains(.disk), !setup.shared.isEmpty { plan?.disks = setup.disks }
+    // A page that the destination could not make is sent again, out of memory that can be read.
+    if encodings.contains(.disk), !setup.readable.isEmpty {
+      plan?.disks = setup.disks
+      plan?.answerableBlocks = Set(setup.readable.keys)
+    }
     return plan
   }
 
   /// The guest's images that this host has an index of, where their blocks could be referred to.
   private func indexedImages(_ monitor: Monitor, _ vm: ResolvedVM) async -> [StoredIndex] {
-    guard request.compaction != .off, request.pageSource != .inline else { return [] }
+    guard request.compaction != .off else { return [] }
     return await GuestImages.indexed(monitor.client, vm: vm.name, configuration)
   }
 

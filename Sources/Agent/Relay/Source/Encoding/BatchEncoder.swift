@@ -19,24 +19,26 @@ final class BatchEncoder {
   private let held: HeldPages?
   /// Nil: pages do not refer to blocks of images.
   private let disks: DiskDirectory?
+  /// Names of blocks that the destination can ask for pages of.
+  private let answerable: Set<String>
   private let blocks: @Sendable () -> [RAMBlock]
 
   init(
     queue: SendQueue, references: SentReferences?, held: HeldPages?, disks: DiskDirectory?,
-    blocks: @escaping @Sendable () -> [RAMBlock],
+    answerable: Set<String>, blocks: @escaping @Sendable () -> [RAMBlock],
     shared: @escaping @Sendable (Int) -> SharedFile?
   ) {
     (self.queue, self.references, self.shared) = (queue, references, shared)
-    (self.held, self.disks, self.blocks) = (held, disks, blocks)
+    (self.held, self.disks, self.blocks, self.answerable) = (held, disks, blocks, answerable)
   }
 
   /// The batch in the form that it goes in; itself where packing gains nothing.
   func encode(_ batch: PageBatch, _ effort: Effort) throws(RelayFailure) -> PageBatch {
     let pages = batch.header.rawPageCount
-    // Proving a page is cheaper than sending it wherever there is one, so the effort has no say in this.
+    // Naming what the destination holds is cheaper than sending it, so the effort has no say in this.
     let filters = held?.filters(of: batch.header.runs, blocks()) ?? []
     let mayBeHeld = filters.contains { $0 != 0 }
-    guard pages > 0, effort != .off || mayBeHeld else {
+    guard pages > 0, effort != .off || mayBeHeld || disks != nil else {
       references?.forget(batch.header.runs)
       return batch
     }
@@ -52,9 +54,10 @@ final class BatchEncoder {
     _ header: BatchHeader, _ buffer: PageBuffer, _ effort: Effort, _ filters: [UInt64]
   ) -> PackedBatch {
     let contents = buffer.span(header.rawPageCount * Page.size)
-    let mayRefer = effort != .off && references?.mayRefer(header.runs) == true
+    let isInPlace = references?.mayRefer(header.runs) == true
+    let disks = isInPlace || mayNameDisks(header.runs) ? disks : nil
+    let mayRefer = effort != .off && isInPlace
     if !mayRefer { references?.forget(header.runs) }
-    let disks = effort != .off && (mayRefer || mayNameDisks(header.runs)) ? disks : nil
     guard mayRefer || disks != nil || !filters.isEmpty else {
       return unsafe packer.pack(header, contents, effort)
     }
@@ -86,8 +89,13 @@ final class BatchEncoder {
   /// Whether pages that only QEMU writes at the destination may be the same as blocks of disks: where all of the
   /// guest's memory is written so, and what is asked for can be read here.
   private func mayNameDisks(_ runs: [PageRun]) -> Bool {
-    references == nil
-      && runs.allSatisfy { $0.pageClass == .zero || shared(Int($0.block)) != nil }
+    guard references == nil else { return false }
+    let blocks = blocks()
+    return runs.allSatisfy { run in
+      let block = Int(run.block)
+      return run.pageClass == .zero
+        || blocks.indices.contains(block) && answerable.contains(blocks[block].name)
+    }
   }
 
   /// The batch's pages: those it carries, or what guest memory holds now.

@@ -12,6 +12,8 @@ struct CompactionPlan: Sendable {
   var readableBlocks: Set<String> = []
   /// Memory for what is remembered of pages that were sent, in bytes.
   var memoryBytes: UInt64 = 0
+  /// Names of RAM blocks that pages can be read from again here, should the destination ask for one.
+  var answerableBlocks: Set<String> = []
   /// Images that the destination has, too; nil: none.
   var disks: DiskDirectory?
 

@@ -25,6 +25,7 @@ final class EncoderPool: Sendable {
   private let held: HeldPages?
   private let blocks: @Sendable () -> [RAMBlock]
   private let disks: DiskDirectory?
+  private let answerable: Set<String>
   private let shared: @Sendable (Int) -> SharedFile?
   private let workers = Guarded<[WorkerThread]>([])
 
@@ -44,7 +45,7 @@ final class EncoderPool: Sendable {
         readable: plan.readableBlocks, byteLimit: plan.memoryBytes, blocks: blocks)
     (workerCount, self.queue, self.shared) = (plan.threads, queue, shared)
     (self.held, self.blocks) = (held, blocks)
-    disks = plan.disks
+    (disks, answerable) = (plan.disks, plan.answerableBlocks)
     queue.setEncoderCount(plan.threads)
     state = Guarded(
       State(controller: EffortController(workers: plan.threads, fixed: plan.effort)))
@@ -102,7 +103,8 @@ final class EncoderPool: Sendable {
 
   private func encodeAll() throws(RelayFailure) {
     let encoder = BatchEncoder(
-      queue: queue, references: references, held: held, disks: disks, blocks: blocks,
+      queue: queue, references: references, held: held, disks: disks, answerable: answerable,
+      blocks: blocks,
       shared: shared)
     while true {
       let waitedFromUs = MonotonicClock.nowUs

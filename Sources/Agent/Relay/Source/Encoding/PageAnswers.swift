@@ -17,16 +17,16 @@ final class PageAnswers: Sendable {
 
   private let state = Guarded(State())
   private let control: ControlLane
-  private let shared: @Sendable (Int) -> SharedFile?
+  private let memory: @Sendable (Int) -> GuestPlace?
   private let thread = Guarded<WorkerThread?>(nil)
   private let onFailure: @Sendable (RelayFailure) -> Void
 
-  /// - Parameter shared: guest memory by block number.
+  /// - Parameter memory: guest memory by block number.
   init(
-    control: ControlLane, shared: @escaping @Sendable (Int) -> SharedFile?,
+    control: ControlLane, memory: @escaping @Sendable (Int) -> GuestPlace?,
     onFailure: @escaping @Sendable (RelayFailure) -> Void
   ) {
-    (self.control, self.shared, self.onFailure) = (control, shared, onFailure)
+    (self.control, self.memory, self.onFailure) = (control, memory, onFailure)
   }
 
   /// Pages that were sent again so far.
@@ -72,12 +72,12 @@ final class PageAnswers: Sendable {
   private func read(_ places: [PagePlace]) throws(RelayFailure) -> [UInt8] {
     let buffer = PageBuffer(byteCount: places.count * Page.size)
     for (index, place) in places.enumerated() {
-      guard let memory = shared(Int(place.block)),
-        place.page < memory.length >> UInt64(Page.shift)
-      else { throw .protocolViolation("asked for page \(place.page) of block \(place.block)") }
+      guard let memory = memory(Int(place.block)), place.page < memory.pageCount else {
+        throw .protocolViolation("asked for page \(place.page) of block \(place.block)")
+      }
       do {
         try unsafe memory.read(
-          at: place.page << UInt64(Page.shift), into: buffer.part(index * Page.size, Page.size))
+          page: place.page, into: buffer.part(index * Page.size, Page.size))
       } catch {
         throw .memory("\(error)")
       }
