@@ -88,12 +88,12 @@ public struct ImageIndexing: Sendable {
     }
     let journal = try IndexJournal(
       path: folder.journalPath(layer.path), layer, keepsEarlier: !startsAnew)
-    let collected = Guarded(Regions(journal.records))
+    let collected = Guarded(try Regions(journal.records, of: layer.path))
     let reader = try RegionReader(layer, known: Set(journal.records.map(\.region)))
     try watched(reader, layer, watch) {
       try reader.run(threads: threads) { record in
         if !record.blocks.isEmpty { try journal.append(record) }
-        collected.update { $0.add(record) }
+        try collected.update { try $0.add(record) }
       }
     }
     let regions = collected.read { $0 }
@@ -118,10 +118,10 @@ public struct ImageIndexing: Sendable {
 
   private func verify(_ layer: ImageLayer, _ watch: Watch) throws -> Outcome {
     let stored = try StoredIndex(path: folder.indexPath(layer.path))
-    let collected = Guarded(Regions([]))
+    let collected = Guarded(try Regions([], of: layer.path))
     let reader = try RegionReader(layer, known: [])
     try watched(reader, layer, watch) {
-      try reader.run(threads: threads) { record in collected.update { $0.add(record) } }
+      try reader.run(threads: threads) { record in try collected.update { try $0.add(record) } }
     }
     let summaries = try collected.read { $0 }.summaries(of: layer)
     var outcome = Outcome(stored, .verified, watch.startMs)
@@ -179,11 +179,20 @@ private struct Regions: Sendable {
   private var summaries: [UInt32: RegionSummary] = [:]
   private(set) var blocks: [IndexedBlock] = []
 
-  init(_ records: [RegionRecord]) { for record in records { add(record) } }
+  private let path: String
 
-  mutating func add(_ record: RegionRecord) {
+  init(_ records: [RegionRecord], of path: String) throws(ImageIndexError) {
+    self.path = path
+    for record in records { try add(record) }
+  }
+
+  mutating func add(_ record: RegionRecord) throws(ImageIndexError) {
     // An earlier builder may have been killed between two writes of one region.
     guard summaries.updateValue(record.summary, forKey: record.region) == nil else { return }
+    // Said while there is memory left: a host with guests on it must not be filled up by an index.
+    guard blocks.count + record.blocks.count <= ImageLimits.blocksMax else {
+      throw .tooLarge(path)
+    }
     blocks += record.blocks
   }
 

@@ -11,6 +11,7 @@ public enum ImageIndexError: Error, Sendable, CustomStringConvertible {
   case backingFormatUnknown(String, backing: String)
   case backingIsNoFile(String, backing: String)
   case tooManyLayers(String)
+  case tooLarge(String)
   case busy(String)
   case notIndexed(String)
 
@@ -26,6 +27,8 @@ public enum ImageIndexError: Error, Sendable, CustomStringConvertible {
       "\(path): \"\(backing)\" behind it is not the path of a file"
     case .tooManyLayers(let path):
       "\(path): more than \(ImageLimits.layersMax) images behind one another"
+    case .tooLarge(let path):
+      "\(path) has more than \(ImageLimits.blocksMax) blocks with data, and no index holds more"
     case .busy(let path): "\(path) is being indexed by another process"
     case .notIndexed(let path): "\(path) has no index yet"
     }

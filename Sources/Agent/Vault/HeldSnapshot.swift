@@ -18,13 +18,18 @@ final class HeldSnapshot: Sendable {
     min(storedPages, VaultLimits.pagesMax) * UInt64(VaultSegment.lookupByteCount)
   }
 
+  /// How long reading which pages are there may take, in milliseconds: the source waits meanwhile.
+  static let readMsMax: UInt64 = 10_000
+
   /// Reads which pages are there. Blocks.
   init(path: String) throws {
+    let deadlineMs = MonotonicClock.nowMs + Self.readMsMax
     let file = try SnapshotFile(path: path)
     self.file = file
     var keys: [VaultKey] = []
     var filters: [UInt64] = []
     try file.lookups { found in
+      guard MonotonicClock.nowMs < deadlineMs else { throw VaultError.slow(path: path) }
       for (key, filter) in found {
         keys.append(key)
         filters.append(filter)

@@ -65,6 +65,11 @@ struct MemoryKeeper {
     to writer: SnapshotWriter, _ isCalledOff: () -> Bool, _ progress: (UInt64) -> Void
   ) throws {
     let buffer = PageBuffer(byteCount: Self.stepPages * Page.size)
+    // Nothing makes way for what can't fit.
+    if mostBytes(of: ramBytes) > vault.quotaBytes {
+      let most = mostBytes(of: try fullPages(buffer, isCalledOff) << UInt64(Page.shift))
+      guard most <= vault.quotaBytes else { throw VaultError.full(quotaBytes: vault.quotaBytes) }
+    }
     var doneBytes: UInt64 = 0
     var roomUntil: UInt64 = 0
     for (index, block) in readable.enumerated() {
@@ -82,6 +87,28 @@ struct MemoryKeeper {
         progress(doneBytes)
       }
     }
+  }
+
+  /// Pages that hold something other than zeros. Reads all memory that may.
+  private func fullPages(_ buffer: PageBuffer, _ isCalledOff: () -> Bool) throws -> UInt64 {
+    var sum: UInt64 = 0
+    for block in readable {
+      let pages = blocks[block].pageCount
+      for first in stride(from: 0, to: pages, by: Self.stepPages) {
+        guard !isCalledOff() else { throw VaultError.calledOff }
+        let count = min(Self.stepPages, pages - first)
+        guard try memory.mayHoldData(block: block, firstPage: UInt64(first), pages: count) else {
+          continue
+        }
+        try unsafe memory.read(
+          block: block, firstPage: UInt64(first), into: buffer.part(0, count * Page.size))
+        for page in 0..<count {
+          let content = buffer.span((page + 1) * Page.size).extracting((page * Page.size)...)
+          sum += content.isAllZero ? 0 : 1
+        }
+      }
+    }
+    return sum
   }
 
   /// What so much memory takes in a file at most, with what is not written yet.

@@ -21,6 +21,8 @@ struct Vault: Sendable {
   let directory: String
   /// Bytes of all files; 0: nothing is kept.
   let quotaBytes: UInt64
+  /// Bytes of its file system that it never fills.
+  private static let reserveBytes: UInt64 = 256 << 20
 
   init(_ configuration: AgentConfiguration) {
     self.init(
@@ -171,6 +173,14 @@ struct Vault: Sendable {
         let entry = rest.removeFirst()
         remove(entry.id)
         used -= entry.bytes
+      }
+      // Journals are on the same file system, and a commit needs them.
+      var disk = statvfs()
+      // SAFETY: the path is a NUL-terminated copy for the call, which fills the structure in.
+      guard unsafe statvfs(directory, &disk) == 0 else { return }
+      let free = UInt64(disk.f_bavail).multipliedReportingOverflow(by: UInt64(disk.f_frsize))
+      guard free.overflow || free.partialValue >= bytes + Self.reserveBytes else {
+        throw SystemError("keep memory in \(directory)", code: ENOSPC)
       }
     }
   }

@@ -9,6 +9,8 @@ enum VaultError: Error, CustomStringConvertible {
   /// The guest has no memory that can be kept, or its names are over the limits.
   case cannotBeKept(String)
   case calledOff
+  /// Reading it takes longer than a migration may be kept waiting.
+  case slow(path: String)
 
   var description: String {
     switch self {
@@ -17,6 +19,7 @@ enum VaultError: Error, CustomStringConvertible {
       "no room for it within the vault's quota of \(ByteCount(quota)) (vaultQuota)"
     case .cannotBeKept(let reason): reason
     case .calledOff: "called off"
+    case .slow(let path): "\(path) cannot be read in time"
     }
   }
 }

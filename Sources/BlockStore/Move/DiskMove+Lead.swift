@@ -21,9 +21,15 @@ extension DiskMove {
   private static let freezeMsMax: UInt64 = 10_000
 
   /// Starts the threads of a move whose state says what to do. They end with it.
-  func start(ended: @escaping @Sendable () -> Void) {
+  ///
+  /// - Parameter wasConnected: an earlier move of this server's had a connection. What a connection that has just
+  ///   ended still owes may be carried out over there a little later, and must not come after what is sent now.
+  func start(wasConnected: Bool, ended: @escaping @Sendable () -> Void) {
     let count = Self.senderCount + 1
     state.update { state in
+      if wasConnected || state.file?.peer.isEmpty == false {
+        state.nextDialUs = MonotonicClock.nowUs + Self.settleUs
+      }
       state.stage = .moving
       state.threadCount += count
     }
@@ -38,6 +44,7 @@ extension DiskMove {
   func startSwitched() {
     isRemote.store(true, ordering: .relaxed)
     state.update { state in
+      state.nextDialUs = MonotonicClock.nowUs + Self.settleUs
       state.stage = .switched
       state.threadCount += 1
     }
@@ -217,6 +224,9 @@ extension DiskMove {
         try file.markSwitched()
       } catch {
         state.problem = "can't remember that the disk is elsewhere: \(error)"
+        // What of it is on the medium nobody knows.
+        state.file?.remove()
+        state.file = nil
         state.isPaused = true
         return state.thaw()
       }

@@ -24,7 +24,8 @@ extension DiskMove {
         try unsafe take(part, range, offset, target)
       } catch {
         state.update { $0.end(run, arrived: false, over: link) }
-        throw error
+        // Only what the guest asked for may fail its read, not what lies around it.
+        return try unsafe source.read(at: offset, into: target)
       }
       queue(ForwardedRun(blocks: run, data: buffer), link)
     }

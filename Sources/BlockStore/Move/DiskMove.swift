@@ -1,5 +1,6 @@
 import DiskStrategy
 import HostIO
+import NBD
 import Synchronization
 
 /// The move of one disk: what the guest's requests and the copier's threads share.
@@ -74,6 +75,13 @@ final class DiskMove: Sendable {
   func finish(_ ending: MoveEnding) throws(MoveError) {
     try order { state throws(MoveError) in
       guard state.stage.isMoving else { throw MoveError("the disk \(self.name) isn't moving") }
+      if ending == .switching, let link = state.link,
+        link.store.traits.blockSizes.minimum > self.source.traits.blockSizes.minimum
+      {
+        throw MoveError(
+          "the destination takes no requests as small as the disk's clients send; finish with --then copy"
+        )
+      }
       state.wish.ending = ending
     }
   }

@@ -5,7 +5,7 @@ import HostIO
 extension MapFile {
   /// Stores the log beside the one before. `sync` has to follow.
   func keep(_ log: ActivityLog) {
-    sequence += 1
+    sequence &+= 1
     let start = Self.headerByteCount + Int(sequence & 1) * Self.logByteCount
     for (index, part) in log.parts.enumerated() {
       let offset = start + Self.logHeaderByteCount + index * 4

@@ -170,7 +170,13 @@ final class MapFile: @unchecked Sendable {
   /// The image isn't the disk any more, whatever happens next. Returns once that is on stable storage.
   func markSwitched() throws(SystemError) {
     set(State.switched.rawValue, at: 16)
-    try sync()
+    do throws(SystemError) {
+      try sync()
+    } catch {
+      // Whoever reads the file next would take the destination for the disk.
+      set(State.copying.rawValue, at: 16)
+      throw error
+    }
   }
 
   /// Nobody writes to the disk until it is opened again.

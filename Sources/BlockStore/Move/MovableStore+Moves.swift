@@ -33,7 +33,9 @@ extension MovableStore {
         (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
         (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
       }
-      move.start { [weak self] in self?.moveEnded(move) }
+      move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
+        self?.moveEnded(move)
+      }
     }
   }
 

@@ -181,6 +181,14 @@ extension MoveState {
       if !known.isEmpty {
         map.needAll()
         if map.geometry.blockCount > 0 { save(0..<map.geometry.blockCount) }
+        // Before the name that makes what the file says be believed.
+        do throws(SystemError) {
+          try file.sync()
+        } catch {
+          file.remove()
+          self.file = nil
+          return
+        }
       }
       file.peer = description
     }

@@ -7,6 +7,7 @@ final class Turnstile: Sendable {
   private let epoch = Atomic<UInt64>(0)
   private let even = Atomic<Int>(0)
   private let odd = Atomic<Int>(0)
+  private let turning = Mutex(())
 
   /// How often `turn` looks, in microseconds.
   private static let pollUs: UInt64 = 200
@@ -24,11 +25,14 @@ final class Turnstile: Sendable {
 
   func leave(_ entered: UInt64) { add(-1, to: entered) }
 
-  /// Waits until all calls that came in before have left. One caller at a time.
+  /// Waits until all calls that came in before have left. A second caller waits for the first: two turns at once
+  /// would each wait for the calls of one epoch alone.
   func turn() {
-    let now = epoch.load(ordering: .sequentiallyConsistent)
-    epoch.store(now &+ 1, ordering: .sequentiallyConsistent)
-    while count(now) != 0 { MonotonicClock.sleep(us: Self.pollUs) }
+    turning.withLock { _ in
+      let now = epoch.load(ordering: .sequentiallyConsistent)
+      epoch.store(now &+ 1, ordering: .sequentiallyConsistent)
+      while count(now) != 0 { MonotonicClock.sleep(us: Self.pollUs) }
+    }
   }
 
   private func add(_ difference: Int, to epoch: UInt64) {

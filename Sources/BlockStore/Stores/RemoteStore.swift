@@ -265,12 +265,33 @@ extension RemoteStore {
   public func read(
     at offset: UInt64, into target: UnsafeMutableRawBufferPointer
   ) throws(StoreError) {
-    unsafe try ask(.read, at: offset, count: UInt64(target.count), into: target)
+    var done = 0
+    while done < target.count {
+      let part = min(target.count - done, requestMax)
+      // SAFETY: the slice is bounds-checked, and the caller keeps the buffer for the call.
+      let room = unsafe UnsafeMutableRawBufferPointer(rebasing: target[done..<(done + part)])
+      _ = unsafe try ask(.read, at: offset + UInt64(done), count: UInt64(part), into: room)
+      done += part
+    }
   }
+
+  /// Bytes of data that one request may carry.
+  private var requestMax: Int { max(Int(traits.blockSizes.maximum), 4096) }
 
   public func write(
     _ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool
   ) throws(StoreError) {
+    guard bytes.count <= requestMax else {
+      var done = 0
+      while done < bytes.count {
+        let part = min(bytes.count - done, requestMax)
+        // SAFETY: the slice is bounds-checked, and the caller keeps the buffer for the call.
+        let data = unsafe UnsafeRawBufferPointer(rebasing: bytes[done..<(done + part)])
+        try unsafe write(data, at: offset + UInt64(done), durable: false)
+        done += part
+      }
+      return durable ? try flush() : ()
+    }
     let hasFUA = session.flags.contains(.sendFUA)
     try finish(
       unsafe send(

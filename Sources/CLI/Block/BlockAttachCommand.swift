@@ -54,9 +54,11 @@ struct BlockAttachCommand: AsyncParsableCommand {
         name, detail: "\(session.byteCount) bytes, not \(disk.byteCount)")
     }
     let identity = try FileStore.identity(of: disk.path)
-    guard
-      session.description == identity || session.description == identity + MovableStore.movingNote
-    else {
+    // A move that runs counts on hearing of every write, and what QEMU wrote so far it has not heard of.
+    guard session.description != identity + MovableStore.movingNote else {
+      throw GuestDiskError.moving(name, detail: TerminalText.plain(session.description))
+    }
+    guard session.description == identity else {
       throw GuestDiskError.otherDisk(
         name, detail: "it serves \(session.description), the guest has \(identity)")
     }
@@ -91,15 +93,18 @@ struct BlockDetachCommand: AsyncParsableCommand {
 extension BlockDetachCommand {
   /// Whether the file is the disk, and nobody counts on hearing of each write.
   private func check(_ disk: GuestDisk) async throws {
-    guard disk.place == .server, let path = disk.serverSocket else { return }
+    guard disk.place == .server else { return }
+    guard let path = disk.serverSocket else {
+      throw GuestDiskError.otherDisk(disk.name, detail: "QEMU doesn't name its server's socket")
+    }
     let export = disk.serverExport ?? ""
-    let description = try? await WorkerThread.run("block-look") {
-      let store = try RemoteStore(
-        over: UnixSocket.connect(path: path), exportName: export, isReadOnly: true)
+    let description = try await WorkerThread.run("block-look") { () -> String? in
+      // A server that isn't there is told of below.
+      guard let socket = try? UnixSocket.connect(path: path) else { return nil }
+      let store = try RemoteStore(over: socket, exportName: export, isReadOnly: true)
       defer { store.close() }
       return store.exportDescription
     }
-    // A server that doesn't answer is told of below.
     guard let description, description != (try FileStore.identity(of: disk.path)) else { return }
     throw GuestDiskError.moving(disk.name, detail: TerminalText.plain(description))
   }

@@ -102,7 +102,12 @@ final class ControlLane: Sendable {
     let failure = state.wait { state -> RelayFailure?? in
       if let failure = state.failure { return .some(failure) }
       if state.streamStopped, type != .message { return .some(.stopped) }
-      let isUrgent = type == .message && payload.count <= Self.urgentBytesMax
+      // A lane that ends is read by nobody who would make room.
+      if type == .snapshotFilters, state.hasEnded || state.closing { return .some(.stopped) }
+      // Page requests come from the reading thread, too, which must not wait for what only it can read. They are
+      // small, and an honest peer's are bounded by the window.
+      let isUrgent =
+        type == .pageRequest || type == .message && payload.count <= Self.urgentBytesMax
       let bytes = state.outbox.byteCount
       guard isUrgent || bytes == 0 || bytes + payload.count <= Self.queueBytesMax else {
         return nil
