@@ -10,18 +10,14 @@ import Wire
 /// A page that nobody ever touched reads as zeros and isn't read, for that would make the kernel find memory
 /// for it.
 final class SampledMemory: Sendable {
-  enum Place: Sendable {
-    case shared(SharedFile)
-    /// In the address space of QEMU.
-    case process(address: UInt64)
-  }
-
   struct Block: Sendable {
-    let place: Place
+    let name: String
+    let place: GuestPlace
     /// Of its first page among all sampled pages, and how many it has.
     let firstPage, pageCount: UInt64
   }
 
+  /// The process that memory which is not shared lies in.
   private struct Owner: Sendable {
     let memory: ProcessMemory
     let present: PresentPages
@@ -33,15 +29,14 @@ final class SampledMemory: Sendable {
   private let blocks: [Block]
   private let owner: Owner?
   /// By block name, for who reads other pages than the sampled ones.
-  let places: [String: GuestPlace]
+  var places: [String: GuestPlace] {
+    Dictionary(blocks.map { ($0.name, $0.place) }) { first, _ in first }
+  }
   /// Pages that can be read, and pages of RAM blocks that can't.
   let ramPages, unseenPages: UInt64
 
-  private init(
-    blocks: [Block], owner: Owner?, places: [String: GuestPlace], ramPages: UInt64,
-    unseenPages: UInt64
-  ) {
-    (self.blocks, self.owner, self.places) = (blocks, owner, places)
+  private init(blocks: [Block], owner: Owner?, ramPages: UInt64, unseenPages: UInt64) {
+    (self.blocks, self.owner) = (blocks, owner)
     (self.ramPages, self.unseenPages) = (ramPages, unseenPages)
   }
 
@@ -67,7 +62,6 @@ final class SampledMemory: Sendable {
       // What was opened is of this very process, whatever became of its pid meanwhile.
       guard process.isAlive else { return nil }
       var found: [Block] = []
-      var places: [String: GuestPlace] = [:]
       var (seen, unseen): (UInt64, UInt64) = (0, 0)
       for block in blocks where block.usedSize > 0 {
         let pages = UInt64(Page.count(bytes: block.usedSize))
@@ -75,25 +69,22 @@ final class SampledMemory: Sendable {
         let file = backend.flatMap {
           try? SharedFile(path: $0.path, offset: $0.offset, length: $0.length, writable: false)
         }
-        let place: Place
+        let place: GuestPlace
         if let file, block.usedSize % UInt64(Page.size) == 0 {
           place = .shared(file)
-          places[block.name] = .shared(file)
         } else if let owner, let address = addresses[block.name],
           FileMapping.isPrivate(address, length: block.usedSize, in: mappings)
         {
-          place = .process(address: address)
-          places[block.name] = .process(owner.memory, address: address, length: block.usedSize)
+          place = .process(owner.memory, address: address, length: block.usedSize)
         } else {
           unseen += pages
           continue
         }
-        found.append(Block(place: place, firstPage: seen, pageCount: pages))
+        found.append(Block(name: block.name, place: place, firstPage: seen, pageCount: pages))
         seen += pages
       }
       guard seen > 0 else { return nil }
-      return SampledMemory(
-        blocks: found, owner: owner, places: places, ramPages: seen, unseenPages: unseen)
+      return SampledMemory(blocks: found, owner: owner, ramPages: seen, unseenPages: unseen)
     }
   }
 
@@ -159,11 +150,10 @@ final class SampledMemory: Sendable {
     switch block.place {
     case .shared(let file):
       guard try file.mayHoldData(at: position, count: Page.size) else { return false }
-      try unsafe file.read(at: position, into: buffer.part(offset, Page.size))
-    case .process(let address):
+    case .process(_, let address, _):
       guard let owner, try owner.present.contains(address + position) else { return false }
-      try unsafe owner.memory.read(at: address + position, into: buffer.part(offset, Page.size))
     }
+    try unsafe block.place.read(page: page, into: buffer.part(offset, Page.size))
     return true
   }
 }
