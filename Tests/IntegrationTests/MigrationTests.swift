@@ -124,7 +124,9 @@ struct MigrationTests {
   }
 
   @Test(.timeLimit(.minutes(5))) func throughTheStream() async throws {
-    expectIntact(try await trial(options(.none)), pageSource: "inline")
+    var options = options(.none)
+    options.pageSource = .inline
+    expectIntact(try await trial(options), pageSource: "inline")
   }
 
   @Test(.timeLimit(.minutes(5))) func throughSharedMemory() async throws {
@@ -137,7 +139,7 @@ struct MigrationTests {
     options.sourceQEMU = Equipment.qemu72
     options.guest.memory = .kibibytes(320 * 1024 + 64)
     let trial = try await trial(options)
-    expectIntact(trial, pageSource: "inline")
+    expectIntact(trial, pageSource: "process to inline")
     #expect(trial.record.qemu.source?.hasPrefix("7.2") == true)
   }
 

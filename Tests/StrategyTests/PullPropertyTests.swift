@@ -17,6 +17,7 @@ private struct PullWorld {
   /// The guest waits for these, in the order in which it began to.
   var waiting: [Int] = []
   var trouble: String?
+  var nowUs: UInt64 = 0
 
   init(seed: UInt64) {
     var random = SplitMix64(seed: seed)
@@ -35,13 +36,14 @@ private struct PullWorld {
     placed = PageBitmap(count: numbering.limit)
     directory = PullDirectory(
       numbering: numbering, invalid: invalid,
-      inFlightMax: Int.random(in: 1...64, using: &random),
+      pace: PullPace(pagesMax: Int.random(in: 1...64, using: &random)),
       runMax: Int.random(in: 1...32, using: &random))
     source = PullSource(numbering: numbering)
     self.random = random
   }
 
   mutating func step() throws {
+    nowUs += UInt64.random(in: 0...2000, using: &random)
     switch Int.random(in: 0..<20, using: &random) {
     case 0..<3: try fault()
     case 3..<8: ask()
@@ -64,8 +66,9 @@ private struct PullWorld {
   }
 
   private mutating func ask() {
+    let before = directory.inFlight
     let first = waiting.first { page in !asked.contains(page) }
-    guard let run = directory.nextRequest() else {
+    guard let run = directory.nextRequest(nowUs: nowUs) else {
       if first != nil { trouble = "nothing is asked for, and the guest waits" }
       return
     }
@@ -74,7 +77,9 @@ private struct PullWorld {
     }
     if first == nil, run.isUrgent { trouble = "nobody waits for \(run)" }
     if run.isUrgent { asked.insert(run.pages.lowerBound) }
-    if directory.inFlight > directory.inFlightMax { trouble = "too many are asked for ahead" }
+    if directory.inFlight > before, directory.inFlight > directory.pace.pages {
+      trouble = "too many are asked for ahead"
+    }
     requests.append(run)
   }
   var asked: Set<Int> = []
@@ -100,7 +105,7 @@ private struct PullWorld {
     guard !pages.isEmpty else { return }
     let run = pages.remove(at: Int.random(in: 0..<pages.count, using: &random))
     for page in run {
-      let isNew = try directory.arrived(page)
+      let isNew = try directory.arrived(page, nowUs: nowUs)
       if isNew != (invalid[page] && !placed[page]) { trouble = "page \(page): placed \(isNew)" }
       if isNew, !placed.insert(page) { trouble = "page \(page) is placed twice" }
       waiting.removeAll { $0 == page }

@@ -5,6 +5,7 @@ import Testing
 /// Machines by reference: `#expect` takes no calls that change a value.
 private final class Directory {
   private var machine: PullDirectory
+  var nowUs: UInt64 = 0
   init(_ machine: PullDirectory) { self.machine = machine }
   var counters: PullDirectory.Counters { machine.counters }
   var inFlight: Int { machine.inFlight }
@@ -12,8 +13,8 @@ private final class Directory {
   var isDone: Bool { machine.isDone }
   func state(of page: Int) throws -> PullPageState { try machine.state(of: page) }
   func fault(_ page: Int) throws { try machine.fault(page) }
-  func arrived(_ page: Int) throws -> Bool { try machine.arrived(page) }
-  func nextRequest() -> PullRun? { machine.nextRequest() }
+  func arrived(_ page: Int) throws -> Bool { try machine.arrived(page, nowUs: nowUs) }
+  func nextRequest() -> PullRun? { machine.nextRequest(nowUs: nowUs) }
   func forgetRequests() { machine.forgetRequests() }
 }
 
@@ -36,7 +37,8 @@ private final class Source {
     for page in invalid { bitmap[page] = true }
     return Directory(
       PullDirectory(
-        numbering: Self.numbering, invalid: bitmap, inFlightMax: inFlightMax, runMax: runMax))
+        numbering: Self.numbering, invalid: bitmap, pace: PullPace(pagesMax: inFlightMax),
+        runMax: runMax))
   }
 
   @Test func eachPageGoesThroughItsStatesOnce() throws {

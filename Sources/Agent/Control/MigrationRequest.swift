@@ -4,8 +4,13 @@ public import Strategy
 public struct MigrationRequest: Codable, Sendable, Equatable {
   /// How page bytes are obtained at the source and placed at the destination.
   public enum PageSourceChoice: String, Codable, Sendable, CaseIterable {
-    /// Shared when both ends can, else inline.
-    case auto, inline, shared
+    /// Read from the guest's memory, shared or QEMU's own, where the agent may, and written in place where it is
+    /// shared; else as `inline`.
+    case auto
+    /// Bytes come out of QEMU's stream and go into QEMU's stream.
+    case inline
+    /// Only with memory that is shared at the source.
+    case shared
   }
 
   /// How pages are made smaller before they cross the network.

@@ -9,8 +9,6 @@ extension DiskMove {
   private static let tickUs: UInt64 = 5000
   /// The same while nothing is to be decided.
   private static let restUs: UInt64 = 50_000
-  /// A destination that owes answers for longer is given up, in microseconds.
-  private static let silenceUsMax: UInt64 = 10_000_000
   /// From the break of a connection to the next one, in microseconds.
   private static let settleUs: UInt64 = 1_000_000
   /// How often what has arrived is put on stable storage over there, in microseconds.
@@ -83,7 +81,7 @@ extension DiskMove {
     let nowUs = MonotonicClock.nowUs
     let lost = state.update { state -> MoveLink? in
       guard let link = state.link else { return nil }
-      guard link.isBroken || link.silentUs(nowUs) > Self.silenceUsMax else { return nil }
+      guard link.isBroken || link.isSilent(nowUs) else { return nil }
       state.link = nil
       state.map.loseUnflushed()
       state.meter.forget()
@@ -111,25 +109,29 @@ extension DiskMove {
   }
 
   private func dial(_ destination: MoveDestination) {
-    let store: Result<RemoteStore, any Error> = Result {
-      let store = try destination.connect()
+    let made: Result<MoveLink, any Error> = Result {
+      let link = MoveLink(
+        state.update { state in
+          state.connectionCount += 1
+          return state.connectionCount
+        }, try destination.connect())
       do {
         let isSwitching = state.read { $0.wish.ending == .switching }
-        try Self.check(store, for: source, geometry, isSwitching: isSwitching)
+        try Self.check(link.store, for: source, geometry, isSwitching: isSwitching)
+        try unflushed.again(over: link)
       } catch {
-        store.close()
+        link.close()
         throw error
       }
-      return store
+      return link
     }
     state.update { state in
       state.isDialing = false
-      switch store {
-      case .success(let store):
-        guard state.stage.isMoving || state.stage.isSwitched else { return store.close() }
-        state.connectionCount += 1
-        state.link = MoveLink(state.connectionCount, store)
-        state.meet(store.exportDescription)
+      switch made {
+      case .success(let link):
+        guard state.stage.isMoving || state.stage.isSwitched else { return link.close() }
+        state.link = link
+        state.meet(link.store.exportDescription)
         state.dialWaitUs = 0
         if state.stage.isMoving, !state.isPaused { state.problem = nil }
       case .failure:
@@ -137,7 +139,7 @@ extension DiskMove {
         state.nextDialUs = MonotonicClock.nowUs + state.dialWaitUs
       }
     }
-    guard case .failure(let error) = store else { return }
+    guard case .failure(let error) = made else { return }
     if let error = error as? MoveError { return stop(error.description) }
     state.update { state in
       if state.stage.isMoving, !state.isPaused { state.problem = "\(error)" }

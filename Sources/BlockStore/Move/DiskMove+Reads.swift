@@ -13,7 +13,7 @@ extension DiskMove {
     switch plan(offset, UInt64(target.count)) {
     case .plain: try unsafe source.read(at: offset, into: target)
     case .remote:
-      try remote { link throws(StoreError) in try unsafe link.store.read(at: offset, into: target) }
+      try remote { link throws(StoreError) in try unsafe link.read(at: offset, into: target) }
     case .forward(let run, let link):
       let range = geometry.bytes(of: run)
       let buffer = PageBuffer(byteCount: Int(range.upperBound - range.lowerBound))
@@ -112,15 +112,19 @@ extension DiskMove {
   func remote<R>(
     _ body: (MoveLink) throws(StoreError) -> R
   ) throws(StoreError) -> R {
-    let deadlineMs = MonotonicClock.nowMs + Self.patienceMs
+    var deadlineMs = MonotonicClock.nowMs + Self.patienceMs
+    var attempts = 0
     while true {
       let link = state.read { $0.stage.isSwitched ? $0.link : nil }
       if let link {
         do throws(StoreError) {
           return try body(link)
         } catch {
-          guard link.isBroken else { throw error }
+          attempts += 1
+          guard link.isBroken, attempts < Self.attemptsMax else { throw error }
         }
+        // The time until it broke was none in which nobody was there.
+        deadlineMs = MonotonicClock.nowMs + Self.patienceMs
       }
       guard MonotonicClock.nowMs < deadlineMs, state.read({ $0.stage.isSwitched }) else {
         throw StoreError(.inputOutput, "the destination of this disk can't be reached")

@@ -22,7 +22,7 @@ extension DiskMove {
     switch enter(offset, count, blocks, mayMirror: true) {
     case .remote:
       try remote { link throws(StoreError) in
-        try unsafe link.store.write(bytes, at: offset, durable: durable)
+        try unsafe unflushed.write(bytes, at: offset, durable: durable, over: link)
       }
     case .local(let id):
       do throws(StoreError) {

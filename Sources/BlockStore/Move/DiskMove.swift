@@ -10,6 +10,8 @@ import Synchronization
 final class DiskMove: Sendable {
   /// Threads that send: so many blocks' runs are on their way at once.
   static let senderCount = 8
+  /// Connections over which a request is tried that each break: it may be what breaks them.
+  static let attemptsMax = 16
   /// How long the guest's requests wait for a destination that is the disk and can't be reached, in
   /// milliseconds: as long as QEMU waits for a server.
   static let patienceMs: UInt64 = 30_000
@@ -20,6 +22,8 @@ final class DiskMove: Sendable {
   let state: Guarded<MoveState>
   /// Whether a request may take as long as the destination does.
   let isRemote = Atomic(false)
+  /// Only once the destination is the disk.
+  let unflushed = UnflushedWrites()
   let log: @Sendable (String) -> Void
 
   init(

@@ -112,7 +112,7 @@ extension MovableStore {
       try move.change(at: place, count: part) { store throws(StoreError) in
         try store.zero(at: place, count: part, options)
       } remotely: { link throws(StoreError) in
-        try link.makeZero(at: place, count: part, options)
+        try move.unflushed.zero(at: place, count: part, options, over: link)
       }
     }
   }
@@ -149,7 +149,7 @@ extension MovableStore {
     let entered = calls.enter()
     defer { calls.leave(entered) }
     guard let move, move.isElsewhere else { return try source.flush() }
-    try move.remote { link throws(StoreError) in try link.flush() }
+    try move.remote { link throws(StoreError) in try move.unflushed.flush(over: link) }
   }
 
   public func cache(at offset: UInt64, count: UInt64) { source.cache(at: offset, count: count) }

@@ -32,16 +32,22 @@ final class MoveLink: Sendable {
   let id: UInt64
   let store: RemoteStore
   private let canZero = Atomic(true)
-  private let load = Mutex((count: 0, sinceUs: UInt64(0)))
+  private let load = Mutex((count: 0, flushCount: 0, sinceUs: UInt64(0)))
 
   init(_ id: UInt64, _ store: RemoteStore) { (self.id, self.store) = (id, store) }
 
   var isBroken: Bool { store.isBroken }
 
-  /// How long the destination has owed answers and given none, in microseconds.
-  func silentUs(_ nowUs: UInt64) -> UInt64 {
+  /// A destination that owes answers and gives none for longer is given up, in microseconds.
+  private static let silenceUsMax: UInt64 = 10_000_000
+  /// The same while it owes a flush: a disk with a large cache behind it takes its time, and is no less alive.
+  private static let flushUsMax: UInt64 = 120_000_000
+
+  /// Whether the destination has owed answers and given none for too long.
+  func isSilent(_ nowUs: UInt64) -> Bool {
     load.withLock { load in
-      load.count > 0 ? nowUs - min(load.sinceUs, nowUs) : 0
+      let limitUs = load.flushCount > 0 ? Self.flushUsMax : Self.silenceUsMax
+      return load.count > 0 && nowUs - min(load.sinceUs, nowUs) > limitUs
     }
   }
 
@@ -110,8 +116,26 @@ final class MoveLink: Sendable {
 
   func flush() throws(StoreError) {
     noteSent()
-    defer { noteAnswer() }
+    load.withLock { $0.flushCount += 1 }
+    defer {
+      load.withLock { $0.flushCount -= 1 }
+      noteAnswer()
+    }
     try store.flush()
+  }
+
+  func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StoreError) {
+    noteSent()
+    defer { noteAnswer() }
+    try unsafe store.read(at: offset, into: target)
+  }
+
+  func write(
+    _ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool
+  ) throws(StoreError) {
+    noteSent()
+    defer { noteAnswer() }
+    try unsafe store.write(bytes, at: offset, durable: durable)
   }
 
   func close() { store.close() }

@@ -27,7 +27,7 @@ struct MigrateCommand: AsyncParsableCommand {
   @OptionGroup var wishes: MigrationWishes
   @Option(
     help: ArgumentHelp(
-      "Where page contents come from: shared (mapped guest memory), inline (QEMU's stream), or auto: shared where both ends can.",
+      "Where page contents come from: shared (mapped guest memory), inline (QEMU's stream), or auto: read out of the guest's memory where the agent may, and written in place where both ends share it.",
       valueName: "source"))
   var pageSource = MigrationRequest.PageSourceChoice.auto
   @Option(

@@ -1,4 +1,5 @@
 import Base
+import Glibc
 
 /// A page-aligned buffer for bulk bytes, reused for the whole migration.
 @safe
@@ -6,13 +7,18 @@ public final class PageBuffer: @unchecked Sendable {
   // Unchecked: one owner at a time; buffers are handed over through a `Guarded` queue.
   /// Size, in bytes.
   public let byteCount: Int
+  /// Of a huge page on x86-64.
+  private static let hugeByteCount = 2 << 20
   public let base: UnsafeMutableRawPointer
 
   public init(byteCount: Int) {
     self.byteCount = byteCount
     // A small one that took a page of memory would cost more than it counts for.
-    let alignment = byteCount < Page.size ? 64 : Page.size
+    let isLarge = byteCount >= Self.hugeByteCount
+    let alignment = byteCount < Page.size ? 64 : isLarge ? Self.hugeByteCount : Page.size
     unsafe base = .allocate(byteCount: byteCount, alignment: alignment)
+    // Touched for the first time page by page it would cost a fault for each. Only a wish: no harm if it fails.
+    if isLarge { _ = unsafe madvise(base, byteCount, MADV_HUGEPAGE) }
   }
 
   deinit { unsafe base.deallocate() }

@@ -8,7 +8,7 @@ public import Base
 /// asked for, so a page may arrive in any state.
 ///
 /// Invariants: a page is placed at most once; a fault is asked for before any page that nobody waits
-/// for, and faults in their order; at most `inFlightMax` pages are asked for ahead of faults.
+/// for, and faults in their order; at most `pace.pages` pages are asked for ahead of faults.
 ///
 /// Memory: 4 bits per page, and what is waited for.
 public struct PullDirectory: Sendable {
@@ -30,7 +30,7 @@ public struct PullDirectory: Sendable {
 
   public let numbering: PageNumbering
   /// Pages asked for ahead of faults and not there yet, at most.
-  public let inFlightMax: Int
+  public private(set) var pace: PullPace
   /// Pages in one request ahead of faults, at most.
   public let runMax: Int
   public private(set) var counters = Counters()
@@ -55,14 +55,13 @@ public struct PullDirectory: Sendable {
   /// - Parameters:
   ///   - invalid: the pages that the destination lacks, or has old copies of, by number; no numbers
   ///     that stand for no page (`PageNumbering.numbers`).
-  ///   - inFlightMax: at least 1.
   ///   - runMax: at least 1.
   public init(
-    numbering: PageNumbering, invalid: PageBitmap, inFlightMax: Int = 256, runMax: Int = 32
+    numbering: PageNumbering, invalid: PageBitmap, pace: PullPace = PullPace(), runMax: Int = 32
   ) {
     precondition(invalid.count == numbering.limit)
     (self.numbering, self.invalid) = (numbering, invalid)
-    (self.inFlightMax, self.runMax) = (max(inFlightMax, 1), max(runMax, 1))
+    (self.pace, self.runMax) = (pace, max(runMax, 1))
     wanted = invalid
     requested = PageBitmap(count: numbering.limit)
     faulted = PageBitmap(count: numbering.limit)
@@ -90,13 +89,14 @@ public struct PullDirectory: Sendable {
     if requested[page] {
       counters.faultsOnTheWay += 1
       inFlight -= 1
+      pace.overtakes(page)
     }
     forgetAnswered()
     faults.append(page)
   }
 
   /// What to ask the source for now; nil: nothing, until something happens.
-  public mutating func nextRequest() -> PullRun? {
+  public mutating func nextRequest(nowUs: UInt64) -> PullRun? {
     while faultNext < faults.count {
       let page = faults[faultNext]
       faultNext += 1
@@ -104,25 +104,27 @@ public struct PullDirectory: Sendable {
       if wanted.remove(page) { _ = requested.insert(page) }
       return PullRun(page..<page + 1, isUrgent: true)
     }
-    let room = min(runMax, inFlightMax - inFlight)
+    let room = min(runMax, pace.pages - inFlight)
     guard room > 0, let run = nextAhead(limit: room) else { return nil }
     for page in run {
       _ = wanted.remove(page)
       _ = requested.insert(page)
     }
     inFlight += run.count
+    pace.asked(last: run.upperBound - 1, nowUs: nowUs)
     return PullRun(run, isUrgent: false)
   }
 
   /// A page is here, from the source or made at the destination itself. True: write it to QEMU, now and
   /// only now. False: drop it.
-  public mutating func arrived(_ page: Int) throws(PullRefusal) -> Bool {
+  public mutating func arrived(_ page: Int, nowUs: UInt64) throws(PullRefusal) -> Bool {
     try check(page)
     let wasRequested = requested.remove(page)
     guard wasRequested || wanted.remove(page) else {
       counters.duplicates += 1
       return false
     }
+    pace.arrived(page, nowUs: nowUs)
     if faulted.remove(page) {
       counters.placedForFaults += 1
     } else if wasRequested {
@@ -142,6 +144,7 @@ public struct PullDirectory: Sendable {
       _ = wanted.insert(page)
     }
     inFlight = 0
+    pace.forget()
     faultNext = 0
     forgetAnswered()
     if let last = faults.last { move(to: last) } else { window = PrefetchWindow() }

@@ -17,7 +17,7 @@ enum GuestPlace: Sendable {
     }
   }
 
-  /// Copies a page, below `pageCount`, into 4096 bytes.
+  /// Copies pages from `page` on into a buffer of as many times 4096 bytes; all of them are below `pageCount`.
   func read(page: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) {
     let position = page << UInt64(Page.shift)
     switch self {

@@ -19,17 +19,17 @@ final class LaneSender: Sendable {
   private let bytesWritten: Guarded<UInt64>
   private let state: Guarded<State>
   /// Guest memory by block number, for batches that carry no bytes.
-  private let shared: @Sendable (Int) -> SharedFile?
+  private let memory: @Sendable (Int) -> GuestPlace?
   private let recovery: LaneRecovery?
   private let scratch = PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
   private let thread = Guarded<WorkerThread?>(nil)
 
   init(
     _ socket: any ByteConnection, number: UInt16, queue: SendQueue, recovery: LaneRecovery?,
-    counting bytesWritten: Guarded<UInt64>, shared: @escaping @Sendable (Int) -> SharedFile?
+    counting bytesWritten: Guarded<UInt64>, memory: @escaping @Sendable (Int) -> GuestPlace?
   ) {
     (self.number, self.queue, self.recovery) = (number, queue, recovery)
-    (self.bytesWritten, self.shared) = (bytesWritten, shared)
+    (self.bytesWritten, self.memory) = (bytesWritten, memory)
     state = Guarded(State(frames: FrameSocket(socket, counting: bytesWritten)))
   }
 
@@ -122,7 +122,7 @@ final class LaneSender: Sendable {
     batch.header.encode(into: &head)
     let buffer = batch.buffer ?? scratch
     if batch.buffer == nil, batch.bodyByteCount > 0 {
-      try scratch.readPages(of: batch.header, shared: shared)
+      try scratch.readPages(of: batch.header, memory: memory)
     }
     try unsafe frames.send(.pages, head, body: buffer.part(0, batch.bodyByteCount))
   }

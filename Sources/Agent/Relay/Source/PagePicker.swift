@@ -6,7 +6,7 @@ import Wire
 /// Decides which pages go next, and numbers everything that leaves: the source's one sender of frames
 /// in order, on a thread of its own.
 ///
-/// A page leaves the ledger here, before its bytes are read (shared memory: by the lane's thread), so
+/// A page leaves the ledger here, before its bytes are read out of the guest's memory by another thread, so
 /// that a later write of the guest's comes back as a new version.
 final class PagePicker: Sendable {
   let ledger: SourceLedger

@@ -5,14 +5,14 @@ import Wire
 /// Pages that leave together: the content of one batch.
 struct PickedPages: Sendable {
   var runs: [PageRun] = []
-  /// Where the bytes of inline pages are in the pen, in the order of the raw runs; empty for shared
-  /// memory.
+  /// Where the bytes of inline pages are in the pen, in the order of the raw runs; empty for
+  /// memory that is read directly.
   var places: [Int32] = []
   var rawPages = 0
   var zeroPages = 0
   var isScan = false
 
-  /// Whether one more page of the kind fits, from the pen or from shared memory.
+  /// Whether one more page of the kind fits, from the pen or from the guest's memory.
   func takes(isZero: Bool, isInline: Bool, continuing: Bool) -> Bool {
     guard continuing || runs.count < BatchLimits.runsMax else { return false }
     if isZero { return zeroPages < BatchLimits.zeroPagesMax }

@@ -26,8 +26,10 @@ final class SourceRelay: Sendable {
   private let control: ControlLane
   private let answers: PageAnswers
   private let lanes: [LaneSender]
-  /// Guest memory that is read directly, by block name.
+  /// Guest memory that is shared, by block name.
   let shared: [String: SharedFile]
+  /// Guest memory that pages are read from when they are sent, by block name.
+  private let memory: [String: GuestPlace]
   private let held: HeldPages?
   private let mayPull: Bool
   private let layout = Guarded<(blocks: [RAMBlock], sectionID: UInt32)>(([], 0))
@@ -39,12 +41,15 @@ final class SourceRelay: Sendable {
   ///   - mayPull: the destination may be asked to take the guest before its memory.
   ///   - compaction: how pages are made smaller; nil: they go as they are.
   ///   - readable: guest memory that a page can be read from again, by block name; nil: what is shared.
+  ///   - readsAll: pages are read there, too, when they are sent; otherwise only from what is shared, and QEMU's
+  ///     stream brings the others.
   ///   - held: what a snapshot at the destination holds; nil: there is none that may be used.
   ///   - recovery: how a lane comes back whose connection broke; nil: it does not.
   init(
     qemu: StreamSocket, control: ControlLane, lanes: [any ByteConnection], queue: SendQueue,
     memoryLimit: UInt64, shared: [String: SharedFile], mayPull: Bool = false,
     compaction: CompactionPlan? = nil, readable: [String: GuestPlace]? = nil,
+    readsAll: Bool = false,
     held: HeldPages? = nil,
     recovery: LaneRecovery? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
@@ -57,11 +62,13 @@ final class SourceRelay: Sendable {
     let name: @Sendable (Int) -> String? = { block in
       layout.read { $0.blocks.indices.contains(block) ? $0.blocks[block].name : nil }
     }
-    let memory: @Sendable (Int) -> SharedFile? = { block in name(block).flatMap { shared[$0] } }
     let places = readable ?? shared.mapValues { .shared($0) }
+    let direct = readsAll ? places : shared.mapValues { .shared($0) }
+    self.memory = direct
+    let memory: @Sendable (Int) -> GuestPlace? = { block in name(block).flatMap { direct[$0] } }
     encoders = compaction.map {
       EncoderPool(
-        $0, queue: queue, held: held, blocks: { layout.read { $0.blocks } }, shared: memory)
+        $0, queue: queue, held: held, blocks: { layout.read { $0.blocks } }, memory: memory)
     }
     answers = PageAnswers(control: control) { block in
       name(block).flatMap { places[$0] }
@@ -73,7 +80,7 @@ final class SourceRelay: Sendable {
     self.lanes = lanes.enumerated().map { index, socket in
       LaneSender(
         socket, number: UInt16(index + 1), queue: queue, recovery: recovery,
-        counting: control.bytesWritten, shared: memory)
+        counting: control.bytesWritten, memory: memory)
     }
   }
 
@@ -167,7 +174,7 @@ final class SourceRelay: Sendable {
     let buffer = PageBuffer(byteCount: Self.readBufferBytes + StreamReader.carryMax)
     var stream = StreamReader()
     var visitor = StreamToLedger(
-      ledger: ledger, control: control, shared: shared, mayPull: mayPull
+      ledger: ledger, control: control, memory: memory, mayPull: mayPull
     ) { [self] event in
       if case .layout(let blocks, let sectionID) = event {
         layout.update { $0 = (blocks, sectionID) }

@@ -11,8 +11,8 @@ struct StreamToLedger: StreamVisitor {
 
   private let ledger: SourceLedger
   private let control: ControlLane
-  /// Shared guest memory by block name; blocks that are missing travel inline.
-  private let shared: [String: SharedFile]
+  /// Guest memory that is read directly, by block name; of blocks that are missing the stream's bytes are kept.
+  private let memory: [String: GuestPlace]
   private let onEvent: @Sendable (StreamEvent) -> Void
   private let buffer: PageBuffer
 
@@ -38,10 +38,10 @@ struct StreamToLedger: StreamVisitor {
   private var tailBytes: [UInt8] = []
 
   init(
-    ledger: SourceLedger, control: ControlLane, shared: [String: SharedFile], mayPull: Bool,
+    ledger: SourceLedger, control: ControlLane, memory: [String: GuestPlace], mayPull: Bool,
     onEvent: @escaping @Sendable (StreamEvent) -> Void
   ) {
-    (self.ledger, self.control, self.shared, self.onEvent) = (ledger, control, shared, onEvent)
+    (self.ledger, self.control, self.memory, self.onEvent) = (ledger, control, memory, onEvent)
     self.mayPull = mayPull
     buffer = ledger.state.read { $0.pen.buffer }
     mentions.reserveCapacity(Self.gatherMax)
@@ -68,7 +68,9 @@ struct StreamToLedger: StreamVisitor {
       return try carry(.failure(.memory("\(text) are over the memory limit of the agent")))
     }
     (self.blocks, self.sectionID) = (blocks, sectionID)
-    blockIsShared = blocks.map { shared[$0.name] != nil }
+    blockIsShared = blocks.map { block in
+      memory[block.name].map { $0.pageCount >= UInt64(block.pageCount) } ?? false
+    }
     bases = PageNumbering(blockPages: blocks.map(\.pageCount)).bases
     ledger.setBlocks(blocks.map(\.pageCount), isShared: blockIsShared)
     onEvent(.layout(blocks, sectionID: sectionID))
@@ -210,11 +212,11 @@ struct StreamToLedger: StreamVisitor {
       lastBytes = unsafe Array(buffer.part(Int(place) * Page.size, Page.size))
       return
     }
-    guard let memory = shared[blocks[block].name] else { return }
+    guard let memory = memory[blocks[block].name] else { return }
     do {
       // SAFETY: the buffer lives for the call, and its own count bounds it.
       try unsafe lastBytes.withUnsafeMutableBytes { raw in
-        try unsafe memory.read(at: offset, into: raw)
+        try unsafe memory.read(page: offset >> UInt64(Page.shift), into: raw)
       }
     } catch {
       try carry(.failure(.memory("\(error)")))

@@ -100,7 +100,8 @@ extension SourceMigration {
     let relay = SourceRelay(
       qemu: qemu, control: setup.link.lane, lanes: lanes, queue: queue,
       memoryLimit: configuration.memoryLimitBytes, shared: setup.shared, mayPull: setup.mayPull,
-      compaction: compaction(setup), readable: setup.readable, held: held, recovery: recovery
+      compaction: compaction(setup), readable: setup.readable,
+      readsAll: request.pageSource == .auto, held: held, recovery: recovery
     ) { [mailbox] in mailbox.put(.relay($0)) }
     setup.link.setRelay { [weak relay] (type, payload) throws(RelayFailure) in
       try relay?.arrived(type, payload)

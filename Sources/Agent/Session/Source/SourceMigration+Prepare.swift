@@ -96,18 +96,15 @@ extension SourceMigration {
     let mayPull = request.mayPull && offer.mayPull == true && vm.process != nil
     // Memory that QEMU may come to wait for is written by QEMU alone.
     let inPlace = request.pageSource == .inline || mayPull ? [] : offer.sharedBlocks
-    let kind =
-      switch (shared.isEmpty, inPlace.isEmpty) {
-      case (false, false): "shared"
-      case (true, true): "inline"
-      case (false, true): "shared to inline"
-      case (true, false): "inline to shared"
-      }
+    let seen = await look.value
+    let isRead = request.pageSource == .auto && seen?.places.isEmpty == false
+    let from = shared.isEmpty ? isRead ? "process" : "inline" : "shared"
+    let to = inPlace.isEmpty ? "inline" : "shared"
+    let kind = from == to ? from : "\(from) to \(to)"
     note { state in
       state.record.pageSource = kind
       state.progress.pageSource = kind
     }
-    let seen = await look.value
     return Setup(
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
       readable: (seen?.places ?? [:]).merging(shared.mapValues { .shared($0) }) { $1 },

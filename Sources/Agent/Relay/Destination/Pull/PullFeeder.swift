@@ -160,13 +160,14 @@ final class PullFeeder: Sendable {
 
   /// Which pages of a run QEMU lacks; they count as placed from now on.
   private func wanted(_ run: PageRun) throws(RelayFailure) -> [Bool] {
+    let nowUs = MonotonicClock.nowUs
     let result = directory.update { directory -> Result<[Bool], PullRefusal> in
       do throws(PullRefusal) {
         let pages = try directory.numbering.numbers(
           block: Int(run.block), firstPage: run.firstPage, count: UInt64(run.count))
         var wanted: [Bool] = []
         wanted.reserveCapacity(pages.count)
-        for page in pages { wanted.append(try directory.arrived(page)) }
+        for page in pages { wanted.append(try directory.arrived(page, nowUs: nowUs)) }
         return .success(wanted)
       } catch {
         return .failure(error)
@@ -212,9 +213,12 @@ final class PullFeeder: Sendable {
   private func askForMore() throws(RelayFailure) {
     try asking.update { (_) throws(RelayFailure) in
       while true {
+        let nowUs = MonotonicClock.nowUs
         let requests = directory.update { directory -> [PullRequest] in
           var requests: [PullRequest] = []
-          while requests.count < PullLimits.requestsMax, let run = directory.nextRequest() {
+          while requests.count < PullLimits.requestsMax,
+            let run = directory.nextRequest(nowUs: nowUs)
+          {
             let block = directory.numbering.block(of: run.pages.lowerBound)
             requests.append(
               PullRequest(

@@ -12,7 +12,7 @@ final class BatchEncoder {
 
   private let packer = BatchPacker()
   private let queue: SendQueue
-  private let shared: @Sendable (Int) -> SharedFile?
+  private let memory: @Sendable (Int) -> GuestPlace?
   /// Nil: pages are not made of what the destination has.
   private let references: SentReferences?
   /// What a snapshot at the destination holds; nil: there is none that may be used.
@@ -26,9 +26,9 @@ final class BatchEncoder {
   init(
     queue: SendQueue, references: SentReferences?, held: HeldPages?, disks: DiskDirectory?,
     answerable: Set<String>, blocks: @escaping @Sendable () -> [RAMBlock],
-    shared: @escaping @Sendable (Int) -> SharedFile?
+    memory: @escaping @Sendable (Int) -> GuestPlace?
   ) {
-    (self.queue, self.references, self.shared) = (queue, references, shared)
+    (self.queue, self.references, self.memory) = (queue, references, memory)
     (self.held, self.disks, self.blocks, self.answerable) = (held, disks, blocks, answerable)
   }
 
@@ -102,7 +102,7 @@ final class BatchEncoder {
   private func filled(_ batch: PageBatch) throws(RelayFailure) -> PageBuffer {
     if let buffer = batch.buffer { return buffer }
     let buffer = queue.takeBuffer()
-    try buffer.readPages(of: batch.header, shared: shared)
+    try buffer.readPages(of: batch.header, memory: memory)
     return buffer
   }
 
@@ -134,20 +134,20 @@ extension PageBuffer {
   /// Reads the batch's pages that are not zero out of guest memory as they are now: at least as new as
   /// QEMU saw them.
   func readPages(
-    of header: BatchHeader, shared: (Int) -> SharedFile?
+    of header: BatchHeader, memory: (Int) -> GuestPlace?
   ) throws(RelayFailure) {
-    var place = 0
+    var offset = 0
     for run in header.runs where run.pageClass == .raw {
       let count = Int(run.count) * Page.size
-      guard let memory = shared(Int(run.block)) else {
-        throw .memory("RAM block \(run.block) is not shared")
+      guard let place = memory(Int(run.block)) else {
+        throw .memory("RAM block \(run.block) can't be read")
       }
       do {
-        try unsafe memory.read(at: run.firstPage << UInt64(Page.shift), into: part(place, count))
+        try unsafe place.read(page: run.firstPage, into: part(offset, count))
       } catch {
         throw .memory("\(error)")
       }
-      place += count
+      offset += count
     }
   }
 }

@@ -26,24 +26,24 @@ final class EncoderPool: Sendable {
   private let blocks: @Sendable () -> [RAMBlock]
   private let disks: DiskDirectory?
   private let answerable: Set<String>
-  private let shared: @Sendable (Int) -> SharedFile?
+  private let memory: @Sendable (Int) -> GuestPlace?
   private let workers = Guarded<[WorkerThread]>([])
 
   /// - Parameters:
   ///   - blocks: the stream's RAM blocks, known before the first batch.
   ///   - held: what a snapshot at the destination holds; nil: there is none that may be used.
-  ///   - shared: guest memory by block number, for batches that carry no bytes.
+  ///   - memory: guest memory by block number, for batches that carry no bytes.
   init(
     _ plan: CompactionPlan, queue: SendQueue, held: HeldPages? = nil,
     blocks: @escaping @Sendable () -> [RAMBlock],
-    shared: @escaping @Sendable (Int) -> SharedFile?
+    memory: @escaping @Sendable (Int) -> GuestPlace?
   ) {
     references =
       plan.readableBlocks.isEmpty
       ? nil
       : SentReferences(
         readable: plan.readableBlocks, byteLimit: plan.memoryBytes, blocks: blocks)
-    (workerCount, self.queue, self.shared) = (plan.threads, queue, shared)
+    (workerCount, self.queue, self.memory) = (plan.threads, queue, memory)
     (self.held, self.blocks) = (held, blocks)
     (disks, answerable) = (plan.disks, plan.answerableBlocks)
     queue.setEncoderCount(plan.threads)
@@ -105,7 +105,7 @@ final class EncoderPool: Sendable {
     let encoder = BatchEncoder(
       queue: queue, references: references, held: held, disks: disks, answerable: answerable,
       blocks: blocks,
-      shared: shared)
+      memory: memory)
     while true {
       let waitedFromUs = MonotonicClock.nowUs
       let next = state.wait { state -> (PageBatch, Effort)?? in

@@ -1,0 +1,74 @@
+/// How many pages a pull asks for ahead of faults: enough to keep the link busy and no more, because the
+/// answer to a fault stands behind all of them on the link. Pure.
+///
+/// One request at a time is timed. The best rate of the last samples, times the shortest time that an
+/// answer ever took and a short queue on top, is what may be on its way: the product of bandwidth and delay, as
+/// in BBR (Cardwell and others, 2016). At first the number doubles with each sample, until a queue shows.
+///
+/// A rate that processors bound, not the link, is found in the same way: fewer pages ahead would make it no
+/// faster, so the number doesn't sink below what that rate needs.
+public struct PullPace: Sendable {
+  /// Pages; at least 1.
+  public static let pagesMin = 32
+  public static let pagesAtStart = 64
+  public static let pagesMax = 8192
+  /// What a fault may have to wait behind pages asked for ahead; an eighth of the shortest answer's time where that
+  /// is longer.
+  static let queueUs: UInt64 = 2000
+  /// Samples whose best rate counts.
+  private static let samplesMax = 8
+
+  /// Pages that may be asked for ahead and not there yet.
+  public private(set) var pages: Int
+  private let pagesMost: Int
+  private var timed: (page: Int, askedAtUs: UInt64, arrivedBefore: UInt64)?
+  private var arrivedCount: UInt64 = 0
+  private var shortestUs: UInt64?
+  private var isStarting = true
+  /// Pages a second, of the last samples, as a ring.
+  private var rates: [UInt64] = []
+  private var nextRate = 0
+
+  /// - Parameter pagesMax: bounds `pages`, at least 1.
+  public init(pagesMax: Int = Self.pagesMax) {
+    pagesMost = max(pagesMax, 1)
+    pages = min(Self.pagesAtStart, pagesMost)
+  }
+
+  /// Pages are asked for ahead; `last` comes behind the others.
+  mutating func asked(last: Int, nowUs: UInt64) {
+    if timed == nil { timed = (last, nowUs, arrivedCount) }
+  }
+
+  /// A page that was asked for ahead became urgent: its time says nothing of the others'.
+  mutating func overtakes(_ page: Int) {
+    if timed?.page == page { timed = nil }
+  }
+
+  /// A page that was missing is here.
+  mutating func arrived(_ page: Int, nowUs: UInt64) {
+    arrivedCount += 1
+    guard let timed, timed.page == page else { return }
+    self.timed = nil
+    let tookUs = max(nowUs > timed.askedAtUs ? nowUs - timed.askedAtUs : 0, 1)
+    note(rate: (arrivedCount - timed.arrivedBefore).scaled(by: 1_000_000, over: tookUs))
+    let shortest = min(shortestUs ?? tookUs, tookUs)
+    shortestUs = shortest
+    let boundUs = shortest.addingSaturating(max(Self.queueUs, shortest / 8))
+    if tookUs > boundUs { isStarting = false }
+    let needed = (rates.max() ?? 0).scaled(by: boundUs, over: 1_000_000)
+    let wanted = isStarting ? pages * 2 : Int(clamping: needed)
+    // Never by leaps: one sample may be wrong.
+    let bounded = min(max(wanted, pages - pages / 4), pages * 2)
+    pages = min(max(bounded, Self.pagesMin), Self.pagesMax, pagesMost)
+  }
+
+  /// The connections broke: what was timed will never arrive, and the next ones may be another link.
+  mutating func forget() { self = PullPace(pagesMax: pagesMost) }
+
+  private mutating func note(rate: UInt64) {
+    if rates.count < Self.samplesMax { return rates.append(rate) }
+    rates[nextRate] = rate
+    nextRate = (nextRate + 1) % Self.samplesMax
+  }
+}
