@@ -25,7 +25,9 @@ import Testing
       ],
       "guest": ["heartbeats", "errors"],
       "audit": ["pagesCompared", "pagesDiffering", "durationMs"],
-      "forecast": ["totalMs", "totalLowMs", "totalHighMs", "plannedDowntimeMs", "downtimeMs"],
+      "forecast": [
+        "totalMs", "totalLowMs", "totalHighMs", "plannedDowntimeMs", "modelTotalMs", "downtimeMs",
+      ],
       "disk": ["bytesReadAtSource", "wireBytes"],
     ]
     for (name, fields) in nested {

@@ -73,7 +73,7 @@ final class ScriptedAgent: AgentService {
   /// As an agent answers.
   static let planned = """
     {"vm":"web-1","destination":"b","refusals":[],"qemu":"10.0.2","vcpuCount":2,"hostCores":4,\
-    "canPull":false,"link":{"bytesPerSecond":110000000,"roundTripUs":400,"lanes":4,\
+    "canPull":false,"earlier":[],"link":{"bytesPerSecond":110000000,"roundTripUs":400,"lanes":4,\
     "bytes":25165824,"durationMs":300},"guest":{"source":"shared","sampledPages":16384,\
     "ramPages":262144,"unseenPages":12,"seed":7,"durationMs":4100,"cpuMs":200,\
     "zeroPages":{"pages":65536,"lowPages":64000,"highPages":67000},"dirtyCurve":[\

@@ -37,6 +37,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     /// Before the start (`godwit migrate --forecast`): from the first page to the end, nine tenths of the
     /// simulated runs between low and high, and the pause.
     public var totalMs, totalLowMs, totalHighMs, plannedDowntimeMs: UInt64?
+    /// What the model alone said of the total, before earlier outcomes were put in.
+    public var modelTotalMs: UInt64?
     /// When the guest was stopped, from what was owed then.
     public var downtimeMs: UInt64?
     public init() {}
@@ -46,7 +48,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
       (totalMs, totalLowMs, totalHighMs) = (
         planned.totalMs, planned.totalLowMs, planned.totalHighMs
       )
-      plannedDowntimeMs = planned.plannedDowntimeMs
+      (plannedDowntimeMs, modelTotalMs) = (planned.plannedDowntimeMs, planned.modelTotalMs)
     }
   }
   /// Of a guest that ran at the destination before its memory was there.
@@ -217,6 +219,7 @@ extension MigrationRecord.Forecast {
     try fields.encode(totalLowMs, forKey: .totalLowMs)
     try fields.encode(totalHighMs, forKey: .totalHighMs)
     try fields.encode(plannedDowntimeMs, forKey: .plannedDowntimeMs)
+    try fields.encode(modelTotalMs, forKey: .modelTotalMs)
     try fields.encode(downtimeMs, forKey: .downtimeMs)
   }
 }

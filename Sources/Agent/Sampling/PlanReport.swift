@@ -8,6 +8,22 @@ public struct LinkSample: Codable, Sendable, Equatable {
   public var lanes, bytes, durationMs: UInt64
 }
 
+/// What a model said of a migration's total time, and what it was.
+public struct PastForecast: Codable, Sendable, Equatable {
+  /// A `StrategyName`.
+  public var strategy: String
+  /// Both at least 1.
+  public var modelMs, actualMs: UInt64
+
+  /// Nil: not forecast, or not completed.
+  public init?(_ record: MigrationRecord) {
+    guard record.outcome == .completed, let strategy = record.strategy,
+      let model = record.forecast.modelTotalMs, let actual = record.totalMs, model > 0, actual > 0
+    else { return nil }
+    (self.strategy, modelMs, actualMs) = (strategy, model, actual)
+  }
+}
+
 /// What an agent found out for `godwit plan`: all that a forecast needs.
 public struct PlanReport: Codable, Sendable, Equatable {
   public var vm: String
@@ -23,6 +39,8 @@ public struct PlanReport: Codable, Sendable, Equatable {
   public var hostCores: UInt64?
   /// The destination can run the guest before its memory is there.
   public var canPull = false
+  /// Of migrations to the same destination, newest first.
+  public var earlier: [PastForecast] = []
 
   init(vm: String, destination: String) { (self.vm, self.destination) = (vm, destination) }
 }

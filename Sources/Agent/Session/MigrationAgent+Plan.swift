@@ -10,8 +10,21 @@ extension MigrationAgent {
     defer { endSampling() }
     let share = link.join()
     defer { share.leave() }
-    return try await PlanSession(request: request, configuration: configuration, share: share).run()
+    var report = try await PlanSession(
+      request: request, configuration: configuration, share: share
+    ).run()
+    report.earlier = await pastForecasts(to: request.destination)
+    return report
   }
+
+  /// Of the newest migrations; none when the history can't be read, which makes a forecast no worse than a first one.
+  private func pastForecasts(to destination: String) async -> [PastForecast] {
+    let records = (try? await history(limit: Self.pastRecords)) ?? []
+    return records.filter { $0.side == "source" && $0.destination == destination }
+      .compactMap(PastForecast.init)
+  }
+
+  private static let pastRecords = 500
 
   /// Answers another agent's probe.
   func serveProbe(_ socket: any ByteConnection) async {

@@ -9,6 +9,8 @@ struct PlannedForecast {
   let guest: GuestSample
   let link: LinkSample
   let forecast: MigrationForecast
+  /// What the model said of total times, before earlier outcomes were put in, in milliseconds.
+  let modelTotals: [StrategyName: Double]
 
   /// - Throws: `ControlError` when the agent found out too little.
   init(
@@ -37,6 +39,12 @@ struct PlannedForecast {
       setup, strategies: strategies,
       runs: runs, seed: seed, spread: profile.spread)
     forecast.assumptions += Self.assumptions(report, guest, request)
+    modelTotals = forecast.rows.reduce(into: [:]) { $0[$1.strategy] = $1.totalMs?.median }
+    for index in forecast.rows.indices {
+      let calibration = ForecastCalibration(report.earlier, of: forecast.rows[index].strategy)
+      forecast.rows[index].totalMs = forecast.rows[index].totalMs.map(calibration.apply)
+    }
+    forecast.assumptions.append(Self.experience(report))
     self.forecast = forecast
   }
 
@@ -64,6 +72,19 @@ struct PlannedForecast {
     let trip = Double(link.roundTripUs) / 1000
     return "link: \(ByteCount(link.bytesPerSecond))/s over \(link.lanes) lanes, round trip "
       + "\(trip) ms"
+  }
+
+  private static func experience(_ report: PlanReport) -> String {
+    let all = ForecastCalibration(report.earlier.map(\.ratio))
+    let factor = String((all.median * 100).rounded() / 100)
+    guard all.count > 0 else {
+      return
+        "nothing was forecast to this destination before: total times are the model's times \(factor), "
+        + "with a wide band"
+    }
+    return
+      "\(all.count) earlier migrations to this destination took \(factor) of what the model had said, in "
+      + "the median; total times are scaled so, and the bands are theirs"
   }
 
   /// Starting QEMU at the destination and opening connections, in milliseconds.
@@ -122,6 +143,18 @@ extension GuestProfile {
   }
 }
 
+extension PastForecast {
+  var ratio: Double { Double(actualMs) / Double(modelMs) }
+}
+
+extension ForecastCalibration {
+  /// From migrations with the same strategy, or with any while those are few.
+  init(_ earlier: [PastForecast], of strategy: StrategyName) {
+    let same = earlier.filter { $0.strategy == strategy.rawValue }
+    self.init((same.count >= 8 ? same : earlier).map(\.ratio))
+  }
+}
+
 extension DirtyBound {
   /// What the half second's look of a migration would say; nil without two windows as short.
   init?(_ sample: GuestSample) {
@@ -148,5 +181,6 @@ extension MigrationRecord.Forecast {
       rounded(total.median), rounded(total.low), rounded(total.high)
     )
     plannedDowntimeMs = row.downtimeMs.map { rounded($0.median) }
+    modelTotalMs = planned.modelTotals[strategy].map(rounded)
   }
 }

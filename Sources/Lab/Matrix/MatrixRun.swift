@@ -51,7 +51,9 @@ public struct MatrixRun: Sendable {
         try Task.checkCancellation()
         await observer.note("[\(index + 1)/\(todo.count)] \(cell.key)")
         do {
-          let result = try await trial(cell, number: index, hosts: hosts, folder: folder)
+          let past = summary.results.reversed().compactMap { PastForecast($0.record) }
+          let result = try await trial(
+            cell, number: index, past: past, hosts: hosts, folder: folder)
           failures = 0
           try results?.append(result)
           summary.results.append(result)
@@ -90,9 +92,10 @@ public struct MatrixRun: Sendable {
   }
 
   private func trial(
-    _ cell: MatrixCell, number: Int, hosts: HostPair, folder: RunFolder
+    _ cell: MatrixCell, number: Int, past: [PastForecast], hosts: HostPair, folder: RunFolder
   ) async throws -> MatrixResult {
-    let options = try options(for: cell)
+    var options = try options(for: cell)
+    options.pastForecasts = past
     let run = LabRun(options: options, observer: observer)
     let commandLine = try await run.prepare(CacheFolder())
     var facts = try facts(cell, options, hosts)

@@ -93,7 +93,9 @@ struct GodwitMover: Mover {
       var request = request(destination)
       if let forecaster = session.options.forecaster {
         await observer.note("godwit-\(strategy): looking at guest and link for a forecast")
-        request.forecast = try forecaster(try await client.plan(request), request)
+        var report = try await client.plan(request)
+        report.earlier += session.options.pastForecasts
+        request.forecast = try forecaster(report, request)
       }
       let startUs = MonotonicClock.nowUs
       let record = try await migrate(request, client)

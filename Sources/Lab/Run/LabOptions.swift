@@ -37,6 +37,9 @@ public struct LabOptions: Sendable {
   /// Makes a forecast of a migration from what an agent found out, before Godwit moves a guest; nil: none is
   /// made. The program's affair, for it has the simulator.
   public var forecaster: Forecaster?
+  /// Forecasts of earlier trials on the same hosts, newest first: each trial's agents are new ones, without a
+  /// history of their own.
+  public var pastForecasts: [PastForecast] = []
   public typealias Forecaster =
     @Sendable (PlanReport, MigrationRequest) throws -> MigrationRecord.Forecast?
   /// The `godwit` that the agents are started from; nil: this program itself.

@@ -15,6 +15,10 @@ public struct SimulationBatch: Sendable, Equatable {
       high = Self.quantile(sorted, 0.95)
     }
 
+    init(low: Double, median: Double, high: Double) {
+      (self.low, self.median, self.high) = (low, median, high)
+    }
+
     /// Between the two values next to the place, `sorted` not empty.
     static func quantile(_ sorted: [Double], _ share: Double) -> Double {
       let place = share * Double(sorted.count - 1)
