@@ -86,7 +86,7 @@ let package = Package(
     core(
       "Agent",
       [
-        "Base", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
+        "Base", "BlockStore", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
         "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
         .product(name: "Crypto", package: "swift-crypto"),
       ] + nio),

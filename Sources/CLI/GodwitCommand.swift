@@ -19,6 +19,7 @@ public struct GodwitCommand: AsyncParsableCommand {
       PlanCommand.self, TraceCommand.self, VaultCommand.self,
       VersionCommand.self, PKICommand.self, IndexCommand.self, BlockCommand.self, LabCommand.self,
       SimulateCommand.self, StreamCommand.self, ManualCommand.self, KeepMonitorCommand.self,
+      GuardPauseCommand.self,
     ])
 
   public init() {}

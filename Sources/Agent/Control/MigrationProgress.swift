@@ -1,6 +1,6 @@
 /// Phases of a migration, in order (`ARCHITECTURE.md`, "A migration, step by step").
 public enum MigrationPhase: String, Codable, Sendable, CaseIterable, Comparable {
-  case prepare, bulk, iterate, switchover, commit, pull, keep, done
+  case prepare, disks, bulk, iterate, switchover, commit, pull, keep, done
 
   private var rank: Int { Self.allCases.firstIndex(of: self) ?? 0 }
   public static func < (a: Self, b: Self) -> Bool { a.rank < b.rank }
@@ -21,6 +21,8 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   public var elapsedMs: UInt64 = 0
   /// Guest RAM, in bytes.
   public var ramBytes: UInt64 = 0
+  /// Of the disks that move with the guest, in bytes, and how much of them is owed now; nil: none do.
+  public var diskBytes, diskRemainingBytes: UInt64?
   /// Share of the work that is done, in thousandths; never runs backwards.
   public var progressPermille: UInt64 = 0
   /// Expected milliseconds to the end; nil while nothing honest can be said.
@@ -69,6 +71,8 @@ extension MigrationProgress {
     try fields.encode(pageSource, forKey: .pageSource)
     try fields.encode(elapsedMs, forKey: .elapsedMs)
     try fields.encode(ramBytes, forKey: .ramBytes)
+    try fields.encode(diskBytes, forKey: .diskBytes)
+    try fields.encode(diskRemainingBytes, forKey: .diskRemainingBytes)
     try fields.encode(progressPermille, forKey: .progressPermille)
     try fields.encode(etaMs, forKey: .etaMs)
     try fields.encode(etaLowMs, forKey: .etaLowMs)

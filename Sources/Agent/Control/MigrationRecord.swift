@@ -73,6 +73,12 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   }
   public struct Disk: Codable, Sendable, Equatable {
     public var bytesReadAtSource, wireBytes: UInt64?
+    /// Of the disks that moved with the guest, in bytes.
+    public var movedBytes: UInt64?
+    /// How long the stopped guest waited for its disks' last blocks; a part of `downtimeMs`.
+    public var pauseMs: UInt64?
+    /// Images at the source that the guest does not use any more. Nobody removes them.
+    public var keptAtSource: [String]?
     public init() {}
   }
 
@@ -249,5 +255,8 @@ extension MigrationRecord.Disk {
     var fields = encoder.container(keyedBy: CodingKeys.self)
     try fields.encode(bytesReadAtSource, forKey: .bytesReadAtSource)
     try fields.encode(wireBytes, forKey: .wireBytes)
+    try fields.encode(movedBytes, forKey: .movedBytes)
+    try fields.encode(pauseMs, forKey: .pauseMs)
+    try fields.encode(keptAtSource, forKey: .keptAtSource)
   }
 }

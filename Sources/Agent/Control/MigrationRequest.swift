@@ -62,6 +62,8 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
   public var keepSource = false
   /// Leave a copy of the guest's memory in the vault of the source's host, once it is gone.
   public var keepMemory = false
+  /// Disks that move with the guest; nil: none, all are on storage that both hosts share.
+  public var disks: DiskWishes?
 
   public init(vm: String, destination: String) {
     (self.vm, self.destination) = (vm, destination)

@@ -74,6 +74,14 @@ public enum ProgressView {
     if progress.phase == .keep {
       return ["moved; keeping its memory here, remaining \(ByteCount(progress.remainingBytes))"]
     }
+    if progress.phase == .disks {
+      let owed = progress.diskRemainingBytes ?? 0
+      let rate = ByteRate(bytesPerSecond: progress.wireBytesPerSecond).map { ["link \($0)"] } ?? []
+      return rate + [
+        "disks: \(ByteCount(owed)) of \(ByteCount(progress.diskBytes ?? 0)) left",
+        "then memory: \(ByteCount(progress.ramBytes))", "sent \(ByteCount(progress.wireBytes))",
+      ]
+    }
     guard progress.phase < .commit else { return ["sent \(ByteCount(progress.wireBytes))"] }
     var parts: [String] = []
     if let rate = ByteRate(bytesPerSecond: progress.wireBytesPerSecond) {

@@ -109,12 +109,20 @@ struct LaunchArguments: Equatable {
     guard !rules.isEmpty else { return }
     words = words.indices.map { index in
       if isText(at: index) { return words[index] }
-      return ArgumentPaths.rewrite(words[index]) { path in
-        guard let rule = rules.first(where: { PathRule.covers($0.from, path) }) else { return path }
-        let bare = rule.from.hasSuffix("/") ? String(rule.from.dropLast()) : rule.from
-        return rule.to + path.dropFirst(bare.count)
-      }
+      return ArgumentPaths.rewrite(words[index]) { Self.rewritten($0, rules) }
     }
+  }
+
+  /// Where a path of the source's host leads here.
+  static func rewritten(_ path: String, _ rules: [AgentConfiguration.PathRewrite]) -> String {
+    guard let rule = rules.first(where: { PathRule.covers($0.from, path) }) else { return path }
+    let bare = rule.from.hasSuffix("/") ? String(rule.from.dropLast()) : rule.from
+    return rule.to + path.dropFirst(bare.count)
+  }
+
+  /// Whether QEMU is to use the file `path`, by that name.
+  func names(_ path: String) -> Bool {
+    words.indices.contains { !isText(at: $0) && ArgumentPaths.all(in: words[$0]).contains(path) }
   }
 
   /// Whether the word is for the guest or for people, so that its slashes mean nothing here.

@@ -1,3 +1,4 @@
+import HostIO
 import QEMUStream
 import Strategy
 
@@ -15,6 +16,10 @@ enum JournalRecord: Codable, Sendable {
   /// The destination is about to start, or has started, a QEMU.
   case destinationBegan(DestinationStart)
   case destinationStarted(DestinationStart, QEMUHandle)
+  /// The destination is about to make images for disks that come with the guest.
+  case disksPlanned(paths: [String])
+  /// It has made them, and they are these files.
+  case disksMade([MadeFile])
   /// The guest is to run at the destination before its memory is there: written before the source stops
   /// it, and by the destination before `prepared`.
   case pulling(PullStart)
@@ -43,6 +48,8 @@ enum JournalRecord: Codable, Sendable {
     var wasRunning: Bool
     var startedAt: Int64
     var keepSource: Bool
+    /// Copies of disks that may be under way in the source's QEMU; nil: none.
+    var mirrors: [DiskMirror.Handle]?
   }
 
   /// What a pull goes on from when an agent died.
@@ -74,6 +81,8 @@ extension JournalRecord {
     case .vcpusRestored: "vcpusRestored"
     case .destinationBegan: "destinationBegan"
     case .destinationStarted: "destinationStarted"
+    case .disksPlanned: "disksPlanned"
+    case .disksMade: "disksMade"
     case .pulling: "pulling"
     case .prepared: "prepared"
     case .committing: "committing"
@@ -88,7 +97,7 @@ extension JournalRecord {
   /// Whether it tells how far the migration is.
   var isStep: Bool {
     switch self {
-    case .vcpusLimited, .vcpusRestored: false
+    case .vcpusLimited, .vcpusRestored, .disksPlanned, .disksMade: false
     default: true
     }
   }

@@ -25,7 +25,9 @@ struct SourceStory {
       case .committed: facts.insert(.committed)
       case .takenBack: facts.insert(.takenBack)
       case .done: facts.insert(.done)
-      case .destinationBegan, .destinationStarted, .prepared, .resuming, .refused: break
+      case .destinationBegan, .destinationStarted, .disksPlanned, .disksMade, .prepared, .resuming,
+        .refused:
+        break
       }
     }
   }
@@ -42,6 +44,9 @@ struct DestinationStory {
   var facts: DestinationJournal = []
   /// The guest runs before its memory is here.
   var pull: JournalRecord.PullStart?
+  /// Images that were to be made for its disks, and those that were.
+  var plannedDisks: [String] = []
+  var madeDisks: [MadeFile] = []
 
   init(_ records: [JournalRecord]) {
     for record in records {
@@ -52,6 +57,8 @@ struct DestinationStory {
       case .destinationStarted(let start, let handle):
         (self.start, qemu) = (start, handle)
         facts.insert(.began)
+      case .disksPlanned(let paths): plannedDisks = paths
+      case .disksMade(let files): madeDisks = files
       case .pulling(let start):
         pull = start
         facts.insert(.pulls)

@@ -20,6 +20,8 @@ enum PeerMessageLimits {
   /// Images of one guest.
   static let imagesMax = 16
   static let refusalsMax = 256
+  /// Of one disk: 1 EiB.
+  static let diskBytesMax: UInt64 = 1 << 60
   /// Characters of a reason that are kept: it goes into journals, histories and terminals.
   static let reasonMax = 4096
 }
@@ -32,17 +34,25 @@ extension PeerMessage {
     case .prepare(let request), .survey(let request):
       try Self.check(request.commandLine.count, Limits.listMax, "arguments")
       try Self.check(request.images?.count ?? 0, Limits.imagesMax, "images")
+      try Self.check(request.disks?.count ?? 0, DiskSelection.countMax, "disks")
+      for disk in request.disks ?? [] {
+        guard disk.byteCount <= Limits.diskBytesMax else {
+          throw .protocolViolation("a disk of \(disk.byteCount) bytes")
+        }
+      }
       try request.source.validate()
     case .offer(let offer):
       try Self.check(offer.sharedBlocks.count, Limits.blocksMax, "shared RAM blocks")
       try Self.check(offer.encodings?.count ?? 0, Limits.listMax, "encodings")
       try offer.snapshot?.validate()
       try Self.check(offer.images?.count ?? 0, Limits.imagesMax, "images")
+      try Self.check(offer.disks?.count ?? 0, DiskSelection.countMax, "disks")
       try Self.check(offer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
       try offer.destination.validate()
     case .surveyed(let answer):
       try Self.check(answer.refusals.count, Limits.refusalsMax, "refusals")
       try Self.check(answer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
+      try Self.check(answer.disks?.count ?? 0, DiskSelection.countMax, "disks")
       guard answer.laneCountMax >= 1 else { throw .protocolViolation("no lanes allowed") }
     case .refused(let refusals):
       try Self.check(refusals.count, Limits.refusalsMax, "refusals")
@@ -66,7 +76,9 @@ extension PeerMessage {
     case .abort(let reason): return .abort(reason: String(reason.prefix(Limits.reasonMax)))
     case .failed(let reason): return .failed(reason: String(reason.prefix(Limits.reasonMax)))
     case .progress(let progress): return .progress(progress.bounded)
-    case .ready, .loaded, .auditEnd, .commit, .running, .verdict, .settled: break
+    case .ready, .closeDisks, .disksClosed, .loaded, .auditEnd, .commit, .running, .verdict,
+      .settled:
+      break
     }
     return self
   }

@@ -20,6 +20,10 @@ enum PeerMessage: Codable, Sendable {
   case layout([RAMBlock], sectionID: UInt32)
   /// S→D: how it goes, for those who watch there; changes nothing.
   case progress(PeerProgress)
+  /// S→D: the guest has stopped, and every block of its disks has been written and answered.
+  case closeDisks
+  /// D→S: they are on stable storage, and nobody but the destination's QEMU writes to them any more.
+  case disksClosed(writtenBytes: UInt64)
   /// D→S: everything is loaded, the guest is paused (PREPARED). D decides nothing alone from here.
   case loaded
   /// S→D: digests of pages, 16 bytes a page, from `firstPage` of a block on.
@@ -60,6 +64,8 @@ enum PeerMessage: Codable, Sendable {
     var pull: Bool?
     /// Indexed images of the guest; nil: blocks of images shall not be referred to.
     var images: [ImageClaim]?
+    /// Disks that shall move with the guest where the hosts do not share them; nil: none.
+    var disks: [DiskClaim]?
   }
 
   struct SurveyAnswer: Codable, Sendable {
@@ -69,6 +75,8 @@ enum PeerMessage: Codable, Sendable {
     var laneCountMax: Int
     /// This host's kernel lets QEMU wait for pages (userfaultfd), so that a guest may come before its memory.
     var canWaitForPages: Bool
+    /// As in the offer, as far as it can be said without making anything; nil: none were claimed, or refused.
+    var disks: [DiskAnswer]?
   }
 
   struct PrepareOffer: Codable, Sendable {
@@ -89,6 +97,9 @@ enum PeerMessage: Codable, Sendable {
     var snapshot: SnapshotOffer?
     /// Images whose blocks may be referred to, by their place in this list.
     var images: [ImageMatch]?
+    /// What becomes of each disk that was claimed, in that order; those that are not shared are served from now on. Nil:
+    /// an agent that takes none.
+    var disks: [DiskAnswer]?
   }
 
   /// A snapshot of the guest that the destination has.

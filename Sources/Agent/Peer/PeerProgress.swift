@@ -8,10 +8,12 @@ struct PeerProgress: Codable, Sendable, Equatable {
   var etaMs, etaLowMs, etaHighMs: UInt64?
   var dirtyBytesPerSecond, workingSetBytes, expectedDowntimeMs: UInt64?
   var laneCount: Int?
+  var diskBytes, diskRemainingBytes: UInt64?
 
   init(_ progress: MigrationProgress) {
     (phase, permille) = (progress.phase, progress.progressPermille)
     (ramBytes, remainingBytes) = (progress.ramBytes, progress.remainingBytes)
+    (diskBytes, diskRemainingBytes) = (progress.diskBytes, progress.diskRemainingBytes)
     (wireBytes, wireBytesPerSecond) = (progress.wireBytes, progress.wireBytesPerSecond)
     (iteration, retries, laneCount) = (progress.iteration, progress.retries, progress.laneCount)
     (etaMs, etaLowMs, etaHighMs) = (progress.etaMs, progress.etaLowMs, progress.etaHighMs)
@@ -28,6 +30,9 @@ struct PeerProgress: Codable, Sendable, Equatable {
     (bounded.ramBytes, bounded.remainingBytes) = (bound(ramBytes), bound(remainingBytes))
     (bounded.wireBytes, bounded.wireBytesPerSecond) = (bound(wireBytes), bound(wireBytesPerSecond))
     (bounded.iteration, bounded.retries) = (bound(iteration), bound(retries))
+    (bounded.diskBytes, bounded.diskRemainingBytes) = (
+      diskBytes.map(bound), diskRemainingBytes.map(bound)
+    )
     bounded.laneCount = laneCount.map { max(0, min($0, PeerMessageLimits.laneCountMax)) }
     bounded.etaMs = etaMs.map(bound)
     (bounded.etaLowMs, bounded.etaHighMs) = (etaLowMs.map(bound), etaHighMs.map(bound))
@@ -42,6 +47,7 @@ struct PeerProgress: Codable, Sendable, Equatable {
     progress.phase = max(progress.phase, phase)
     progress.progressPermille = max(progress.progressPermille, permille)
     (progress.ramBytes, progress.remainingBytes) = (ramBytes, remainingBytes)
+    (progress.diskBytes, progress.diskRemainingBytes) = (diskBytes, diskRemainingBytes)
     (progress.wireBytes, progress.wireBytesPerSecond) = (wireBytes, wireBytesPerSecond)
     (progress.iteration, progress.retries, progress.laneCount) = (iteration, retries, laneCount)
     (progress.etaMs, progress.etaLowMs, progress.etaHighMs) = (etaMs, etaLowMs, etaHighMs)

@@ -24,6 +24,18 @@ public struct PastForecast: Codable, Sendable, Equatable {
   }
 }
 
+/// A disk that would move with the guest.
+public struct PlannedDisk: Codable, Sendable, Equatable {
+  public var name: String
+  /// Where it would come to lie.
+  public var path: String
+  /// Bytes the guest can address, and bytes that its image takes here; nil: not known.
+  public var bytes: UInt64
+  public var takenBytes: UInt64?
+  /// Both hosts have it, so that nothing would be copied.
+  public var isShared: Bool
+}
+
 /// What an agent found out for `godwit plan`: all that a forecast needs.
 public struct PlanReport: Codable, Sendable, Equatable {
   public var vm: String
@@ -41,6 +53,8 @@ public struct PlanReport: Codable, Sendable, Equatable {
   public var canPull = false
   /// Of migrations to the same destination, newest first.
   public var earlier: [PastForecast] = []
+  /// Disks that were asked for; nil: none.
+  public var disks: [PlannedDisk]?
 
   init(vm: String, destination: String) { (self.vm, self.destination) = (vm, destination) }
 }

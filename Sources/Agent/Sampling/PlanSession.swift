@@ -2,6 +2,7 @@ import Base
 import HostIO
 import QMP
 import Strategy
+import Wire
 
 /// What `prepare` checks, as far as it goes without a QEMU at the destination; then the link, then the guest.
 struct PlanSession: Sendable {
@@ -44,9 +45,13 @@ struct PlanSession: Sendable {
     let probe = LinkProbe(
       destination: request.destination, security: PeerSecurity(configuration), share: share,
       laneCount: request.laneCount)
+    var random = SystemRandomNumberGenerator()
+    let claims = try await DiskClaims.make(facts, request.disks, MigrationID(using: &random))
+    defer { DiskClaims.dropProbes(claims) }
     let question = PeerMessage.PrepareRequest(
       vm: vm.name, source: facts, commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
-      strategy: request.strategy, audit: request.audit, pageSource: request.pageSource)
+      strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
+      disks: claims.map { $0.map(\.claim) })
     // One after the other: each would disturb the other.
     let (survey, link) = try await WorkerThread.run("gw-probe") { try probe.run(question) }
     let refusals =
@@ -57,6 +62,7 @@ struct PlanSession: Sendable {
     var report = PlanReport(vm: vm.name, destination: request.destination)
     report.qemu = facts.version.description
     report.link = link
+    report.disks = try plannedDisks(claims, survey)
     report.guest = try await sample(vm, monitor)
     report.vcpuCount = UInt64(max(facts.cpuCount, 1))
     let online = ProcFile.text("/sys/devices/system/cpu/online").flatMap(CPUSet.init(parsing:))
@@ -66,6 +72,24 @@ struct PlanSession: Sendable {
       && facts.knownCapabilities.contains("postcopy-ram")
       && facts.ramBlocks.allSatisfy { $0.pageSize == UInt64(Page.size) }
     return report
+  }
+
+  private func plannedDisks(
+    _ claims: [ClaimedDisk]?, _ survey: PeerMessage.SurveyAnswer
+  ) throws -> [PlannedDisk]? {
+    guard let claims else { return nil }
+    guard let answers = survey.disks, answers.map(\.device) == claims.map(\.claim.device) else {
+      throw Ending.refused([
+        Refusal(
+          .disks, "the agent at \(request.destination) takes no disks",
+          remedy: "install this version of Godwit there")
+      ])
+    }
+    return zip(claims, answers).map { disk, answer in
+      PlannedDisk(
+        name: disk.claim.name, path: answer.path, bytes: disk.claim.byteCount,
+        takenBytes: disk.claim.takenBytes, isShared: answer.isShared)
+    }
   }
 
   private func sample(_ vm: ResolvedVM, _ monitor: Monitor) async throws -> GuestSample {

@@ -88,14 +88,20 @@ struct ProbeServer {
     _ request: PeerMessage.PrepareRequest, peerNames: [String]
   ) -> PeerMessage.SurveyAnswer {
     var refusals: [Refusal] = []
+    var disks: [DiskAnswer]?
     if let refusal = AllowRule.refusal(configuration.allow, vm: request.vm, peerNames: peerNames) {
       refusals.append(refusal)
     } else {
       do {
-        _ = try QEMULaunch.prepare(
+        let launch = try QEMULaunch.prepare(
           name: request.vm, sourceProgram: request.commandLine.first ?? "",
           sourceArguments: Array(request.commandLine.dropFirst()),
           machineType: request.source.machineType, configuration: configuration)
+        if let claims = request.disks {
+          let judgement = DiskReception.judge(claims, launch, configuration)
+          refusals += judgement.refusals
+          if judgement.refusals.isEmpty { disks = judgement.answers }
+        }
       } catch let refusal as LaunchRefusal {
         refusals.append(Refusal(.request, refusal.cause, remedy: refusal.remedy))
       } catch {
@@ -106,7 +112,6 @@ struct ProbeServer {
     return PeerMessage.SurveyAnswer(
       host: HostFacts.gatherBlocking(), refusals: refusals,
       laneCountMax: configuration.laneCountMax,
-      canWaitForPages: Self.canWaitForPages
-    )
+      canWaitForPages: Self.canWaitForPages, disks: disks)
   }
 }

@@ -8,6 +8,18 @@ enum Ending: Error, Sendable {
   case sourceLost(String)
 }
 
+extension Ending {
+  /// What a message of the destination's ends the migration with; nil: nothing.
+  init?(_ message: PeerMessage) {
+    switch message {
+    case .failed(let reason): self = .failed("at the destination: \(reason)")
+    case .abort(let reason): self = .failed("given up by the destination: \(reason)")
+    case .refused(let refusals): self = .refused(refusals)
+    default: return nil
+    }
+  }
+}
+
 extension Ending: CustomStringConvertible {
   var description: String {
     switch self {

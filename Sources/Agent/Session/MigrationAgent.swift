@@ -172,7 +172,7 @@ public actor MigrationAgent: AgentService {
     Task {
       switch hello.role {
       case .control: await receive(hello, socket)
-      case .data, .resume: await admit(hello, socket)
+      case .data, .resume, .disk: await admit(hello, socket)
       case .pull: await pull(hello, socket)
       case .settle: await PeerVerdict.serve(hello.migration, socket, agent: self)
       case .probe: await serveProbe(socket)

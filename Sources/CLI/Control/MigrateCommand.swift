@@ -10,6 +10,10 @@ struct MigrateCommand: AsyncParsableCommand {
       VM is a name from `godwit vms`, or qmp:PATH with the path of a QMP socket. DESTINATION is the \
       agent there, HOST or HOST:PORT. Everything that can be checked is checked on both sides first.
 
+      Disks stay where they are, on storage that both hosts share, unless --disks names them. Then they are \
+      copied first, into new raw images at the destination, and change hands together with the memory; the \
+      images at the source stay, and nobody removes them.
+
       The agent carries the migration out: it goes on when this command ends. The first Ctrl-C \
       cancels the migration and waits for its end; the second leaves at once (exit status 130), \
       whatever the migration does.
@@ -25,6 +29,7 @@ struct MigrateCommand: AsyncParsableCommand {
       valueName: "name"))
   var strategy = StrategyName.precopy
   @OptionGroup var wishes: MigrationWishes
+  @OptionGroup(title: "Disks") var diskOptions: DiskOptions
   @Option(
     help: ArgumentHelp(
       "Where page contents come from: shared (mapped guest memory), inline (QEMU's stream), or auto: read out of the guest's memory where the agent may, and written in place where both ends share it.",
@@ -79,6 +84,7 @@ struct MigrateCommand: AsyncParsableCommand {
     request.audit = audit
     request.keepSource = keepSource
     request.keepMemory = keep
+    request.disks = diskOptions.wishes
     return request
   }
 

@@ -11,6 +11,7 @@ enum RecordReport {
     row("downtime", record.downtimeMs.map(Milliseconds.format))
     row("on the wire", record.wireBytes.map { ByteCount($0).description })
     row("pages", pages(record.pages))
+    row("disks", disks(record.disk))
     row("ETA", record.eta.flatMap(EtaReport.summary))
     row("page source", record.pageSource)
     row("audit", audit(record.audit))
@@ -41,6 +42,15 @@ enum RecordReport {
     ]
     let counted = kinds.compactMap { name, count in count.map { "\(grouped($0)) \(name)" } }
     return counted.isEmpty ? nil : counted.joined(separator: ", ")
+  }
+
+  private static func disks(_ disk: MigrationRecord.Disk) -> String? {
+    guard let bytes = disk.movedBytes, let kept = disk.keptAtSource else { return nil }
+    let pause = disk.pauseMs.map {
+      ", the stopped guest waited \(Milliseconds.format($0)) for them"
+    }
+    return "\(ByteCount(bytes)) moved\(pause ?? ""); left here, unused: "
+      + kept.joined(separator: ", ")
   }
 
   private static func audit(_ audit: MigrationRecord.Audit) -> String? {

@@ -12,12 +12,16 @@ struct PlanAnswer: Encodable {
   let autoTakes: String?
   let guest: GuestSample?
   let link: LinkSample?
+  /// Disks that were asked for, and how long their copy takes at the link's rate; nil: none.
+  let disks: [PlannedDisk]?
+  let diskCopyMs: UInt64?
   let forecast: [ForecastReport.Answer.Row]
   let assumptions: [String]
 
   init(_ report: PlanReport, _ planned: PlannedForecast?) {
     (vm, destination) = (report.vm, report.destination)
-    (guest, link) = (report.guest, report.link)
+    (guest, link, disks) = (report.guest, report.link, report.disks)
+    diskCopyMs = planned?.diskCopyMs
     guard let planned else {
       (outcome, autoTakes, forecast, assumptions) = ("refused", nil, [], [])
       reason = report.refusals.map(\.description).joined(separator: "\n")
@@ -31,7 +35,8 @@ struct PlanAnswer: Encodable {
   }
 
   private enum CodingKeys: CodingKey {
-    case vm, destination, outcome, reason, autoTakes, guest, link, forecast, assumptions
+    case vm, destination, outcome, reason, autoTakes, guest, link, disks, diskCopyMs, forecast,
+      assumptions
   }
 
   /// Written out, so that what is unknown is null.
@@ -44,6 +49,8 @@ struct PlanAnswer: Encodable {
     try fields.encode(autoTakes, forKey: .autoTakes)
     try fields.encode(guest, forKey: .guest)
     try fields.encode(link, forKey: .link)
+    try fields.encode(disks, forKey: .disks)
+    try fields.encode(diskCopyMs, forKey: .diskCopyMs)
     try fields.encode(forecast, forKey: .forecast)
     try fields.encode(assumptions, forKey: .assumptions)
   }

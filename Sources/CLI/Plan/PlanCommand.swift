@@ -29,6 +29,7 @@ struct PlanCommand: AsyncParsableCommand {
     help: ArgumentHelp("Strategies to forecast; without, all but rivals.", valueName: "name"))
   var strategy: [StrategyName] = []
   @OptionGroup(title: "Constraints") var wishes: MigrationWishes
+  @OptionGroup(title: "Disks") var diskOptions: DiskOptions
   @Option(help: ArgumentHelp("Data connections, 1 to 64.", valueName: "number"))
   var lanes = 4
   @Option(help: ArgumentHelp("Runs of each strategy, 1 to 10000.", valueName: "number"))
@@ -42,6 +43,7 @@ struct PlanCommand: AsyncParsableCommand {
     var request = MigrationRequest(vm: vm, destination: destination)
     wishes.apply(to: &request)
     request.laneCount = lanes
+    request.disks = diskOptions.wishes
     return request
   }
 

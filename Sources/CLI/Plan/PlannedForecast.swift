@@ -11,6 +11,8 @@ struct PlannedForecast {
   let forecast: MigrationForecast
   /// What the model said of total times, before earlier outcomes were put in, in milliseconds.
   let modelTotals: [StrategyName: Double]
+  /// How long the disks take at the link's rate, before the memory; nil: none was asked for.
+  let diskCopyMs: UInt64?
 
   /// - Throws: `ControlError` when the agent found out too little.
   init(
@@ -34,7 +36,10 @@ struct PlannedForecast {
     (setup.canPull, setup.penBytes) = (report.canPull, SimulationSetup.usualPenBytes)
     setup.hostCores = report.hostCores
     setup.dirtyBound = DirtyBound(guest)
-    setup.startMs = Self.startMs
+    let diskMs = report.diskBytes.multipliedFullWidth(by: 1000)
+    let copyMs = rate > diskMs.high ? rate.dividingFullWidth(diskMs).quotient : .max
+    diskCopyMs = report.disks == nil ? nil : copyMs
+    setup.startMs = Self.startMs + Double(diskCopyMs ?? 0)
     var forecast = MigrationForecast(
       setup, strategies: strategies,
       runs: runs, seed: seed, spread: profile.spread)
@@ -54,7 +59,7 @@ struct PlannedForecast {
   }
 
   var lines: [String] {
-    [guestLine, linkLine] + ForecastReport.lines(forecast)
+    [guestLine, linkLine] + diskLines + ForecastReport.lines(forecast)
   }
 
   private var guestLine: String {
@@ -66,6 +71,17 @@ struct PlannedForecast {
     return
       "\(TerminalText.plain(report.vm)): \(Self.size(guest.ramPages))\(zero)\(packed); dirties "
       + curve.joined(separator: ", ")
+  }
+
+  private var diskLines: [String] {
+    guard let disks = report.disks else { return [] }
+    let each = disks.map { disk in
+      let name = TerminalText.plain(disk.name)
+      if disk.isShared { return "disk \(name): both hosts have it" }
+      let taken = disk.takenBytes.map { ", \(ByteCount($0)) of it in use" } ?? ""
+      return "disk \(name): \(ByteCount(disk.bytes))\(taken), to \(TerminalText.plain(disk.path))"
+    }
+    return each + ["disks first: \(Milliseconds.format(diskCopyMs ?? 0)) at the link's rate"]
   }
 
   private var linkLine: String {
@@ -109,6 +125,10 @@ struct PlannedForecast {
       lines.append("no page is compressed")
     }
     lines.append("starting QEMU at the destination takes \(Int(startMs)) ms")
+    if report.disks != nil {
+      lines.append(
+        "disks are copied at the link's rate, and the guest writes none of them meanwhile")
+    }
     if report.canPull {
       lines.append("the destination's QEMU can wait for pages, as its kernel can")
     }
@@ -121,6 +141,16 @@ struct PlannedForecast {
 
   private static func percent(_ part: UInt64, of whole: UInt64) -> String {
     SimulationReport.percent(Double(part) / Double(max(whole, 1)))
+  }
+}
+
+extension PlanReport {
+  /// What would be copied of disks, in bytes.
+  fileprivate var diskBytes: UInt64 {
+    (disks ?? []).filter { !$0.isShared }.reduce(0) { sum, disk in
+      let (total, overflow) = sum.addingReportingOverflow(disk.takenBytes ?? disk.bytes)
+      return overflow ? .max : total
+    }
   }
 }
 

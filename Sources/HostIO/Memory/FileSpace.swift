@@ -14,4 +14,20 @@ public enum FileSpace {
       return
     }
   }
+
+  /// Bytes that ordinary files may still take where `path` lies; nil when the file system does not say.
+  public static func available(at path: String) -> UInt64? {
+    var status = statvfs()
+    guard unsafe statvfs(path, &status) == 0 else { return nil }
+    let (bytes, overflow) = UInt64(status.f_bavail).multipliedReportingOverflow(
+      by: UInt64(status.f_frsize))
+    return overflow ? .max : bytes
+  }
+
+  /// Bytes that a file takes on its disk; nil for what is no file.
+  public static func taken(by path: String) -> UInt64? {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+    return UInt64(clamping: status.st_blocks) * 512
+  }
 }

@@ -69,7 +69,7 @@ public struct FaultPlan: Sendable, Hashable {
   }
 
   static let phases: [MigrationPhase] = MigrationPhase.allCases.filter {
-    ![.keep, .done].contains($0)
+    ![.disks, .keep, .done].contains($0)
   }
 
   /// Everything that can break, in every phase.

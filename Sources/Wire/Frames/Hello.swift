@@ -19,6 +19,9 @@ public struct Hello: Sendable, Hashable {
     /// A look at the link and at what this host would take, for a forecast; nothing begins. Agents that
     /// don't know it refuse it.
     case probe = 6
+    /// Requests of the source's QEMU for a disk that moves (NBD) and their answers, from the welcome on; `lane` counts
+    /// the connections from 1, `token` as for data.
+    case disk = 7
   }
 
   /// The protocol both agents must speak; refused when it differs.
@@ -26,7 +29,7 @@ public struct Hello: Sendable, Hashable {
   public static let byteCount = 38
 
   public let role: Role
-  /// Lane number, `0` for control, `1...64` for data; either for a probe.
+  /// Lane number, `0` for control, `1...64` for data; either for a probe; from `1` on for a disk.
   public let lane: UInt16
   public let migration: MigrationID
   public let token: MigrationID

@@ -133,10 +133,13 @@ extension DestinationMigration {
 
   /// Leaves nothing behind (I3).
   private func discard(_ undo: DestinationUndo) async -> DestinationCommitMachine.Input {
-    let relay = undo.relay
+    let (relay, disks) = (undo.relay, undo.disks)
     _ = try? await Blocking.run { relay?.stop() }
     await undo.qemu?.discard()
-    return undo.qemu?.identity.isAlive == true ? .failed : .performed
+    guard undo.qemu?.identity.isAlive != true else { return .failed }
+    state.update { $0.disks = nil }
+    _ = try? await Blocking.run { disks?.discard() }
+    return .performed
   }
 
   private func answer(_ settlement: CommitSettlement, _ undo: inout DestinationUndo) {

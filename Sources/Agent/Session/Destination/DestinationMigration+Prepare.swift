@@ -32,6 +32,7 @@ extension DestinationMigration {
       id: id.description, vm: request.vm, source: link.lane.peer,
       resumeGuest: request.source.isRunning)
     try await journal.append(.destinationBegan(start))
+    let answers = try await takeDisks(request, launch, journal, &undo)
     let qemu: IncomingQEMU
     do {
       qemu = try await IncomingQEMU.start(
@@ -58,6 +59,7 @@ extension DestinationMigration {
       mailbox.put(.qemuGone)
     }
     let facts = try await VMFacts.gather(qemu.monitor.client)
+    try checkDisks(facts, undo)
     state.update { state in
       state.progress.ramBytes = facts.ramBytes
       state.progress.strategy = request.strategy
@@ -79,7 +81,7 @@ extension DestinationMigration {
           sharedBlocks: shared.map(\.blockName), mayPull: mayPull,
           encodings: PeerMessage.PageEncoding.allCases.map(\.rawValue),
           snapshot: undo.snapshot.flatMap { PeerMessage.SnapshotOffer($0) },
-          images: images?.matches)))
+          images: images?.matches, disks: answers)))
     return qemu
   }
 
@@ -158,7 +160,9 @@ extension DestinationMigration {
     while true {
       if let event = await mailbox.take(timeoutMs: pollMs) {
         if case .relay(.streamFed) = event { pollMs = Self.loadPollMs }
-        do { _ = try message(in: event, &undo) } catch { throw await explained(error, qemu) }
+        do {
+          if case .closeDisks? = try message(in: event, &undo) { try await closeDisks(undo) }
+        } catch { throw await explained(error, qemu) }
       }
       let info: MigrationInfo
       do { info = try await qemu.monitor.client.queryMigrate(timeoutMs: 30_000) } catch {
@@ -173,7 +177,7 @@ extension DestinationMigration {
           throw Ending.failed(
             "the destination's QEMU runs the guest before the commit; is -S missing?")
         }
-        return
+        return try checkDisksAreClosed(undo)
       case .postcopyActive:
         // The devices are loaded once QEMU stands there paused; its memory follows.
         guard undo.relay?.pull != nil else { continue }
@@ -183,6 +187,7 @@ extension DestinationMigration {
           throw Ending.failed(
             "the destination's QEMU runs the guest before the commit; is -S missing?")
         }
+        try checkDisksAreClosed(undo)
         return try await notePull(undo)
       case .failed, .cancelled:
         throw await explained(

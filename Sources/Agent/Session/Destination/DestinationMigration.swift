@@ -25,6 +25,8 @@ final class DestinationMigration: Sendable {
     /// The data lanes' entrance, open while the migration runs.
     var relay: DestinationRelay?
     var laneCount: UInt16 = 1
+    /// Disks that come with the guest, while they are served.
+    var disks: IncomingDisks?
   }
 
   static let answerTimeoutMs: UInt64 = 60_000
@@ -77,6 +79,13 @@ final class DestinationMigration: Sendable {
       link.lane.attach(socket)
       return nil
     }
+    if hello.role == .disk {
+      guard let disks = state.read({ $0.disks }) else { return "no disk is expected" }
+      PeerConnection.welcome(socket)
+      // The source looks after its copies: there a connection that ends is heard of.
+      if disks.attach(socket) != nil { socket.shutdown() }
+      return nil
+    }
     let relay = state.read { state in
       (1...state.laneCount).contains(hello.lane) ? state.relay : nil
     }
@@ -104,9 +113,10 @@ final class DestinationMigration: Sendable {
       logger.warning("migration ended", metadata: ["reason": "\(describe(failure))"])
     }
     if end == .ended(.running), let qemu = undo.qemu { await restoreEvents(qemu) }
-    let (relay, link) = (undo.relay, link)
+    let (relay, disks, link) = (undo.relay, undo.disks, link)
     _ = try? await Blocking.run {
       relay?.stop()
+      disks?.stop()
       link.close()
     }
     await undo.qemu?.monitor.close()
@@ -139,7 +149,9 @@ final class DestinationMigration: Sendable {
     }
     undo.resumesGuest = request.source.isRunning
     let qemu = try await prepare(request, &undo)
-    guard case .begin(let order) = try await nextMessage("`begin`", &undo) else {
+    // Disks may take hours; that the source is there the lane sees.
+    let patienceMs = undo.disks == nil ? Self.answerTimeoutMs : nil
+    guard case .begin(let order) = try await nextMessage("`begin`", &undo, patienceMs) else {
       throw Ending.failed("the source did not go on with `begin`")
     }
     try await open(order, qemu, &undo)
@@ -153,15 +165,18 @@ final class DestinationMigration: Sendable {
   }
 
   /// The next message; everything that ends the migration throws.
+  ///
+  /// - Parameter patienceMs: nil: as long as the source is there.
   private func nextMessage(
-    _ what: String, _ undo: inout DestinationUndo
+    _ what: String, _ undo: inout DestinationUndo,
+    _ patienceMs: UInt64? = DestinationMigration.answerTimeoutMs
   ) async throws -> PeerMessage {
-    let deadline = MonotonicClock.nowMs + Self.answerTimeoutMs
+    let deadline = patienceMs.map { MonotonicClock.nowMs + $0 }
     while true {
       let now = MonotonicClock.nowMs
-      guard now < deadline, let event = await mailbox.take(timeoutMs: deadline - now) else {
-        throw Ending.failed("the source sent no \(what) in time")
-      }
+      let leftMs = deadline.map { $0 > now ? $0 - now : 0 } ?? Self.answerTimeoutMs
+      guard leftMs > 0 else { throw Ending.failed("the source sent no \(what) in time") }
+      guard let event = await mailbox.take(timeoutMs: leftMs) else { continue }
       if let message = try message(in: event, &undo) { return message }
     }
   }

@@ -143,6 +143,7 @@ struct DestinationRecovery {
     }
     guard process?.isAlive != true else { return .failed }
     IncomingQEMU.removeDirectory(IncomingQEMU.directoryPath(id: label, agent.configuration))
+    _ = try? await Blocking.run { IncomingDisks.discard(story, label: label) }
     return .performed
   }
 

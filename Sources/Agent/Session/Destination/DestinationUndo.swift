@@ -5,6 +5,8 @@ struct DestinationUndo {
   var journal: Journal?
   var qemu: IncomingQEMU?
   var relay: DestinationRelay?
+  /// Disks that come with the guest; nil: none.
+  var disks: IncomingDisks?
   /// Images that were offered to the source.
   var images: HeldImages?
   var audit = AuditCheck()

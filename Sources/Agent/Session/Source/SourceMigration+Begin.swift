@@ -19,10 +19,20 @@ extension SourceMigration {
     let journal: Journal
     /// How connections come back that broke.
     let recovery: LaneRecovery
+    /// Copies of disks that go on; nil: none.
+    let disks: DiskMirror?
+    let pauseGuard: PauseGuard?
   }
 
-  /// Lets the destination's QEMU listen, opens the lanes, points the source's QEMU at us.
-  func begin(_ setup: Setup, _ undo: inout SourceUndo) async throws -> Copy {
+  /// The source's QEMU as it was before anything was changed.
+  struct Origin: Sendable {
+    let capabilities: MigrationCapabilities
+    let parameters: MigrationParameters
+    let journal: Journal
+  }
+
+  /// Writes down how everything is, before anything changes.
+  func openJournal(_ setup: Setup, _ undo: inout SourceUndo) async throws -> Origin {
     let client = setup.monitor.client
     let capabilities = try await client.queryMigrateCapabilities()
     let parameters = try await client.queryMigrateParameters()
@@ -31,7 +41,15 @@ extension SourceMigration {
     let journal = try Journal(directory: configuration.journalDirectory, id: id.description)
     undo.journal = journal
     try await journal.append(.sourceBegan(journalStart(setup, capabilities, parameters, status)))
+    return Origin(capabilities: capabilities, parameters: parameters, journal: journal)
+  }
 
+  /// Lets the destination's QEMU listen, opens the lanes, points the source's QEMU at us.
+  func begin(
+    _ setup: Setup, _ origin: Origin, _ undo: inout SourceUndo
+  ) async throws -> Copy {
+    let client = setup.monitor.client
+    let (capabilities, parameters) = (origin.capabilities, origin.parameters)
     guard let token = MigrationID(setup.offer.token) else {
       throw Ending.failed("\(request.destination) sent a token that is none")
     }
@@ -72,11 +90,13 @@ extension SourceMigration {
     let named = StrategyName(rawValue: request.strategy) ?? .precopy
     let strategy = named == .precopy && request.withinMs == nil ? nil : named
     try await configure(
-      client, capabilities, parameters, holdsByAck: holdsByAck, isHeld: strategy != nil)
+      client, capabilities, parameters, holdsByAck: holdsByAck, isHeld: strategy != nil,
+      pauses: undo.disks != nil)
+    if undo.disks != nil { watchForPause(client) }
     var vcpus: VCPUControl?
     if strategy != nil, request.maxThrottlePercent > 0 {
       vcpus = try await VCPUControl.prepare(
-        client, setup.vm.process?.identity, id: id, journal: journal, logger: logger)
+        client, setup.vm.process?.identity, id: id, journal: origin.journal, logger: logger)
       undo.vcpus = vcpus
     }
 
@@ -111,7 +131,8 @@ extension SourceMigration {
     relay.start()
     return Copy(
       relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins, strategy: strategy, vcpus: vcpus,
-      journal: journal, recovery: recovery)
+      journal: origin.journal, recovery: recovery, disks: undo.disks,
+      pauseGuard: undo.pauseGuard)
   }
 
   /// The agents find each other again after a break: `request.networkPatienceMs` long, or a moment
@@ -122,7 +143,7 @@ extension SourceMigration {
     let stoppedPatienceMs = request.stoppedPatienceMs
     return LaneRecovery(
       patienceMs: {
-        let isStopped = state.read { $0.stoppedAtMs != nil }
+        let isStopped = state.read { $0.stoppedAtMs != nil || $0.pausedAtMs != nil }
         return isStopped ? min(patienceMs, stoppedPatienceMs) : patienceMs
       },
       dial: { role, lane in
@@ -141,19 +162,24 @@ extension SourceMigration {
       monitorPath: setup.vm.monitorPath, pid: setup.vm.process?.pid ?? 0,
       processStart: setup.vm.process?.startTime ?? 0, capabilities: capabilities.states,
       parameters: JSONValue.object(parameters.values).line, wasRunning: status.isRunning,
-      startedAt: state.read { $0.record.startedAt } ?? 0, keepSource: request.keepSource)
+      startedAt: state.read { $0.record.startedAt } ?? 0, keepSource: request.keepSource,
+      mirrors: setup.moving.isEmpty
+        ? nil : DiskMirror.handles(setup.moving, id: id.description))
   }
 
   /// QEMU writes as fast as we read, keeps the guest until we say SHUT, and waits for our word (or
   /// a limit of 1 ms, before 8.1) with the switchover. A limit of 0 would not hold, see `QEMU.md`.
   private func configure(
     _ client: QMPClient, _ capabilities: MigrationCapabilities, _ parameters: MigrationParameters,
-    holdsByAck: Bool, isHeld: Bool
+    holdsByAck: Bool, isHeld: Bool, pauses: Bool
   ) async throws {
     var wanted: [String: Bool] = ["return-path": true]
     for name in ["events", "switchover-ack"] where capabilities.exists(name) { wanted[name] = true }
-    for name in ["auto-converge", "pause-before-switchover", "postcopy-ram"]
-    where capabilities.exists(name) { wanted[name] = false }
+    for name in ["auto-converge", "postcopy-ram"] where capabilities.exists(name) {
+      wanted[name] = false
+    }
+    // QEMU can't hand its disks over while they are still copied.
+    if capabilities.exists("pause-before-switchover") { wanted["pause-before-switchover"] = pauses }
     try await client.migrateSetCapabilities(wanted)
     let limitMs =
       holdsByAck && !isHeld

@@ -53,7 +53,12 @@ extension SourceMigration {
         patienceMs: verdict == .commit ? Self.settlePatienceMs : 0,
         security: PeerSecurity(configuration), logger: logger)
       return heard(settlement, undo)
-    case .giveGuestBack: return await giveGuestBack(undo)
+    case .giveGuestBack:
+      // First of all: nothing in QEMU waits for the network any more.
+      undo.disks?.tunnel.cut()
+      let input = await giveGuestBack(undo)
+      await tidyDisks(undo)
+      return input
     case .restoreSettings:
       await restoreSettings(undo)
       return .performed

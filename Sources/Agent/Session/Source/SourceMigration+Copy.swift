@@ -12,9 +12,11 @@ extension SourceMigration {
     var rule = PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs)
     var engine: EngineRun?
     var nextSampleMs: UInt64 = 0
+    var handOver: DiskHandOver?
     while true {
-      let intervalMs =
+      var intervalMs =
         engine?.isCollecting == true ? EngineRun.collectingIntervalMs : Self.sampleIntervalMs
+      if handOver != nil { intervalMs = Self.handOverIntervalMs }
       if let event = await mailbox.take(timeoutMs: intervalMs) {
         switch event {
         case .peer(.message(.loaded)):
@@ -24,6 +26,10 @@ extension SourceMigration {
           throw Ending.failed("at the destination: \(reason)")
         case .peer(.message(.abort(let reason))):
           throw Ending.failed("given up by the destination: \(reason)")
+        case .paused: beginHandOver(&handOver, setup)
+        case .peer(.message(.disksClosed)):
+          try await endHandOver(handOver, setup, copy)
+          handOver = nil
         case .relay(.stream(let event)):
           try await handle(event, setup)
           if case .layout = event { engine = await makeEngine(setup, copy) }
@@ -31,13 +37,16 @@ extension SourceMigration {
             engine = nil
             try await fallBackToQEMU(setup, copy)
           }
-        case .peer(.connection(let isUp)): connectionChanged(isUp, setup, copy)
+        case .peer(.connection(let isUp)):
+          connectionChanged(isUp, setup, copy)
+          try checkDiskConnection(isUp, copy)
         case .qemuGone, .relay(.failed(.qemu)):
           try await confirmSourceIsGone(setup, copy, event)
         case .relay(.failed(.memory(let reason))): try await memoryFailed(setup, reason)
         default: try check(event)
         }
       }
+      try await advance(&handOver, setup, copy)
       let now = MonotonicClock.nowMs
       let isDue = now >= nextSampleMs
       guard isDue || engine?.isCollecting == true else { continue }

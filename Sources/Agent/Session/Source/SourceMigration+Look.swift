@@ -18,6 +18,8 @@ extension SourceMigration {
     if info.status.isFinal {
       throw Ending.failed("QEMU ended the migration: \(info.errorDescription ?? info.status.name)")
     }
+    // Should its event have been lost.
+    if info.status == .preSwitchover { mailbox.put(.paused) }
     return info.ram
   }
 
@@ -78,7 +80,8 @@ extension SourceMigration {
   }
 
   func noteWire(_ setup: Setup, _ copy: Copy) {
-    let bytes = copy.relay.wireBytes
+    let diskBytes = copy.disks?.tunnel.sentBytes
+    let bytes = copy.relay.wireBytes + (diskBytes ?? 0)
     let counters = copy.relay.queue.snapshot.counters
     let (stopSet, superseded, invalid) = copy.relay.ledger.state.read {
       ($0.stopSetPages, $0.ledger?.supersededCount, $0.invalidPages)
@@ -96,6 +99,7 @@ extension SourceMigration {
       state.progress.retries = retries
       state.progress.isConnected = condition.isConnected
       state.record.wireBytes = bytes
+      state.record.disk.wireBytes = diskBytes
       state.record.pages = .init(
         counters, isCompacted: copy.relay.encodeMs != nil, mayBeHeld: copy.relay.mayBeHeld)
       (state.record.encodeMs, state.record.refetchedPages) = (

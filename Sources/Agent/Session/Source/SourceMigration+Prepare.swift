@@ -23,6 +23,8 @@ extension SourceMigration {
     let mayPull: Bool
     /// Images whose blocks pages may refer to; nil: none.
     let disks: DiskDirectory?
+    /// Disks that move with the guest.
+    let moving: [MovingDisk]
     /// What a look at the guest beforehand says of it; nil: nobody looked, or nothing could be seen.
     let dirtyBound: DirtyBound?
     /// Where zeros lie in the guest's RAM, from a look at the same time.
@@ -66,6 +68,8 @@ extension SourceMigration {
     guard own.isEmpty else { throw Ending.refused(own) }
 
     let images = await indexedImages(monitor, vm)
+    let claims = try await DiskClaims.make(facts, request.disks, id)
+    defer { DiskClaims.dropProbes(claims) }
     let link = try await connectControl()
     undo.link = link
     note { $0.watcher = link }
@@ -75,7 +79,8 @@ extension SourceMigration {
           vm: vm.name, source: facts,
           commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
           strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
-          pull: request.mayPull, images: images.isEmpty ? nil : images.map(ImageClaim.init))))
+          pull: request.mayPull, images: images.isEmpty ? nil : images.map(ImageClaim.init),
+          disks: claims.map { $0.map(\.claim) })))
     // The destination starts its QEMU meanwhile.
     let look = Task { [wantsBound = request.withinMs != nil] in
       try? await GuestSampler.beforehand(
@@ -92,6 +97,7 @@ extension SourceMigration {
     let refusals = PrepareChecks.check(
       source: facts, destination: offer.destination, host: offer.host, request: request)
     guard refusals.isEmpty else { throw Ending.refused(refusals) }
+    let moving = try agreeOnDisks(claims, offer)
     let shared = try await openShared(monitor, vm)
     let mayPull = request.mayPull && offer.mayPull == true && vm.process != nil
     // Memory that QEMU may come to wait for is written by QEMU alone.
@@ -109,6 +115,7 @@ extension SourceMigration {
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
       readable: (seen?.places ?? [:]).merging(shared.mapValues { .shared($0) }) { $1 },
       inPlaceBlocks: inPlace, mayPull: mayPull, disks: DiskDirectory(images, offer.images ?? []),
+      moving: moving,
       dirtyBound: seen?.bound, contents: seen?.contents)
   }
 

@@ -15,6 +15,8 @@ final class SourceMigration: Sendable {
     case peer(PeerLink.Inbound)
     case relay(SourceRelay.Event)
     case pull(PullServer.Event)
+    /// QEMU has stopped the guest and waits for our word (`pre-switchover`).
+    case paused
     case qemuGone
     case cancel
   }
@@ -42,6 +44,10 @@ final class SourceMigration: Sendable {
     var guestUUID = ""
     /// When everything was done but keeping a copy, in milliseconds; nil: nothing is kept.
     var movedAtMs: UInt64?
+    /// When QEMU had stopped the guest to wait for its disks, in milliseconds.
+    var pausedAtMs: UInt64?
+    /// When copies of disks that go on beside the memory were looked at last.
+    var disksLookedAtMs: UInt64 = 0
     /// When the stream told that the guest is stopped, in milliseconds.
     var stoppedAtMs: UInt64?
     var lastWire: (atMs: UInt64, bytes: UInt64)?
@@ -113,7 +119,9 @@ final class SourceMigration: Sendable {
     do {
       try await enter(.prepare)
       let setup = try await prepare(&undo)
-      let copy = try await begin(setup, &undo)
+      let origin = try await openJournal(setup, &undo)
+      try await copyDisks(setup, &undo)
+      let copy = try await begin(setup, origin, &undo)
       try await copyUntilLoaded(setup, copy)
       if request.audit { try await audit(setup, copy) }
       try await readyToCommit(copy)
@@ -134,6 +142,8 @@ final class SourceMigration: Sendable {
         state.record.eta = EtaRecord(state.etaTrack, totalMs: state.record.totalMs ?? 0)
         state.estimator.finished()
         state.progress.phase = .done
+      } else {
+        state.record.disk.keptAtSource = nil
       }
     }
     report()
@@ -164,7 +174,10 @@ final class SourceMigration: Sendable {
       if state.stoppedAtMs != nil, state.progress.phase < .pull {
         state.estimator.stopped(nowMs: MonotonicClock.nowMs)
       }
-      state.progress.progressPermille = state.estimator.permille
+      let memoryPermille = state.estimator.permille
+      // While disks are copied the memory's turn has not come, and `noteDisks` has said how far it is.
+      guard state.progress.phase != .disks else { return state.progress }
+      state.progress.progressPermille = state.overall(memoryPermille)
       state.progress.etaMs = state.estimator.etaMs
       let band = state.estimator.band
       (state.progress.etaLowMs, state.progress.etaHighMs) = (band.lowMs, band.highMs)
@@ -183,7 +196,7 @@ final class SourceMigration: Sendable {
   private func tellPeer(_ progress: MigrationProgress) {
     let now = MonotonicClock.nowMs
     let watcher = state.update { state -> PeerLink? in
-      guard progress.phase >= .bulk, progress.phase < .commit,
+      guard progress.phase >= .disks, progress.phase < .commit,
         now >= state.toldAtMs + Self.tellIntervalMs
       else {
         return nil
@@ -206,12 +219,8 @@ final class SourceMigration: Sendable {
         )
       }
       if case .peer(.message(let message)) = event {
-        switch message {
-        case .failed(let reason): throw Ending.failed("at the destination: \(reason)")
-        case .abort(let reason): throw Ending.failed("given up by the destination: \(reason)")
-        case .refused(let refusals): throw Ending.refused(refusals)
-        default: return message
-        }
+        if let ending = Ending(message) { throw ending }
+        return message
       }
       try check(event)
     }
@@ -227,7 +236,7 @@ final class SourceMigration: Sendable {
     case .qemuGone: throw Ending.sourceLost("the source's QEMU ended during the migration")
     case .cancel: throw Ending.cancelled
     case .pull(let event): notePull(event)
-    case .peer(.message), .peer(.connection), .relay(.stream): break
+    case .peer(.message), .peer(.connection), .relay(.stream), .paused: break
     }
   }
 }

@@ -168,6 +168,7 @@ struct SourceRecovery {
         {
           try await client.cont()
         }
+        await DiskMirror.tidy(start.mirrors ?? [], client, logger: agent.logger)
         return .guestBack(mayBePrepared: true)
       }
       try await client.migrateCancel()

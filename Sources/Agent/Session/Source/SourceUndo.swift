@@ -9,6 +9,10 @@ struct SourceUndo {
   var journal: Journal?
   /// QEMU's settings before the migration; nil: not touched yet.
   var settings: (capabilities: MigrationCapabilities, parameters: MigrationParameters)?
+  /// Copies of disks; set before the first one begins.
+  var disks: DiskMirror?
+  /// Gives the guest back where we die while QEMU waits for our word.
+  var pauseGuard: PauseGuard?
   /// Set before anything may limit the guest's processors.
   var vcpus: VCPUControl?
   /// Whether the guest ran when the migration began.
@@ -24,6 +28,8 @@ struct SourceUndo {
   func closeLinks() async {
     await vcpus?.restore()
     let (relay, link) = (self.relay, self.link)
+    disks?.tunnel.cut()
+    pauseGuard?.dismiss()
     _ = try? await Blocking.run {
       relay?.stop()
       link?.close()
