@@ -10,7 +10,7 @@ import Testing
 ///
 /// The guest is QEMU's firmware, which finds nothing to boot: its disk is written to through a monitor, so that what it
 /// holds in the end is known.
-final class DiskMigrationRig {
+final class DiskMigrationRig: Sendable {
   let folder = "/tmp/godwit-moves-\(UUID().uuidString.prefix(8))"
   let name = "moves-\(UUID().uuidString.prefix(6))"
   let qemu: String
@@ -156,10 +156,12 @@ final class DiskMigrationRig {
     }
   }
 
-  /// Carries out a request on the disk of the QEMU behind a monitor; what it says goes to QEMU's own output.
+  /// Carries out a request on the disk of the QEMU behind a monitor, as the guest's device would: above what a copy
+  /// puts between device and disk. What it says goes to QEMU's own output.
   func use(_ command: String, at path: String) async throws {
     let monitor = try await Monitor.connect(path: path, timeoutMs: 10_000)
-    _ = try await monitor.client.humanMonitor("qemu-io n0 \"\(command)\"")
+    _ = try await monitor.client.humanMonitor(
+      "qemu-io -d /machine/peripheral/vd0/virtio-backend \"\(command)\"")
     await monitor.close()
   }
 

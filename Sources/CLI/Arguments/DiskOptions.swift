@@ -55,5 +55,3 @@ struct DiskOptions: ParsableArguments {
 struct DiskPlace: Sendable {
   let name, path: String
 }
-
-extension DiskWishes.Method: ExpressibleByArgument {}

@@ -47,3 +47,4 @@ enum UnitArguments {
 
 extension MigrationRequest.PageSourceChoice: ExpressibleByArgument {}
 extension MigrationRequest.CompactionChoice: ExpressibleByArgument {}
+extension DiskWishes.Method: ExpressibleByArgument {}
