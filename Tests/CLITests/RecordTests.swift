@@ -28,7 +28,7 @@ import Testing
       "forecast": [
         "totalMs", "totalLowMs", "totalHighMs", "plannedDowntimeMs", "modelTotalMs", "downtimeMs",
       ],
-      "disk": ["bytesReadAtSource", "wireBytes"],
+      "disk": ["bytesReadAtSource", "wireBytes", "movedBytes", "pauseMs", "keptAtSource"],
     ]
     for (name, fields) in nested {
       let inner = try #require(object[name] as? [String: Any], "\(name)")

@@ -16,7 +16,8 @@ enum DiskReception {
     let rules = launch.isFromDefinition ? [] : configuration.pathRewrites
     for claim in claims {
       let path = claim.wantedPath ?? LaunchArguments.rewritten(claim.sourcePath, rules)
-      if claim.probe?.isSeen(beside: path) == true, PathRule.isClean(path), arguments.names(path) {
+      // What the arguments do not name is not even looked at.
+      if PathRule.isClean(path), arguments.names(path), claim.probe?.isSeen(beside: path) == true {
         answers.append(DiskAnswer(device: claim.device, path: path, isShared: true))
       } else if let refusal = refusal(claim, path, arguments) ?? taken(claim, path, wanted) {
         refusals.append(refusal)
