@@ -54,11 +54,12 @@ install: build guest-program ## Install under PREFIX (/usr/local), below DESTDIR
 	  sed 's|@PREFIX@|$(PREFIX)|' $$unit > "$(UNIT_DIR)/$${unit#share/}" && \
 	  chmod 644 "$(UNIT_DIR)/$${unit#share/}" || exit 1; done
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/godwit/scenarios" share/scenarios/*.toml
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/godwit/suites" share/suites/*.toml
 	install -D -m 644 share/agent.toml "$(DESTDIR)$(PREFIX)/share/doc/godwit/agent.toml"
 
 # What runs inside the lab's guests: static, because nothing else is there.
 guest-program: .build/guest-workload
-.build/guest-workload: $(wildcard Guest/Sources/guest-workload/*.swift)
+.build/guest-workload: $(wildcard Guest/Sources/guest-workload/*.swift Guest/Sources/guest-workload/*/*.swift)
 	@mkdir -p .build
 	$(SWIFT)c -O -wmo -swift-version 6 -static-executable -o $@ $^
 
@@ -66,7 +67,7 @@ lint: debug ## Check format, rules of the house, scripts, and that the manual is
 	scripts/lint $(DEBUG_BINARY)
 
 format: ## Format all Swift files
-	$(SWIFT) format -i -p -r $(wildcard Sources Tests Guest/Sources Benchmarks Fuzz) Package.swift
+	$(SWIFT) format -i -p -r $(wildcard Sources Tests Examples Guest/Sources Benchmarks Fuzz) Package.swift
 
 man: ## Write the manual pages again after a change of the command line
 	$(MAKE) debug

@@ -103,6 +103,11 @@ let package = Package(
       ]),
     .executableTarget(name: "godwit", dependencies: ["CLI"], swiftSettings: strict),
 
+    // Of the program that runs inside the lab's guests (Guest/): what can be tested outside them.
+    .target(
+      name: "GuestKernels", path: "Guest/Sources/guest-workload/Kernels", swiftSettings: strict),
+    tests("GuestKernelsTests", ["GuestKernels"]),
+
     // What must hold for hostile bytes: run by the fuzzers (Fuzz/run.sh) and by the tests.
     .target(
       name: "FuzzHarness",

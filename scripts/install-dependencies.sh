@@ -16,7 +16,7 @@ cache=${GODWIT_CACHE:-${XDG_CACHE_HOME:-$home/.cache}/godwit}
 
 # Commands that must be there come first, libraries and tools as Debian packages.
 build_packages=(libzstd-dev liblz4-dev libxxhash-dev libsqlite3-dev)
-lab_packages=(qemu-system-x86 qemu-utils busybox-static memcached iproute2 e2fsprogs
+lab_packages=(qemu-system-x86 qemu-utils busybox-static memcached redis-tools iproute2 e2fsprogs
   util-linux nbdkit libnbd-bin fio)
 wanted=("${build_packages[@]}" "${lab_packages[@]}")
 [[ ${1:-} == --build-only ]] && wanted=("${build_packages[@]}")

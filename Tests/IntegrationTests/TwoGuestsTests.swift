@@ -43,7 +43,7 @@ struct TwoGuestsTests {
         sessions.append(
           try await GuestSession.start(
             options: options, commandLine: line, hosts: hosts, folder: folder, label: name,
-            isOnBridge: number == 0))
+            number: number))
       }
       let settings = """
         bandwidth = "\(Self.bytesPerSecond / 1_000_000)MB/s"

@@ -3,7 +3,7 @@ import Glibc
 /// What the workload does, from `key=value` arguments (the guest's init passes the kernel command
 /// line's `gw.key=value` on).
 struct Options {
-  enum Pattern: String {
+  enum Pattern: String, CaseIterable {
     case uniform, zipf, sequential
     /// Four of five writes go to a fifth of the pages.
     case hotspot
@@ -23,6 +23,19 @@ struct Options {
   var changeBytes = Page.payloadBytes
   /// Checked MiB/s over all threads; nil: as fast as the processor can.
   var verifyMiBPerSecond: Int? = 200
+  /// A kernel that runs beside that, on as many threads as there are copies of it.
+  var kernel: NASKernel?
+  var kernelClass = NASClass.s
+  var kernelCopies = 1
+  /// Size of a file on the disk that is read and written, in MiB; 0: none.
+  var diskMiB = 0
+  /// Bytes of an operation, in KiB.
+  var diskBlockKiB = 4
+  /// nil: as fast as the disk can.
+  var diskOperationsPerSecond: Int?
+  var diskWritePercent = 50
+  /// Pages' worth of work after each operation.
+  var computePages = 0
   var heartbeatMs = 20
   var seed: UInt64 = 1
 
@@ -53,14 +66,28 @@ struct Options {
     case "verify": verifyMiBPerSecond = value == "max" ? nil : try number(0...1 << 20)
     case "threads": threads = try number(1...256)
     case "change": changeBytes = try number(8...Page.payloadBytes)
+    case "kernel": kernel = try choice(key, value)
+    case "class": kernelClass = try choice(key, value)
+    case "copies": kernelCopies = try number(1...256)
+    case "disk": diskMiB = try number(0...1 << 20)
+    case "block": diskBlockKiB = try number(4...1024)
+    case "operations": diskOperationsPerSecond = value == "max" ? nil : try number(0...1 << 20)
+    case "writes": diskWritePercent = try number(0...100)
+    case "compute": computePages = try number(0...1 << 20)
     case "beat": heartbeatMs = try number(1...10_000)
     case "seed": seed = UInt64(try number(0...Int.max))
-    case "pattern":
-      guard let chosen = Pattern(rawValue: value) else {
-        throw Complaint(text: "pattern must be uniform, zipf, sequential or hotspot, not \(value)")
-      }
-      pattern = chosen
+    case "pattern": pattern = try choice(key, value)
     default: throw Complaint(text: "unknown argument \(key)")
     }
+  }
+
+  private func choice<Value: RawRepresentable<String> & CaseIterable>(
+    _ key: String, _ text: String
+  ) throws(Complaint) -> Value {
+    guard let chosen = Value(rawValue: text) else {
+      let all = Value.allCases.map(\.rawValue).joined(separator: ", ")
+      throw Complaint(text: "\(key) must be one of \(all), not \(text)")
+    }
+    return chosen
   }
 }

@@ -12,24 +12,30 @@ func sleepMs(_ ms: Int) {
   _ = unsafe nanosleep(&time, nil)
 }
 
-/// How many pages are due, for a rate in pages per second. Debt older than a quarter of a second is
+/// How many of something are due, for a rate per second. Debt older than a quarter of a second is
 /// forgotten: a guest that was paused does not have to catch up.
 struct Pacer {
-  let pagesPerSecond: UInt64?
+  /// nil: as many as can be done.
+  let perSecond: UInt64?
   private var paidNs: UInt64
 
-  init(mebibytesPerSecond: Int?, threads: Int, nowNs: UInt64) {
-    pagesPerSecond = mebibytesPerSecond.map { UInt64($0) * 256 / UInt64(threads) }
-    paidNs = nowNs
+  init(perSecond: UInt64?, nowNs: UInt64) {
+    (self.perSecond, paidNs) = (perSecond, nowNs)
   }
 
-  /// Pages due at `nowNs`, at most `limit`; counts them as done.
+  /// Of pages, of which each thread has its share.
+  init(mebibytesPerSecond: Int?, threads: Int, nowNs: UInt64) {
+    self.init(
+      perSecond: mebibytesPerSecond.map { UInt64($0) * 256 / UInt64(threads) }, nowNs: nowNs)
+  }
+
+  /// How many are due at `nowNs`, at most `limit`; counts them as done.
   mutating func due(nowNs: UInt64, limit: Int) -> Int {
-    guard let rate = pagesPerSecond else { return limit }
+    guard let rate = perSecond else { return limit }
     guard rate > 0, nowNs > paidNs else { return 0 }
     if nowNs - paidNs > 250_000_000 { paidNs = nowNs - 250_000_000 }
-    let pages = (nowNs - paidNs) * rate / 1_000_000_000
-    let granted = min(pages, UInt64(limit))
+    let count = (nowNs - paidNs) * rate / 1_000_000_000
+    let granted = min(count, UInt64(limit))
     paidNs += granted * 1_000_000_000 / rate
     return Int(granted)
   }

@@ -6,6 +6,12 @@ struct Counters: ~Copyable, Sendable {
   let dirtied = Atomic<UInt64>(0)
   let verified = Atomic<UInt64>(0)
   let errors = Atomic<UInt64>(0)
+  /// Of kernels, and of the work that a disk load does beside.
+  let steps = Atomic<UInt64>(0)
+  /// Runs of kernels that gave the published result.
+  let kernelRuns = Atomic<UInt64>(0)
+  /// Read from or written to the disk.
+  let diskPages = Atomic<UInt64>(0)
 }
 
 let counters = Counters()

@@ -4,9 +4,10 @@ import Synchronization
 // Fills memory, dirties a part of it, checks all of it, and says every few milliseconds on standard
 // output (the serial port) that it is alive:
 //
-//   HB seq uptimeMs dirtied verifiedScans errors work
+//   HB seq uptimeMs dirtied verifiedScans errors work kernelRuns
 //
-// work counts pages written and pages checked: how fast it grows is how fast the guest is.
+// work counts what the guest is there for: the steps of a kernel where one runs, else what a disk load did,
+// else pages written and pages checked. How fast it grows is how fast the guest is.
 
 /// Lines of several threads stay whole: one write each.
 func emit(_ line: String) {
@@ -41,19 +42,23 @@ func start(_ body: @escaping @Sendable () -> Never) {
   }
 }
 
-func heartbeats(everyMs: Int, totalPages: Int, startNs: UInt64) -> Never {
+func heartbeats(_ options: Options, totalPages: Int, startNs: UInt64) -> Never {
+  let isMemoryTheWork = options.kernel == nil && options.diskMiB == 0
   var sequence = 0
   var nextNs = monotonicNs()
   while true {
     let now = monotonicNs()
     let dirtied = counters.dirtied.load(ordering: .relaxed)
     let verified = counters.verified.load(ordering: .relaxed)
+    let steps = counters.steps.load(ordering: .relaxed)
+    let others = steps &+ counters.diskPages.load(ordering: .relaxed)
+    let work = isMemoryTheWork ? dirtied &+ verified : others
     emit(
       "HB \(sequence) \((now - startNs) / 1_000_000) \(dirtied)"
         + " \(verified / UInt64(max(totalPages, 1))) \(counters.errors.load(ordering: .relaxed))"
-        + " \(dirtied &+ verified)\n")
+        + " \(work) \(counters.kernelRuns.load(ordering: .relaxed))\n")
     sequence += 1
-    nextNs += UInt64(everyMs) * 1_000_000
+    nextNs += UInt64(options.heartbeatMs) * 1_000_000
     let after = monotonicNs()
     if nextNs <= after { nextNs = after }  // late: no burst to catch up
     sleepMs(max(Int((nextNs - after) / 1_000_000), 1))
@@ -88,6 +93,18 @@ for id in 0..<options.threads {
     worker.run()
   }
 }
-while ready.load(ordering: .acquiring) < options.threads { sleepMs(1) }
+if options.diskMiB > 0 {
+  start {
+    guard var load = DiskLoad(options), load.fill() else { exit(1) }
+    ready.add(1, ordering: .releasing)
+    load.run()
+  }
+}
+let readyCount = options.threads + (options.diskMiB > 0 ? 1 : 0)
+while ready.load(ordering: .acquiring) < readyCount { sleepMs(1) }
+if let kernel = options.kernel {
+  let loop = KernelLoop(kernel: kernel, size: options.kernelClass)
+  for _ in 0..<options.kernelCopies { start { loop.run() } }
+}
 emit("READY pages \(totalPages) filledMs \((monotonicNs() - startNs) / 1_000_000)\n")
-heartbeats(everyMs: options.heartbeatMs, totalPages: totalPages, startNs: startNs)
+heartbeats(options, totalPages: totalPages, startNs: startNs)

@@ -20,21 +20,36 @@ public struct LabCommand: AsyncParsableCommand {
 
 struct LabListCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "list", abstract: "List the experiments.")
+    commandName: "list", abstract: "List the experiments, and the suites of them.")
 
   @OptionGroup var output: OutputOptions
 
-  private struct Answer: Encodable { let name, about: String }
+  private struct Answer: Encodable {
+    let name, about: String
+    /// Of a suite.
+    @OrNull var experiments: [String]?
+  }
 
   func run() throws {
     var table = Table(["NAME", "ABOUT"])
     for scenario in Scenario.all {
-      if output.json { try Output.json(Answer(name: scenario.name, about: scenario.about)) }
+      if output.json {
+        try Output.json(Answer(name: scenario.name, about: scenario.about, experiments: nil))
+      }
       table.add([scenario.name, scenario.about])
     }
     for scenario in MatrixScenario.shipped() {
-      if output.json { try Output.json(Answer(name: scenario.name, about: scenario.about)) }
+      if output.json {
+        try Output.json(Answer(name: scenario.name, about: scenario.about, experiments: nil))
+      }
       table.add([scenario.name, scenario.about])
+    }
+    for suite in LabSuite.shipped() {
+      if output.json {
+        try Output.json(
+          Answer(name: suite.name, about: suite.about, experiments: suite.experiments))
+      }
+      table.add([suite.name, "suite of \(suite.experiments.count): \(suite.about)"])
     }
     if !output.json { table.lines.forEach(Output.line) }
   }

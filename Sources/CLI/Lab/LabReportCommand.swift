@@ -12,10 +12,11 @@ struct LabReportCommand: ParsableCommand {
       Reads the file of godwit lab run --results and prints the tables that the run prints at its end; the \
       run may still be going on. With --json one object per guest, QEMU, method and figure. --html writes a page \
       with tables and plots that needs nothing else; --svg, --csv and --markdown write the same for other \
-      documents. Exits 1 when a guest was not intact, or the file is no results file.
+      documents. --pages writes a page in Markdown with pictures for each experiment, and an index of them; FILE may \
+      be a folder of results files then, as a suite leaves it. Exits 1 when a guest was not intact, or the file is no results file.
       """)
 
-  @Argument(help: "A results file.", completion: .file())
+  @Argument(help: "A results file, or a folder of them.", completion: .file())
   var file: String
   @Option(
     help: ArgumentHelp("Write a page with tables and plots.", valueName: "file"),
@@ -32,6 +33,10 @@ struct LabReportCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp("Write the tables in Markdown.", valueName: "file"), completion: .file())
   var markdown: String?
+  @Option(
+    help: ArgumentHelp("Write pages of a documentation.", valueName: "folder"),
+    completion: .directory)
+  var pages: String?
   @Option(
     help: ArgumentHelp("Title of the page (default: the file's name).", valueName: "text"))
   var title: String?
@@ -51,23 +56,55 @@ struct LabReportCommand: ParsableCommand {
   }
 
   func run() throws {
-    let results: [MatrixResult]
+    let isFolder = ResultsFolder(path: file).exists
+    guard !isFolder || (html ?? svg ?? csv ?? markdown ?? title) == nil else {
+      Output.error("\(TerminalText.plain(file)) is a folder: there is --pages for it")
+      throw ExitStatus.usage.exitCode
+    }
+    let files = isFolder ? ResultsFolder(path: file).files : [ResultsFile(path: file)]
+    let experiments: [(file: ResultsFile, results: [MatrixResult])]
     do {
-      guard let found = try ResultsFile(path: file).existing() else {
-        throw LabError("\(file) does not exist")
+      experiments = try files.map { file in
+        guard let found = try file.existing() else {
+          throw LabError("\(file.path) does not exist")
+        }
+        return (file, found)
       }
-      results = found
     } catch let error as LabError {
       Output.error(error.description)
       throw ExitStatus.failed.exitCode
     }
-    try write(results)
-    if output.json {
-      for comparison in MatrixComparison.all(results) { try answer(comparison) }
-    } else {
-      MatrixTable.lines(results).forEach(Output.line)
+    if !isFolder, let first = experiments.first { try write(first.results) }
+    if let pages { try writePages(experiments, to: pages) }
+    for (file, results) in experiments {
+      if output.json {
+        for comparison in MatrixComparison.all(results) { try answer(comparison) }
+      } else {
+        if isFolder { Output.line("== \(file.name)") }
+        MatrixTable.lines(results).forEach(Output.line)
+      }
     }
-    guard results.allSatisfy(\.isIntact) else { throw ExitStatus.failed.exitCode }
+    guard experiments.allSatisfy({ $0.results.allSatisfy(\.isIntact) }) else {
+      throw ExitStatus.failed.exitCode
+    }
+  }
+
+  private func writePages(
+    _ experiments: [(file: ResultsFile, results: [MatrixResult])], to folder: String
+  ) throws {
+    let abouts = MatrixScenario.shipped().map { ($0.name, $0.about) }
+    let about = Dictionary(abouts) { first, _ in first }
+    let pages = ResultPages(
+      experiments.map {
+        .init(name: $0.file.name, about: about[$0.file.name], results: $0.results)
+      },
+      suites: LabSuite.shipped())
+    do {
+      for page in pages.files { try Self.put(page.text, "\(folder)/\(page.path)") }
+    } catch {
+      Output.error("\(error)")
+      throw ExitStatus.failed.exitCode
+    }
   }
 
   /// Writes the documents that were asked for.
@@ -81,7 +118,7 @@ struct LabReportCommand: ParsableCommand {
     let page = ReportPage(results, title: title ?? name)
     do {
       if let html { try Self.put(page.html, html) }
-      if let markdown { try Self.put(page.markdown, markdown) }
+      if let markdown { try Self.put(page.markdown(), markdown) }
       for plot in page.plots { if let svg { try Self.put(plot.file, "\(svg)/\(plot.name).svg") } }
       for table in page.tables {
         if let csv { try Self.put(table.csv, "\(csv)/\(table.name).csv") }
@@ -104,7 +141,7 @@ struct LabReportCommand: ParsableCommand {
     func finite(_ value: Double?) -> Double? { value.flatMap { $0.isFinite ? $0 : nil } }
     for method in comparison.methods {
       let (done, count) = comparison.doneCount(method)
-      for figure in MatrixFigure.allCases {
+      for figure in comparison.figures {
         let estimate = comparison.estimate(figure, method)
         let rival = figure.hasRatio ? comparison.bestRival(figure) : nil
         let ratio = rival.flatMap { comparison.ratio(figure, method, to: $0) }

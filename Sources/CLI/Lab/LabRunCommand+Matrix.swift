@@ -1,5 +1,6 @@
 import Agent
 import ArgumentParser
+import FoundationEssentials
 import Lab
 import Strategy
 
@@ -23,8 +24,34 @@ extension LabRunCommand {
     return given.first { $0.1 }?.0
   }
 
+  private var suite: LabSuite? { LabSuite.shipped().first { $0.name == scenario } }
+
+  /// Names of the experiments that are asked for.
+  func experiments() throws -> [String] {
+    guard let suite else { return [scenario] }
+    if guest != nil { throw ValidationError("--guest is for a single experiment") }
+    return suite.experiments
+  }
+
   func runMatrix() async throws {
-    var scenario = try Self.load(scenario)
+    var isGood = true
+    let names = try experiments()
+    let folder = suite == nil ? nil : results.map(ResultsFolder.init)
+    if let folder {
+      try FileManager.default.createDirectory(
+        atPath: folder.path, withIntermediateDirectories: true)
+    }
+    for name in names {
+      let file = suite == nil ? results.map(ResultsFile.init) : folder?.file(of: name)
+      if names.count > 1, !output.json { Output.line("== \(name)") }
+      if try await !run(name, file) { isGood = false }
+    }
+    guard isGood else { throw ExitStatus.failed.exitCode }
+  }
+
+  /// Whether every migration was tried, and every guest is intact.
+  private func run(_ name: String, _ results: ResultsFile?) async throws -> Bool {
+    var scenario = try Self.load(name)
     if let qemu { scenario.qemus = [qemu] }
     if let seed { scenario.seed = seed }
     if let downtime { scenario.downtimeLimitMs = downtime }
@@ -36,14 +63,12 @@ extension LabRunCommand {
     if forecast || scenario.isForecast { common.forecaster = Self.forecaster }
     let screen = LabScreen(json: output.json)
     let run = MatrixRun(
-      scenario, selection, common: common, results: results.map(ResultsFile.init), observer: screen)
+      scenario, selection, common: common, results: results, observer: screen)
     let summary = try await LabWork.run(screen) {
       try await run.run { result in await screen.finished(result) }
     }
     await screen.summary(summary)
-    guard summary.undone.isEmpty, summary.results.allSatisfy(\.isIntact) else {
-      throw ExitStatus.failed.exitCode
-    }
+    return summary.undone.isEmpty && summary.results.allSatisfy(\.isIntact)
   }
 
   /// As `godwit plan` makes it. A migration that would be refused says so itself.
@@ -61,7 +86,8 @@ extension LabRunCommand {
   static func load(_ name: String) throws -> MatrixScenario {
     let shipped = MatrixScenario.shipped().map(\.name)
     guard name.hasSuffix(".toml") || shipped.contains(name) else {
-      let names = (Scenario.all.map(\.name) + shipped).joined(separator: ", ")
+      let all = Scenario.all.map(\.name) + shipped + LabSuite.shipped().map(\.name)
+      let names = all.joined(separator: ", ")
       throw ValidationError(
         "there is no experiment \(TerminalText.plain(name)); there are \(names)")
     }

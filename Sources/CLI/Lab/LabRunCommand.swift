@@ -7,20 +7,21 @@ import Strategy
 struct LabRunCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run",
-    abstract: "Run an experiment: a guest moved by QEMU alone, then by Godwit.",
+    abstract: "Run an experiment or a suite: guests moved by QEMU alone, and by Godwit.",
     discussion: """
       An experiment has a name (godwit lab list) or is a file (FILE.toml): guests, QEMUs and methods, each \
       combination once a round, in an order drawn from the seed. --results FILE keeps one JSON object per \
       migration; run again with it, the experiment goes on where it was. At the end medians and ratios to \
       QEMU's best way are printed; --only, --guest, --repeat and --strategy choose a part. Exits 0 when \
-      every guest is intact and every migration was tried; one that was not done in time is a result.
+      every guest is intact and every migration was tried; one that was not done in time is a result. A suite is \
+      several experiments, one after the other; --results names a folder then.
 
       Needs root for network namespaces; without root everything runs over the loopback interface, \
       which the output says. Beside QEMU alone Godwit runs twice: without the audit, whose time is \
       downtime, to be compared; and with it, to be proved right. Exits 0 only when every guest is intact after its move.
       """)
 
-  @Argument(help: "Name of the experiment, or a file FILE.toml.")
+  @Argument(help: "Name of the experiment or of the suite, or a file FILE.toml.")
   var scenario = "quickstart"
   @Option(help: ArgumentHelp("QEMU for both sides.", valueName: "path"))
   var qemu: String?
@@ -118,7 +119,8 @@ struct LabRunCommand: AsyncParsableCommand {
     help: ArgumentHelp("Of a file: seed of the order (default: the file's).", valueName: "number"))
   var seed: UInt64?
   @Option(
-    help: ArgumentHelp("Of a file: keep results here, and go on from them.", valueName: "file"),
+    help: ArgumentHelp(
+      "Of a file: keep results here, and go on from them. Of a suite: a folder.", valueName: "file"),
     completion: .file())
   var results: String?
   @Flag(
@@ -151,7 +153,7 @@ struct LabRunCommand: AsyncParsableCommand {
       throw ValidationError(
         "\(TerminalText.plain(tuned.name)): tunings are for experiments that are files")
     }
-    if isMatrix { _ = try selection(try Self.load(scenario)) }
+    if isMatrix { for name in try experiments() { _ = try selection(try Self.load(name)) } }
     if let wrong = isMatrix ? nameOfOptionThatIsTheFiles : nameOfOptionThatNeedsAFile {
       throw ValidationError(
         isMatrix

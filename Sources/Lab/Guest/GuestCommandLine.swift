@@ -5,8 +5,8 @@ public struct GuestPlacement: Sendable, Equatable {
   public enum Network: Sendable, Equatable {
     /// A tap interface that exists already, in the namespace that QEMU is started in.
     case tap(interface: String, guestAddress: String)
-    /// QEMU's user-mode network; the port on 127.0.0.1 leads to the guest's memcached.
-    case user(hostPort: UInt16)
+    /// QEMU's user-mode network; the port on 127.0.0.1 leads to the guest's server, nil: nothing does.
+    case user(hostPort: UInt16?)
   }
 
   public enum Role: Sendable, Equatable {
@@ -41,7 +41,7 @@ public struct GuestPlacement: Sendable, Equatable {
 
 /// QEMU's arguments for a guest. Source and destination get the same machine, device for device.
 public struct GuestCommandLine: Sendable {
-  public let specification: GuestSpecification
+  public var specification: GuestSpecification
   public let image: GuestImage
   /// Both ends: the older one decides the machine type.
   public let source, destination: QEMUProgram
@@ -124,6 +124,7 @@ public struct GuestCommandLine: Sendable {
     case .user: words.append("gw.ip=dhcp")
     }
     if let size = specification.memcachedMiB { words.append("gw.memcached=\(size)") }
+    if let size = specification.redisMiB { words.append("gw.redis=\(size)") }
     if placement.disk != nil { words.append("gw.disk") }
     if placement.rootDisk != nil {
       words.append("gw.root=\(placement.disk == nil ? "vda" : "vdb")")
@@ -151,7 +152,9 @@ public struct GuestCommandLine: Sendable {
     case .tap(let interface, _):
       arguments += ["-netdev", "tap,id=net0,ifname=\(interface),script=no,downscript=no"]
     case .user(let port):
-      arguments += ["-netdev", "user,id=net0,hostfwd=tcp:127.0.0.1:\(port)-:11211"]
+      let server = specification.server ?? .memcached
+      let forward = port.map { ",hostfwd=tcp:127.0.0.1:\($0)-:\(server.port)" } ?? ""
+      arguments += ["-netdev", "user,id=net0\(forward)"]
     }
     // No option ROM: the guest never boots from the network.
     let rom = suffix == "pci" ? ",romfile=" : ""

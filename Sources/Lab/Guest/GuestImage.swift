@@ -12,8 +12,12 @@ public struct GuestImage: Sendable, Equatable {
   }
 
   /// Finds the ingredients and builds the initramfs where the cache does not have it yet.
-  public static func prepare(cache: CacheFolder = CacheFolder()) async throws -> GuestImage {
-    let ingredients = try await Ingredients(cache: cache)
+  ///
+  /// - Parameter server: what the guest will run. memcached is in every image.
+  public static func prepare(
+    cache: CacheFolder = CacheFolder(), server: StoreServer? = nil
+  ) async throws -> GuestImage {
+    let ingredients = try await Ingredients(cache: cache, hasRedis: server == .redis)
     let initramfs = try await cache.file(
       kind: "image", key: CacheFolder.key(ingredients.versions), name: "initramfs"
     ) { partial in
@@ -28,11 +32,13 @@ struct Ingredients {
   let kernel: String
   /// Name and path, each after those that it depends on.
   let modules: [(name: String, path: String)]
-  let busybox, memcached, workload: String
-  /// Absolute paths of memcached's libraries; they get the same paths in the guest.
+  let busybox, workload: String
+  /// Names in the guest and paths here.
+  let servers: [(name: String, path: String)]
+  /// Absolute paths of the servers' libraries; they get the same paths in the guest.
   let libraries: [String]
 
-  init(cache: CacheFolder) async throws {
+  init(cache: CacheFolder, hasRedis: Bool) async throws {
     let remedy = "run scripts/install-dependencies.sh"
     kernel = "\(cache.path)/kernel/current/vmlinuz"
     guard SmallFile.isReadable(kernel) else {
@@ -46,15 +52,25 @@ struct Ingredients {
       return path
     }
     busybox = try find("busybox", package: "busybox-static")
-    memcached = try find("memcached", package: "memcached")
+    var servers = [("memcached", try find("memcached", package: "memcached"))]
+    if hasRedis {
+      // One program under many names: the package with the tools has it, and starts no service here.
+      servers.append(("redis-server", try find("redis-check-rdb", package: "redis-tools")))
+    }
+    self.servers = servers
     modules = try Self.findModules("\(cache.path)/kernel/current/lib/modules")
-    libraries = Self.libraryPaths(ldd: try await Command.run("ldd", [memcached]))
+    var libraries: [String] = []
+    for server in servers {
+      let needed = Self.libraryPaths(ldd: try await Command.run("ldd", [server.1]))
+      libraries += needed.filter { !libraries.contains($0) }
+    }
+    self.libraries = libraries
     workload = try await GuestProgram.path(cache: cache)
   }
 
   /// What the image depends on: every file's path, size and time, and the init script.
   var versions: [String] {
-    let files = [busybox, memcached, workload] + modules.map(\.path) + libraries
+    let files = [busybox, workload] + servers.map(\.path) + modules.map(\.path) + libraries
     return files.map { path in
       var information = stat()
       guard unsafe stat(path, &information) == 0 else { return path }
@@ -74,9 +90,7 @@ struct Ingredients {
     archive.add(file: "etc/passwd", content: Array("root:x:0:0:root:/:/bin/sh\n".utf8))
     archive.add(file: "etc/group", content: Array("root:x:0:\n".utf8))
     archive.add(file: "init", content: Array(GuestInit.script.utf8), mode: 0o755)
-    for (name, path) in [
-      ("busybox", busybox), ("memcached", memcached), ("guest-workload", workload),
-    ] {
+    for (name, path) in [("busybox", busybox), ("guest-workload", workload)] + servers {
       archive.add(file: "bin/\(name)", content: try content(path), mode: 0o755)
     }
     for module in modules {

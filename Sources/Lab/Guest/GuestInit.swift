@@ -1,7 +1,7 @@
 /// The guest's first program: a shell script that gets the machine ready and becomes the workload.
 ///
 /// It takes its orders from the kernel command line: `gw.ip=10.77.0.10/24`, `gw.memcached=64`
-/// (MiB), `gw.root=vdb` (a disk whose files are all read first), and every `gw.work.KEY=VALUE` is passed to the workload as `KEY=VALUE`.
+/// (MiB), `gw.redis=64`, `gw.root=vdb` (a disk whose files are all read first), and every `gw.work.KEY=VALUE` is passed to the workload as `KEY=VALUE`.
 enum GuestInit {
   /// Kernel modules for the guest's devices; the ones built into a kernel are skipped.
   static let modules = [
@@ -28,6 +28,7 @@ enum GuestInit {
       case $word in
         gw.ip=*) address=${word#gw.ip=} ;;
         gw.memcached=*) memcached=${word#gw.memcached=} ;;
+        gw.redis=*) redis=${word#gw.redis=} ;;
         gw.disk) disk=yes ;;
         gw.root=*) root=${word#gw.root=} ;;
         gw.work.*) workload="$workload ${word#gw.work.}" ;;
@@ -52,6 +53,11 @@ enum GuestInit {
     fi
     if [ -n "$memcached" ]; then
       memcached -u root -l 0.0.0.0 -m "$memcached" -t 2 &
+    fi
+    if [ -n "$redis" ]; then
+      # Memory alone, and as memcached: the oldest values go when it is full.
+      redis-server --bind 0.0.0.0 --protected-mode no --save '' --appendonly no \
+        --maxmemory "${redis}mb" --maxmemory-policy allkeys-lru --loglevel warning &
     fi
     echo "INIT done $(cut -d' ' -f1 /proc/uptime)"
     exec /bin/guest-workload $workload

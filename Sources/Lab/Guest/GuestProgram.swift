@@ -43,7 +43,7 @@ enum GuestProgram {
   }
 
   private static func compile(_ folder: String, cache: CacheFolder) async throws -> String {
-    let files = try FileManager.default.contentsOfDirectory(atPath: folder)
+    let files = try FileManager.default.subpathsOfDirectory(atPath: folder)
       .filter { $0.hasSuffix(".swift") }.sorted().map { "\(folder)/\($0)" }
     let version = try await Command.run("swiftc", ["--version"], timeoutMs: 60_000)
     let contents = try files.map { try SmallFile.read($0) }

@@ -21,6 +21,8 @@ public struct GuestSpecification: Sendable, Equatable {
   public var workload = Workload()
   /// memcached's memory in MiB; nil: no memcached.
   public var memcachedMiB: UInt64? = 64
+  /// redis's memory in MiB; nil: no redis. A guest has one of the two at most.
+  public var redisMiB: UInt64?
   public var hasRandomDevice = true
   public var hasDisk = true
   /// Bytes of files on a root disk, all of which the guest has read before it begins its work; nil: no such disk.
@@ -28,47 +30,22 @@ public struct GuestSpecification: Sendable, Equatable {
 
   public init() {}
 
-  /// Arguments of the guest's workload; each field is one of its `key=value` arguments.
-  public struct Workload: Sendable, Equatable {
-    public enum Pattern: String, Sendable, CaseIterable {
-      case uniform, zipf, sequential
-      /// Four of five writes go to a fifth of the pages.
-      case hotspot
-    }
-
-    /// Memory filled and checked; nil: what the guest has room for.
-    public var memoryMiB: UInt64?
-    /// Share of each page that compresses well, in percent.
-    public var compressPercent: UInt64 = 50
-    /// Memory written again and again.
-    public var hotMiB: UInt64 = 64
-    /// nil: as fast as the virtual processor can.
-    public var dirtyMiBPerSecond: UInt64? = 20
-    public var pattern = Pattern.uniform
-    public var threads: UInt64 = 1
-    /// Bytes of a page that one write changes; nil: all of it.
-    public var changeBytes: UInt64?
-    /// Checked per second; nil: as fast as the virtual processor can.
-    public var verifyMiBPerSecond: UInt64? = 150
-
-    public init() {}
-
-    func arguments(memoryMiB room: UInt64) -> [String] {
-      [
-        "mem=\(memoryMiB ?? room)", "compress=\(compressPercent)", "hot=\(hotMiB)",
-        "rate=\(dirtyMiBPerSecond.map { "\($0)" } ?? "max")", "pattern=\(pattern.rawValue)",
-        "threads=\(threads)", "verify=\(verifyMiBPerSecond.map { "\($0)" } ?? "max")",
-      ] + (changeBytes.map { ["change=\($0)"] } ?? [])
-    }
+  /// What its clients talk to; nil: it has none.
+  var server: StoreServer? {
+    memcachedMiB != nil ? .memcached : redisMiB != nil ? .redis : nil
   }
 
-  /// Memory that is written again and again, in bytes: the workload's and memcached's.
-  var workingSetBytes: UInt64 { (workload.hotMiB + (memcachedMiB ?? 0)) << 20 }
+  /// Memory that is written again and again, in bytes: the workload's its server's and a kernel's.
+  var workingSetBytes: UInt64 {
+    (workload.hotMiB + (memcachedMiB ?? redisMiB ?? 0) + (workload.kernel?.memoryMiB ?? 0)) << 20
+  }
 
   /// RAM that the workload may fill: kernel, image, memcached and page tables need the rest.
   var workloadRoomMiB: UInt64 {
     // What is read from the root disk stays in memory as long as there is room.
-    let reserve = 150 + (memcachedMiB ?? 0) + (rootDisk.map { ($0.bytes >> 20) + 32 } ?? 0)
+    let reserve =
+      150 + (memcachedMiB ?? redisMiB ?? 0) + (rootDisk.map { ($0.bytes >> 20) + 32 } ?? 0)
+      + (workload.kernel?.memoryMiB ?? 0)
     let total = memory.bytes >> 20
     return total > reserve + 16 ? total - reserve : 16
   }
@@ -109,6 +86,19 @@ public struct GuestSpecification: Sendable, Equatable {
     }
     if let rootDisk, !(RootDisk.sizeMin...RootDisk.sizeMax).contains(rootDisk) {
       throw LabError("a root disk has \(RootDisk.sizeMin) to \(RootDisk.sizeMax) of files")
+    }
+    if memcachedMiB != nil && redisMiB != nil {
+      throw LabError("a guest has memcached or redis, not both")
+    }
+    if let disk = workload.disk {
+      guard hasDisk else { throw LabError("a disk load needs the guest's disk") }
+      guard (1...DiskLoad.sizeMaxMiB).contains(disk.sizeMiB), (4...1024).contains(disk.blockKiB),
+        disk.blockKiB % 4 == 0
+      else {
+        throw LabError(
+          "a disk load has 1 to \(DiskLoad.sizeMaxMiB) MiB, in blocks of 4 to 1024 KiB, whole pages"
+        )
+      }
     }
     if numaNodes > cpus { throw LabError("--numa \(numaNodes) needs --smp \(numaNodes) or more") }
   }

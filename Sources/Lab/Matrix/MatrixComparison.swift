@@ -56,6 +56,13 @@ public struct MatrixComparison: Sendable {
     return (written, asked, Double(first.lab.linkBytesPerSecond))
   }
 
+  /// Those that were measured here, or that every move has.
+  public var figures: [MatrixFigure] {
+    MatrixFigure.allCases.filter { figure in
+      figure.isOfEveryMove || methods.contains { estimate(figure, $0) != nil }
+    }
+  }
+
   public func estimate(_ figure: MatrixFigure, _ method: String) -> Estimate? {
     Estimate((results[method] ?? []).compactMap(figure.value))
   }

@@ -3,7 +3,7 @@ import Base
 
 /// What is compared between methods; smaller is better in each.
 public enum MatrixFigure: String, Sendable, CaseIterable {
-  case total, downtime, gap, wire, slower, back, lost
+  case total, downtime, gap, wire, slower, back, lost, together, processor, memory
 
   var title: String {
     switch self {
@@ -14,6 +14,9 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .slower: "SLOWER"
     case .back: "BACK AFTER"
     case .lost: "WORK LOST"
+    case .together: "ALL MOVED"
+    case .processor: "CPU"
+    case .memory: "AGENTS' RAM"
     }
   }
 
@@ -23,15 +26,25 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
       + " silence that a client saw, without clients the guest's own",
     "SLOWER: work that the guest did not do while it was moved, in percent; BACK AFTER: from its first"
       + " sign of life to 90 % of its former work; WORK LOST: all of it, as time at full speed",
+    "ALL MOVED: of guests moved at once, from the first request until the last is there; WIRE is of all of them"
+      + " then",
+    "CPU: of QEMU on both hosts, virtual processors left out, and of Godwit's agents; AGENTS' RAM: the most that"
+      + " both have used",
     "median [95 % interval] over rounds; ratios are medians of ratios within a round",
   ]
 
   /// Nil: not measured. Infinite: the migration was not done, so the figure was never reached.
   func value(_ result: MatrixResult) -> Double? {
     let (record, lab) = (result.record, result.lab)
-    if self == .slower { return lab.throughput.map { Double($0.slowdownPercent) } }
-    guard result.isDone else { return .infinity }
     func number(_ value: UInt64?) -> Double? { value.map { Double($0) } }
+    if self == .slower { return lab.throughput.map { Double($0.slowdownPercent) } }
+    // Of all guests together: counted once.
+    if let together = lab.together, self == .together || self == .wire {
+      guard together.member == 0 else { return nil }
+      guard let totalMs = together.totalMs else { return .infinity }
+      return number(self == .wire ? together.wireBytes : totalMs)
+    }
+    guard result.isDone else { return isOfEveryMove ? .infinity : nil }
     // A guest that was heard and did not come back in all that time never did.
     func reached(_ field: KeyPath<GuestThroughput, UInt64?>) -> Double? {
       lab.throughput.map { number($0[keyPath: field]) ?? .infinity }
@@ -43,20 +56,27 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .wire: number(record.wireBytes)
     case .back: reached(\.recoveryMs)
     case .lost: reached(\.lostMs)
-    case .slower: nil
+    case .slower, .together: nil
+    case .processor: number(lab.cost?.processorMs)
+    case .memory: number(lab.cost?.agentPeakBytes)
     }
   }
+
+  /// Whether every method has it, for every guest: tables leave others out where nobody has them.
+  var isOfEveryMove: Bool { ![.together, .processor, .memory].contains(self) }
 
   func text(_ value: Double) -> String {
     guard value.isFinite else { return "never" }
     let whole = UInt64(clamping: Int64(max(min(value.rounded(), 9e15), 0)))
     switch self {
     case .slower: return "\(Int(value.rounded())) %"
-    case .wire: return ByteCount(whole).description
+    case .wire, .memory: return ByteCount(whole).description
     default: return Milliseconds.format(whole)
     }
   }
 
-  /// A ratio of it says something: percents and times that may be 0 have none.
-  public var hasRatio: Bool { [.total, .downtime, .gap, .wire, .lost].contains(self) }
+  /// A ratio of it says something: percents and times that may be 0 have none, nor does what only one side has.
+  public var hasRatio: Bool {
+    [.total, .downtime, .gap, .wire, .lost, .together, .processor].contains(self)
+  }
 }

@@ -3,10 +3,15 @@ import Base
 
 /// A guest of a scenario, with its work and its clients.
 public struct MatrixGuest: Sendable, Equatable {
+  /// All of them are on one machine.
+  static let countMax = 16
+
+  /// Guests like this that are moved at once.
+  public var count = 1
   public var name: String
   public var specification = GuestSpecification()
-  /// What the clients of its memcached do.
-  public var clients = MemcachedClient.Options()
+  /// What the clients of its server do.
+  public var clients = StoreClient.Options()
   /// Rewritten memory per second as a multiple of the link's rate, where it was given so.
   private var timesLink: Double?
 
@@ -24,7 +29,10 @@ extension MatrixGuest: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case name, memory, cpus, numa, machine, backend, accelerator
     case fill, compress, hot, dirty, pattern, threads, change, verify, memcached, clients
-    case rootDisk
+    case rootDisk, redis, kernel, `class`, copies, disk, count
+  }
+  enum DiskKeys: String, CodingKey, CaseIterable {
+    case size, block, operations, writePercent, compute
   }
   enum ClientKeys: String, CodingKey, CaseIterable {
     case connections, valueBytes, keys, pattern, setPercent, batch, pause
@@ -53,6 +61,7 @@ extension MatrixGuest: Decodable {
     if let size = try values.size(.memory) { specification.memory = ByteCount(size) }
     try count(.cpus, &specification.cpus)
     try count(.numa, &specification.numaNodes)
+    self.count = try values.number(.count, 1...Self.countMax) ?? 1
     try choice(.machine, &specification.machine)
     try choice(.backend, &specification.backend)
     try choice(.accelerator, &specification.accelerator)
@@ -66,11 +75,25 @@ extension MatrixGuest: Decodable {
     if let rate = try values.rateOrMax(.verify) {
       specification.workload.verifyMiBPerSecond = rate.mebibytesPerSecond
     }
-    // Without memcached there are no clients.
+    // Without a server there are no clients.
     specification.memcachedMiB = try values.size(.memcached).map { $0 >> 20 }
+    specification.redisMiB = try values.size(.redis).map { $0 >> 20 }
     specification.rootDisk = try values.size(.rootDisk).map { ByteCount($0) }
     try decodeDirtyRate(values)
     try decodeClients(values)
+    try decodeDiskLoad(values)
+    if var kernel = try values.parsed(
+      .kernel, "ep, is, cg, mg or ft",
+      { GuestSpecification.Kernel.Name(rawValue: $0).map { GuestSpecification.Kernel($0) } })
+    {
+      try choice(.class, &kernel.size)
+      try count(.copies, &kernel.copies)
+      guard (1...256).contains(kernel.copies) else {
+        throw DecodingError.dataCorruptedError(
+          forKey: .copies, in: values, debugDescription: "\(kernel.copies) is not in 1...256")
+      }
+      specification.workload.kernel = kernel
+    }
   }
 
   private mutating func decodeDirtyRate(_ values: KeyedDecodingContainer<CodingKeys>) throws {
@@ -87,24 +110,33 @@ extension MatrixGuest: Decodable {
     }
   }
 
+  private mutating func decodeDiskLoad(_ values: KeyedDecodingContainer<CodingKeys>) throws {
+    guard values.contains(.disk) else { return }
+    let table = try values.nestedContainer(keyedBy: DiskKeys.self, forKey: .disk)
+    guard let size = try table.size(.size) else {
+      throw DecodingError.dataCorruptedError(
+        forKey: .size, in: table, debugDescription: "a disk load needs a size")
+    }
+    var load = GuestSpecification.DiskLoad(sizeMiB: size >> 20)
+    if let block = try table.size(.block) { load.blockKiB = block >> 10 }
+    load.operationsPerSecond = try table.number(.operations, 1...1_000_000).map { UInt64($0) }
+    if let percent = try table.number(.writePercent, 0...100) {
+      load.writePercent = UInt64(percent)
+    }
+    if let pages = try table.number(.compute, 0...1_000_000) { load.computePages = UInt64(pages) }
+    specification.workload.disk = load
+  }
+
   private mutating func decodeClients(_ values: KeyedDecodingContainer<CodingKeys>) throws {
     guard values.contains(.clients) else { return }
     let table = try values.nestedContainer(keyedBy: ClientKeys.self, forKey: .clients)
-    func number(_ key: ClientKeys, _ range: ClosedRange<Int>) throws -> Int? {
-      guard let value = try table.decodeIfPresent(Int.self, forKey: key) else { return nil }
-      guard range.contains(value) else {
-        throw DecodingError.dataCorruptedError(
-          forKey: key, in: table, debugDescription: "\(value) is not in \(range)")
-      }
-      return value
-    }
-    clients.connections = try number(.connections, 1...64) ?? clients.connections
-    clients.valueBytes = try number(.valueBytes, 32...16_384) ?? clients.valueBytes
-    if let keys = try number(.keys, 1...100_000_000) {
+    clients.connections = try table.number(.connections, 1...64) ?? clients.connections
+    clients.valueBytes = try table.number(.valueBytes, 32...16_384) ?? clients.valueBytes
+    if let keys = try table.number(.keys, 1...100_000_000) {
       clients.keysPerConnection = UInt64(max(keys / clients.connections, 1))
     }
-    clients.setPercent = UInt64(try number(.setPercent, 0...100) ?? 50)
-    clients.batch = try number(.batch, 1...64) ?? clients.batch
+    clients.setPercent = UInt64(try table.number(.setPercent, 0...100) ?? 50)
+    clients.batch = try table.number(.batch, 1...64) ?? clients.batch
     if let pause = try table.duration(.pause) { clients.pauseMs = pause }
     clients.pattern =
       try table.parsed(.pattern, "uniform or zipf") { .init(rawValue: $0) } ?? clients.pattern

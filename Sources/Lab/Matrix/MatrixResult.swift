@@ -11,6 +11,7 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     public var format = 1
     /// `qemu-xbzrle`, `godwit-timebound`.
     public var method: String
+    /// Of guests that were moved at once each has its number behind the names: `0/gang/newest/qemu-precopy#1`.
     public var cell, block, guest, qemu: String
     public var round: Int
     public var seed: UInt64
@@ -21,6 +22,8 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     public var linkBytesPerSecond: UInt64
     /// Namespaces or loopback.
     public var network: String
+    /// How the guest's processors ran: `tcg` or `kvm`.
+    @OrNull public var accelerator: String?
     /// Pages written per second as asked for; nil: as fast as it goes.
     @OrNull public var dirtyMiBPerSecond: UInt64?
     /// Bytes of memory written per second before the move, as the guest counted them.
@@ -32,6 +35,13 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     @OrNull public var operationsPerSecond: UInt64?
     @OrNull public var scansAfter: UInt64?
     @OrNull public var throughput: GuestThroughput?
+    /// Runs of the guest's kernel that ended with the published result after the move; nil: it has no kernel.
+    @OrNull public var kernelRunsAfter: UInt64?
+    /// Operations of the clients per 10 ms, from the migration's start on.
+    @OrNull public var operationsTimeline: [UInt64]?
+    @OrNull public var cost: MoveCost?
+    /// Nil where the guest was moved alone.
+    @OrNull public var together: Together?
     public var samples: [MigrationSample] = []
   }
 

@@ -33,16 +33,11 @@ public struct MatrixRun: Sendable {
 
   /// Does what the results file does not have yet, and hands over each result once it is written there.
   public func run(each: (MatrixResult) async -> Void) async throws -> Summary {
-    var summary = Summary()
-    let cells = MatrixPlan.cells(scenario, selection)
-    summary.results = try earlier(cells)
-    // What was refused may be possible by now.
-    summary.results.removeAll { $0.record.outcome == .refused }
-    let have = Set(summary.results.map(\.lab.cell))
-    let todo = cells.filter { !have.contains($0.key) }
+    let (done, todo) = try open()
+    var summary = Summary(results: done)
+    let doneCount = Set(done.map(\.baseCell)).count
     await observer.note(
-      "\(scenario.name): \(cells.count) migrations, \(cells.count - todo.count) of them already done"
-    )
+      "\(scenario.name): \(doneCount + todo.count) migrations, \(doneCount) of them already done")
     guard let first = todo.first else { return summary }
     try await LabRun(options: try options(for: first), observer: observer).withHosts {
       _, hosts, folder in
@@ -52,12 +47,14 @@ public struct MatrixRun: Sendable {
         await observer.note("[\(index + 1)/\(todo.count)] \(cell.key)")
         do {
           let past = summary.results.reversed().compactMap { PastForecast($0.record) }
-          let result = try await trial(
+          let found = try await trials(
             cell, number: index, past: past, hosts: hosts, folder: folder)
           failures = 0
-          try results?.append(result)
-          summary.results.append(result)
-          await each(result)
+          for result in found {
+            try results?.append(result)
+            summary.results.append(result)
+            await each(result)
+          }
         } catch {
           if Task.isCancelled || error is CancellationError { throw CancellationError() }
           failures += 1
@@ -71,6 +68,20 @@ public struct MatrixRun: Sendable {
     return summary
   }
 
+  /// What the results file has of this experiment, and the cells that it lacks.
+  func open() throws -> (done: [MatrixResult], todo: [MatrixCell]) {
+    let cells = MatrixPlan.cells(scenario, selection)
+    let groups = Dictionary(grouping: try earlier(cells), by: \.baseCell)
+    let todo = try cells.filter { cell in
+      let results = groups[cell.key] ?? []
+      // What was refused may be possible by now. Of guests moved at once all must be there.
+      return try results.count < guest(cell).count
+        || results.contains { $0.record.outcome == .refused }
+    }
+    let isOpen = Set(todo.map(\.key))
+    return (cells.flatMap { isOpen.contains($0.key) ? [] : groups[$0.key] ?? [] }, todo)
+  }
+
   /// Results of these cells from before; throws when the file is about something else.
   private func earlier(_ cells: [MatrixCell]) throws -> [MatrixResult] {
     guard let results else { return [] }
@@ -80,7 +91,7 @@ public struct MatrixRun: Sendable {
       guard result.record.scenario == scenario.name, result.lab.seed == scenario.seed else {
         throw LabError("\(results.path) holds results of another experiment; name another file")
       }
-      guard let cell = keys[result.lab.cell] else { continue }
+      guard let cell = keys[result.baseCell] else { continue }
       guard result.lab.fingerprint == (try fingerprint(cell)) else {
         throw LabError(
           "\(results.path) holds results of \(scenario.name) with another guest or network"
@@ -91,25 +102,19 @@ public struct MatrixRun: Sendable {
     return found
   }
 
-  private func trial(
+  private func trials(
     _ cell: MatrixCell, number: Int, past: [PastForecast], hosts: HostPair, folder: RunFolder
-  ) async throws -> MatrixResult {
+  ) async throws -> [MatrixResult] {
     var options = try options(for: cell)
     options.pastForecasts = past
     let run = LabRun(options: options, observer: observer)
     let commandLine = try await run.prepare(CacheFolder())
     var facts = try facts(cell, options, hosts)
     facts.host.loadPercent = HostFacts.loadPercent()
-    let trial = try await LabRun.trial(
+    let trials = try await LabRun.trials(
       cell.method, label: "m\(number)", options: options, commandLine: commandLine, hosts: hosts,
       folder: folder, observer: observer)
-    facts.damage = trial.damage
-    (facts.heartbeatGapMs, facts.scansAfter) = (trial.heartbeatGapMs, trial.scansAfter)
-    facts.brokenConnections = trial.brokenConnections
-    facts.dirtyBytesPerSecond = trial.dirtyBytesPerSecond
-    facts.operationsPerSecond = trial.operationsPerSecond
-    (facts.throughput, facts.samples) = (trial.throughput, trial.samples)
-    return MatrixResult(record: trial.record, lab: facts)
+    return trials.map { MatrixResult($0, facts) }
   }
 
   private func guest(_ cell: MatrixCell) throws -> MatrixGuest {
@@ -123,6 +128,7 @@ public struct MatrixRun: Sendable {
     let guest = try guest(cell)
     var options = common
     options.scenario = scenario.name
+    options.guestCount = guest.count
     (options.guest, options.clients) = (guest.specification, guest.clients)
     options.linkRate = scenario.link
     options.methods = [cell.method]
@@ -154,7 +160,8 @@ public struct MatrixRun: Sendable {
         "\(guest.specification)", "\(guest.clients)", "\(rest)", "\(scenario.pageSource)",
         "\(common.insecure) \(common.forceLoopback)",
         try options(for: cell).tuning.fingerprint,
-      ] + (scenario.returnAfterMs.map { ["return after \($0)"] } ?? []))
+      ] + (scenario.returnAfterMs.map { ["return after \($0)"] } ?? [])
+        + (guest.count > 1 ? ["\(guest.count) at once"] : []))
   }
 
   private func facts(
@@ -166,8 +173,35 @@ public struct MatrixRun: Sendable {
       godwit: GodwitVersion.current.godwit, host: HostFacts.read(),
       linkBytesPerSecond: hosts.linkBytesPerSecond,
       network: hosts.kind == .namespaces ? "namespaces" : "loopback",
+      accelerator: options.guest.accelerator.rawValue,
       dirtyMiBPerSecond: options.guest.workload.dirtyMiBPerSecond,
       workingSetBytes: options.guest.workingSetBytes, timeoutMs: options.timeoutMs)
+  }
+}
+
+extension MatrixResult {
+  /// - Parameter facts: of the cell.
+  init(_ trial: Trial, _ facts: Facts) {
+    var facts = facts
+    if let together = trial.together {
+      facts.cell += "#\(together.member)"
+      facts.block += "#\(together.member)"
+    }
+    facts.damage = trial.damage
+    (facts.heartbeatGapMs, facts.scansAfter) = (trial.heartbeatGapMs, trial.scansAfter)
+    facts.brokenConnections = trial.brokenConnections
+    facts.dirtyBytesPerSecond = trial.dirtyBytesPerSecond
+    facts.operationsPerSecond = trial.operationsPerSecond
+    facts.operationsTimeline = trial.operationsTimeline
+    (facts.throughput, facts.samples) = (trial.throughput, trial.samples)
+    (facts.kernelRunsAfter, facts.cost) = (trial.kernelRunsAfter, trial.cost)
+    facts.together = trial.together
+    self.init(record: trial.record, lab: facts)
+  }
+
+  /// The cell's name without a guest's number.
+  var baseCell: String {
+    lab.together == nil ? lab.cell : String(lab.cell.prefix { $0 != "#" })
   }
 }
 

@@ -1,6 +1,5 @@
 public import Agent
 public import Base
-import FoundationEssentials
 import HostIO
 
 /// An experiment out of a file: every guest, with every QEMU, moved by every method, some times over.
@@ -47,7 +46,7 @@ public struct MatrixScenario: Sendable, Equatable {
 
   /// Reads a scenario: a path that ends in `.toml`, or the name of one that comes with the program.
   public static func load(_ name: String) throws -> MatrixScenario {
-    let path = name.hasSuffix(".toml") ? name : "\(try folderPath())/\(name).toml"
+    let path = name.hasSuffix(".toml") ? name : "\(try ShippedFolder.path(folder))/\(name).toml"
     guard let text = try ConfigurationFile.text(path) else {
       throw ConfigurationError(path: path, "the file does not exist or cannot be read")
     }
@@ -56,7 +55,7 @@ public struct MatrixScenario: Sendable, Equatable {
 
   /// All that come with the program, by name.
   public static func shipped() -> [MatrixScenario] {
-    guard let folder = try? folderPath() else { return [] }
+    guard let folder = try? ShippedFolder.path(folder) else { return [] }
     return ProcFile.names(in: folder).filter { $0.hasSuffix(".toml") }.sorted().compactMap {
       try? load("\(folder)/\($0)")
     }
@@ -82,6 +81,11 @@ public struct MatrixScenario: Sendable, Equatable {
     for guest in guests where guest.name.isEmpty || guest.name.contains("/") {
       return "guest: \"\(guest.name)\" is no name"
     }
+    for guest in guests where guest.count > 1 {
+      if guest.specification.server != nil || returnAfterMs != nil {
+        return "count: guests that return, or have clients, are moved alone"
+      }
+    }
     for method in methods {
       do { _ = try tuning(of: method) } catch { return "methods: \(error)" }
     }
@@ -96,20 +100,6 @@ public struct MatrixScenario: Sendable, Equatable {
     if let problem = tuning.problem(with: method) { throw LabError("\(method.name): \(problem)") }
     return tuning
   }
-
-  /// Scenarios lie beside an installed program (`../share/godwit/scenarios`) or in the source tree.
-  private static func folderPath() throws -> String {
-    let program = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-    var above = Substring(program)
-    while let slash = above.lastIndex(of: "/") {
-      above = above[..<slash]
-      for candidate in ["\(above)/../share/godwit/scenarios", "\(above)/\(folder)"]
-      where SmallFile.isReadable(candidate) { return candidate }
-    }
-    let here = "\(FileManager.default.currentDirectoryPath)/\(folder)"
-    if SmallFile.isReadable(here) { return here }
-    throw LabError("missing: the folder \(folder); run from Godwit's source tree, or give a path")
-  }
 }
 
 extension MatrixScenario: Decodable {
@@ -122,6 +112,7 @@ extension MatrixScenario: Decodable {
   static var keyNames: [String] {
     CodingKeys.allCases.map(\.rawValue) + MatrixGuest.CodingKeys.allCases.map(\.rawValue)
       + MatrixGuest.ClientKeys.allCases.map(\.rawValue)
+      + MatrixGuest.DiskKeys.allCases.map(\.rawValue)
       + MethodTuning.CodingKeys.allCases.map(\.rawValue)
   }
 

@@ -11,6 +11,13 @@ public struct ResultsFile: Sendable {
   public let path: String
   public init(path: String) { self.path = path }
 
+  /// Without folders and ending: the experiment's, where a suite wrote it.
+  public var name: String {
+    let last = path.split(separator: "/").last.map(String.init) ?? path
+    return last.hasSuffix(Self.ending) ? String(last.dropLast(Self.ending.count)) : last
+  }
+  static let ending = ".jsonl"
+
   /// What is there, the last result of each cell; nothing when the file does not exist. A last line without an end was being written
   /// when the power went: it is left out, and `append` overwrites it.
   public func read() throws -> [MatrixResult] {
@@ -68,5 +75,27 @@ public struct ResultsFile: Sendable {
     guard size > 0 else { return 0 }
     let bytes = try SmallFile.readBytes(path, bytesMax: Self.bytesMax)
     return bytes.lastIndex(of: 10).map { $0 + 1 } ?? 0
+  }
+}
+
+/// Results of several experiments, a file of each: `NAME.jsonl`.
+public struct ResultsFolder: Sendable {
+  public let path: String
+  public init(path: String) { self.path = path }
+
+  public var exists: Bool {
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+  }
+
+  public func file(of experiment: String) -> ResultsFile {
+    ResultsFile(path: "\(path)/\(experiment)\(ResultsFile.ending)")
+  }
+
+  /// By name.
+  public var files: [ResultsFile] {
+    ProcFile.names(in: path).filter { $0.hasSuffix(ResultsFile.ending) }.sorted().map {
+      ResultsFile(path: "\(path)/\($0)")
+    }
   }
 }

@@ -26,6 +26,15 @@ extension KeyedDecodingContainer {
     try parsed(key, "a duration like 30s") { Milliseconds.parse($0) }
   }
 
+  func number(_ key: K, _ range: ClosedRange<Int>) throws -> Int? {
+    guard let value = try decodeIfPresent(Int.self, forKey: key) else { return nil }
+    guard range.contains(value) else {
+      throw DecodingError.dataCorruptedError(
+        forKey: key, in: self, debugDescription: "\(value) is not in \(range)")
+    }
+    return value
+  }
+
   func rateOrMax(_ key: K) throws -> RateOrMax? {
     try parsed(key, "a rate like 100MiB/s, or max", RateOrMax.init)
   }

@@ -1,13 +1,15 @@
-/// One heartbeat line of the guest: `HB seq uptimeMs dirtied verifiedScans errors work`.
+/// One heartbeat line of the guest: `HB seq uptimeMs dirtied verifiedScans errors work kernelRuns`.
 public struct Heartbeat: Sendable, Equatable {
   public let sequence, uptimeMs, dirtiedPages, verifiedScans, errors: UInt64
-  /// Pages written and pages checked so far.
+  /// What the guest is there for, so far: pages written and checked, or a kernel's steps, or what a disk load did.
   public let work: UInt64
+  /// Runs of a kernel that gave the published result.
+  public let kernelRuns: UInt64
 
   /// Nil when the line is something else, or a beat that was cut.
   public init?(line: some StringProtocol) {
     let fields = line.split(separator: " ", omittingEmptySubsequences: true)
-    guard fields.count == 7, fields[0] == "HB" else { return nil }
+    guard fields.count == 8, fields[0] == "HB" else { return nil }
     var numbers: [UInt64] = []
     for field in fields.dropFirst() {
       guard let number = UInt64(field) else { return nil }
@@ -15,6 +17,7 @@ public struct Heartbeat: Sendable, Equatable {
     }
     (sequence, uptimeMs, dirtiedPages) = (numbers[0], numbers[1], numbers[2])
     (verifiedScans, errors, work) = (numbers[3], numbers[4], numbers[5])
+    kernelRuns = numbers[6]
   }
 }
 

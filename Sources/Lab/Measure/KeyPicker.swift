@@ -3,10 +3,10 @@ import Glibc
 
 /// Which keys a client uses in its next operation.
 struct KeyPicker {
-  private let options: MemcachedClient.Options
+  private let options: StoreClient.Options
   private let logCount: Double
 
-  init(_ options: MemcachedClient.Options) {
+  init(_ options: StoreClient.Options) {
     self.options = options
     logCount = log(Double(options.keysPerConnection) + 1)
   }

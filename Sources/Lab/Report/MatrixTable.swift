@@ -36,12 +36,12 @@ public enum MatrixTable {
   }
 
   private static func figures(_ comparison: MatrixComparison) -> [String] {
-    var rows = [["METHOD", "DONE"] + MatrixFigure.allCases.map(\.title)]
+    var rows = [["METHOD", "DONE"] + comparison.figures.map(\.title)]
     for method in comparison.methods {
       let (done, count) = comparison.doneCount(method)
       rows.append(
         [method, "\(done)/\(count)"]
-          + MatrixFigure.allCases.map { figure in
+          + comparison.figures.map { figure in
             text(comparison.estimate(figure, method), figure.text)
           })
     }
@@ -50,7 +50,7 @@ public enum MatrixTable {
 
   private static func ratios(_ comparison: MatrixComparison) -> [String] {
     let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
-    let figures = MatrixFigure.allCases.filter(\.hasRatio)
+    let figures = comparison.figures.filter(\.hasRatio)
     let rivals = figures.map(comparison.bestRival)
     guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return [] }
     let titles = zip(figures, rivals).map { figure, rival in

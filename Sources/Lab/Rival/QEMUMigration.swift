@@ -6,7 +6,8 @@ import QMP
 
 /// The rival: QEMU moves the guest by itself, over TCP between the two hosts, in one of its ways.
 struct QEMUMigration {
-  static let port: UInt16 = 4444
+  /// Of the first guest; those that move at the same time have the next ones.
+  static let firstPort: UInt16 = 4444
   static let pollIntervalMs: UInt64 = 50
   /// While the end of the first pass is awaited, to flip to post-copy at once.
   static let flipIntervalMs: UInt64 = 10
@@ -16,6 +17,8 @@ struct QEMUMigration {
   let rival: Rival
   let session: GuestSession
   let observer: any LabObserver
+
+  private var port: UInt16 { Self.firstPort + UInt16(session.number) }
 
   /// Moves the session's guest. The destination's QEMU is handed back, running or not.
   func run() async throws
@@ -43,7 +46,7 @@ struct QEMUMigration {
     let outgoing = try await session.source.monitor()
     defer { incoming.client.close() }
     try await configure(outgoing.client, incoming.client)
-    let uri = "tcp:\(session.hosts.address(.destination)):\(Self.port)"
+    let uri = "tcp:\(session.hosts.address(.destination)):\(port)"
     try await incoming.client.migrateIncoming(uri: uri)
     let preparedMs = (MonotonicClock.nowUs - startUs) / 1000
     try await outgoing.client.migrate(uri: uri)

@@ -45,7 +45,9 @@ struct RivalReport {
       }
     var progress = MigrationProgress(
       id: "qemu-\(session.label)", vm: session.options.guest.name,
-      peer: "\(session.hosts.address(.destination)):\(QEMUMigration.port)", side: "source",
+      peer:
+        "\(session.hosts.address(.destination)):\(QEMUMigration.firstPort + UInt16(session.number))",
+      side: "source",
       phase: phase, strategy: rival.name)
     progress.elapsedMs = elapsedMs
     guard let ram = info.ram else { return progress }

@@ -4,62 +4,19 @@ import HostIO
 
 /// Moves the guest through two of Godwit's agents, one on each host.
 struct GodwitMover: Mover {
-  /// How long a QEMU that was told to end may take, in milliseconds.
-  private static let endingMs: UInt64 = 5000
-
   let strategy: String
   let session: GuestSession
+  let agents: AgentPair
   let observer: any LabObserver
-  /// They were there before the move that counts.
-  private var agents: Agents?
-
-  private struct Agents: Sendable {
-    let source, destination: LabAgent
-  }
-
-  init(strategy: String, session: GuestSession, observer: any LabObserver) {
-    (self.strategy, self.session, self.observer) = (strategy, session, observer)
-  }
 
   /// Whether the guest was at the destination before, and comes back.
   private var returns: Bool { session.home == .destination }
 
-  private func startAgents() async throws -> Agents {
-    try await indexRootDisk()
-    let source = try await LabAgent.start(.source, session: session)
-    do {
-      return Agents(
-        source: source, destination: try await LabAgent.start(.destination, session: session))
-    } catch {
-      await source.end()
-      throw error
-    }
-  }
-
-  /// Ends the agents, and the QEMUs that they started, which outlive them.
-  private func end(_ agents: Agents) async {
-    await agents.source.end()
-    await agents.destination.end()
-    let sides: [HostPair.Side] = returns ? [.source, .destination] : [.destination]
-    for side in sides {
-      let mark = session.file("\(side.rawValue).tty")
-      let left = Leftovers.processes(naming: mark).compactMap { ProcessIdentity(pid: $0) }
-      Leftovers.endProcesses(naming: mark)
-      // The next guest needs their network.
-      for process in left { _ = try? await process.waitForExit(timeoutMs: Self.endingMs) }
-    }
-  }
-
-  private func failure(_ error: any Error, _ agents: Agents) -> any Error {
-    LabError(
-      "\(error); source agent: \(agents.source.lastWords);"
-        + " destination agent: \(agents.destination.lastWords)")
-  }
+  var sourceProcess: Int32? { returns ? arrived : session.source.process.pid }
 
   /// The guest leaves the host that it is to return to, and its memory is kept there.
-  mutating func prepare() async throws {
+  func prepare() async throws {
     guard returns else { return }
-    let agents = try await startAgents()
     do {
       try LabAgent.files(.source, session).define(session)
       var request = MigrationRequest(
@@ -73,24 +30,18 @@ struct GodwitMover: Mover {
           let reason = record.reason ?? record.kept?.problem ?? record.outcome.rawValue
           throw LabError("the way out failed: \(reason)")
         }
-        self.agents = agents
         return
       }
       throw LabError("the agent went away without a result")
     } catch {
-      let failure = failure(error, agents)
-      await end(agents)
-      throw failure
+      throw agents.failure(error)
     }
   }
 
   func move() async throws -> Move {
-    let agents: Agents
-    if let ready = self.agents { agents = ready } else { agents = try await startAgents() }
-    let (source, destination) = (agents.source, agents.destination)
     do {
-      let client = ControlClient(path: source.controlSocket)
-      var request = request(destination)
+      let client = ControlClient(path: agents.source.controlSocket)
+      var request = request(agents.destination)
       if let forecaster = session.options.forecaster {
         await observer.note("godwit-\(strategy): looking at guest and link for a forecast")
         var report = try await client.plan(request)
@@ -101,30 +52,13 @@ struct GodwitMover: Mover {
       let record = try await migrate(request, client)
       // The destination's QEMU is the agent's child and outlives it.
       let mark = session.file("destination.tty")
-      let isLeftBehind = record.outcome != .completed ? try await isThere(mark) : false
-      return Move(record: record, startUs: startUs, isLeftBehind: isLeftBehind) {
-        await end(agents)
-      }
+      let isDone = record.outcome == .completed
+      return Move(
+        record: record, startUs: startUs,
+        destinationProcess: isDone ? Leftovers.processes(naming: mark).first : nil,
+        isLeftBehind: isDone ? false : try await isThere(mark))
     } catch {
-      let failure = failure(error, agents)
-      await end(agents)
-      throw failure
-    }
-  }
-
-  /// Both hosts have indexed the image long before the guest moves: that is no part of the migration.
-  private func indexRootDisk() async throws {
-    guard let image = session.rootDisk else { return }
-    for side in HostPair.Side.allCases {
-      try LabAgent.makeFolders(side, session)
-      let folder = IndexFolder(stateDirectory: LabAgent.folder(side, session) + "/state")
-      let outcomes = try await WorkerThread.run("lab-index") {
-        try ImageIndexing(folder: folder, threads: CPUSet.processorCount).run(image)
-      }
-      for outcome in outcomes {
-        await observer.note(
-          "indexed \(ByteCount(outcome.heldBytes)) in \(Milliseconds.format(outcome.elapsedMs))")
-      }
+      throw agents.failure(error)
     }
   }
 
@@ -132,7 +66,7 @@ struct GodwitMover: Mover {
   private func isThere(_ mark: String) async throws -> Bool {
     let startMs = MonotonicClock.nowMs
     while !Leftovers.processes(naming: mark).isEmpty {
-      guard MonotonicClock.nowMs - startMs < Self.endingMs else { return true }
+      guard MonotonicClock.nowMs - startMs < AgentPair.endingMs else { return true }
       try await Task.sleep(for: .milliseconds(50))
     }
     return false

@@ -13,11 +13,12 @@ struct GuestSession: Sendable {
   let label: String
   let serial: SerialCapture
   let source: GuestProcess
-  let client: MemcachedClient?
+  let client: StoreClient?
   let disk: String?
   let rootDisk: String?
-  /// Each host's bridge has room for one guest; others have a network of their own that leads nowhere.
-  let isOnBridge: Bool
+  /// Which of several guests on the same hosts this is, from 0. The hosts' bridges have room for the first one; others
+  /// have a network of their own that leads nowhere.
+  let number: Int
   /// Where the guest was started.
   let home: HostPair.Side
 
@@ -28,11 +29,11 @@ struct GuestSession: Sendable {
   /// Boots the guest and waits until its workload and the clients run.
   ///
   /// - Parameters:
-  ///   - isOnBridge: false for a second guest on the same hosts; it can have no clients.
+  ///   - number: not 0 for further guests on the same hosts; they can have no clients.
   ///   - home: where it is started: at the destination, when it is to come back there.
   static func start(
     options: LabOptions, commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder,
-    label: String, isOnBridge: Bool = true, home: HostPair.Side = .source
+    label: String, number: Int = 0, home: HostPair.Side = .source
   ) async throws -> GuestSession {
     let disk = options.guest.hasDisk ? folder.file("\(label)-disk.raw") : nil
     if let disk { try await GuestDisk.create(disk) }
@@ -46,7 +47,7 @@ struct GuestSession: Sendable {
     let monitor = folder.file("\(label)-source.qmp")
     var placement = placement(
       home == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
-      monitor: monitor, disks: (disk, root), isOnBridge: isOnBridge)
+      monitor: monitor, disks: (disk, root), number: number)
     placement.role = .source
     let source = try GuestProcess.start(
       commandLine.source, arguments: try commandLine.arguments(for: placement),
@@ -54,12 +55,13 @@ struct GuestSession: Sendable {
     do {
       try await serial.waitUntilReady(timeoutMs: bootTimeoutMs) { source.isAlive }
       let client =
-        options.guest.memcachedMiB == nil ? nil : startClient(options.clients, hosts, home)
+        number > 0
+        ? nil : options.guest.server.map { startClient(options.clients, $0, hosts, home) }
       try await client?.waitUntilConnected(timeoutMs: options.clients.fillsFirst ? 180_000 : 20_000)
       return GuestSession(
         options: options, hosts: hosts, folder: folder, commandLine: commandLine, label: label,
         serial: serial, source: source, client: client, disk: disk, rootDisk: root,
-        isOnBridge: isOnBridge, home: home)
+        number: number, home: home)
     } catch {
       await source.process.terminate()
       serial.close()
@@ -74,14 +76,14 @@ struct GuestSession: Sendable {
     try commandLine.arguments(
       for: Self.placement(
         role, hosts: hosts, folder: folder, label: label, monitor: monitor,
-        disks: (disk, rootDisk), isOnBridge: isOnBridge))
+        disks: (disk, rootDisk), number: number))
   }
 
   /// Arguments of a QEMU that an agent starts on `side` for the guest to arrive in.
   func arrival(at side: HostPair.Side) throws -> [String] {
     var placement = Self.placement(
       side == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
-      monitor: nil, disks: (disk, rootDisk), isOnBridge: isOnBridge)
+      monitor: nil, disks: (disk, rootDisk), number: number)
     placement.role = .destinationOfAgent
     return try commandLine.arguments(for: placement)
   }
@@ -97,18 +99,20 @@ struct GuestSession: Sendable {
   }
 
   private static func startClient(
-    _ clients: MemcachedClient.Options, _ hosts: HostPair, _ home: HostPair.Side
-  ) -> MemcachedClient {
+    _ clients: StoreClient.Options, _ server: StoreServer, _ hosts: HostPair, _ home: HostPair.Side
+  ) -> StoreClient {
     var client = clients
+    client.server = server
     if hosts.kind == .namespaces {
       client.address = HostPair.guestAddress
     } else {
       let ports = [userPorts.source, userPorts.destination]
-      client.port = home == .source ? ports[0] : ports[1]
-      client.otherPorts = ports.filter { $0 != client.port }
+      let own = home == .source ? ports[0] : ports[1]
+      client.port = own
+      client.otherPorts = ports.filter { $0 != own }
       client.timeoutMs = 2000
     }
-    return MemcachedClient(options: client, namespace: hosts.clientNamespace)
+    return StoreClient(options: client, namespace: hosts.clientNamespace)
   }
 
   private static func serialPath(
@@ -117,14 +121,15 @@ struct GuestSession: Sendable {
 
   private static func placement(
     _ role: GuestPlacement.Role, hosts: HostPair, folder: RunFolder, label: String,
-    monitor: String?, disks: (own: String?, root: String?), isOnBridge: Bool
+    monitor: String?, disks: (own: String?, root: String?), number: Int
   ) -> GuestPlacement {
     let side = role == .source ? HostPair.Side.source : .destination
     let network: GuestPlacement.Network =
       switch hosts.kind {
-      case .namespaces where isOnBridge:
+      case _ where number > 0: .user(hostPort: nil)
+      case .namespaces:
         .tap(interface: HostPair.tap, guestAddress: "\(HostPair.guestAddress)/24")
-      case .loopback, .namespaces:
+      case .loopback:
         .user(hostPort: side == .source ? userPorts.source : userPorts.destination)
       }
     var placement = GuestPlacement(

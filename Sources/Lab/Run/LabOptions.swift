@@ -5,8 +5,10 @@ public import Base
 public struct LabOptions: Sendable {
   public var scenario = "quickstart"
   public var guest = GuestSpecification()
-  /// What the clients of the guest's memcached do; their addresses are the lab's affair.
-  public var clients = MemcachedClient.Options()
+  /// Guests like that which are moved at once, `1...16`.
+  public var guestCount = 1
+  /// What the clients of the guest's server do; their addresses are the lab's affair.
+  public var clients = StoreClient.Options()
   /// Paths of the QEMUs; nil: QEMU 10 from the cache, else the installed one.
   public var sourceQEMU: String?
   public var destinationQEMU: String?

@@ -27,10 +27,10 @@ public struct LabRun: Sendable {
           try Task.checkCancellation()
           var options = options
           options.audit = plan.audit
-          let trial = try await Self.trial(
+          let trials = try await Self.trials(
             plan.method, label: "\(round)\(plan.label)", options: options,
             commandLine: commandLine, hosts: hosts, folder: folder, observer: observer)
-          await each(trial)
+          for trial in trials { await each(trial) }
         }
       }
     }
@@ -81,7 +81,7 @@ public struct LabRun: Sendable {
     }
     let source = try await program(options.sourceQEMU)
     let destination = try await program(options.destinationQEMU)
-    let image = try await GuestImage.prepare(cache: cache)
+    let image = try await GuestImage.prepare(cache: cache, server: options.guest.server)
     let versions =
       source.version == destination.version
       ? source.version : "\(source.version) to \(destination.version)"

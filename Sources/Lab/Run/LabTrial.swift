@@ -3,97 +3,185 @@ import Base
 import HostIO
 
 extension LabRun {
-  /// One migration of a fresh guest.
-  static func trial(
+  /// A guest of a trial, how it is moved, and who watches that.
+  private struct Member: Sendable {
+    let session: GuestSession
+    let mover: any Mover
+    let keeper: SampleKeeper
+  }
+
+  /// One migration of fresh guests, all of them at once; a trial of each.
+  static func trials(
     _ method: LabMethod, label: String, options: LabOptions,
     commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder, observer: any LabObserver
-  ) async throws -> Trial {
-    await observer.note("\(method.name): booting a fresh guest")
+  ) async throws -> [Trial] {
     let returns = options.returnAfterMs != nil
     guard !returns || commandLine.source.path == commandLine.destination.path else {
       throw LabError("a return needs the same QEMU on both sides")
     }
+    guard options.guestCount == 1 || (!returns && options.guest.server == nil) else {
+      throw LabError("guests that return, or have clients, are moved alone")
+    }
     let home: HostPair.Side = returns && method.kind == "godwit" ? .destination : .source
-    let session = try await GuestSession.start(
-      options: options, commandLine: commandLine, hosts: hosts, folder: folder, label: label,
-      home: home)
+    var sessions: [GuestSession] = []
+    var agents: AgentPair?
+    let result: Result<[Trial], any Error>
     do {
-      let keeper = SampleKeeper(observer)
-      var mover: any Mover =
-        switch method {
-        case .rival(let rival, _): QEMUMover(rival: rival, session: session, observer: keeper)
-        case .strategy(let strategy, _):
-          GodwitMover(strategy: strategy, session: session, observer: keeper)
+      for number in 0..<options.guestCount {
+        let which = options.guestCount > 1 ? " \(number + 1) of \(options.guestCount)" : ""
+        await observer.note("\(method.name): booting a fresh guest\(which)")
+        var (options, commandLine) = (options, commandLine)
+        if number > 0 { options.guest.name += "-\(number + 1)" }
+        commandLine.specification = options.guest
+        sessions.append(
+          try await GuestSession.start(
+            options: options, commandLine: commandLine, hosts: hosts, folder: folder,
+            label: number == 0 ? label : "\(label)-\(number + 1)", number: number, home: home))
+      }
+      let members: [Member]
+      switch method {
+      case .rival(let rival, _):
+        members = sessions.map { session in
+          let keeper = SampleKeeper(observer)
+          let mover = QEMUMover(rival: rival, session: session, observer: keeper)
+          return Member(session: session, mover: mover, keeper: keeper)
         }
+      case .strategy(let strategy, _):
+        let pair = try await AgentPair.start(sessions, observer: observer)
+        agents = pair
+        members = sessions.map { session in
+          let keeper = SampleKeeper(observer)
+          let mover = GodwitMover(
+            strategy: strategy, session: session, agents: pair, observer: keeper)
+          return Member(session: session, mover: mover, keeper: keeper)
+        }
+      }
       if returns {
         try await Task.sleep(for: .milliseconds(options.warmUpMs))
         if home == .destination { await observer.note("\(method.name): the way out") }
-        try await mover.prepare()
+        for member in members { try await member.mover.prepare() }
       }
       let calmFromUs = MonotonicClock.nowUs
       try await Task.sleep(for: .milliseconds(options.returnAfterMs ?? options.warmUpMs))
-      let result = try await measure(
-        method, mover, session: session, calmFromUs: calmFromUs, observer: keeper)
-      await session.end()
-      return result
+      result = .success(
+        try await measure(method, members, agents, calmFromUs: calmFromUs, observer: observer))
     } catch {
-      await session.end()
-      throw error
+      result = .failure(error)
     }
+    await agents?.end()
+    for session in sessions { await session.end() }
+    return try result.get()
   }
 
-  /// Moves the guest and looks at it from outside meanwhile.
+  /// Moves the guests and looks at them from outside meanwhile.
   private static func measure(
-    _ method: LabMethod, _ mover: any Mover, session: GuestSession, calmFromUs: UInt64,
-    observer: SampleKeeper
-  ) async throws -> Trial {
-    let hosts = session.hosts
+    _ method: LabMethod, _ members: [Member], _ agents: AgentPair?, calmFromUs: UInt64,
+    observer: any LabObserver
+  ) async throws -> [Trial] {
+    guard let hosts = members.first?.session.hosts else { return [] }
+    let meter = CostMeter(sources: members.compactMap(\.mover.sourceProcess), agents: agents)
     let wireBefore = try await hosts.wireBytes()
     let startSeconds = MonotonicClock.wallSeconds
-    let move = try await mover.move()
+    let moves = try await move(members)
+    let endUs = moves.map(\.endUs).max() ?? 0
+    let cost = meter.read(destinations: moves.compactMap(\.move.destinationProcess))
+    let result: Result<[Trial], any Error>
     do {
-      let endUs = MonotonicClock.nowUs
       let wireAfter = try await hosts.wireBytes()
       await observer.note("\(method.name): checking the guest's memory")
       try await Task.sleep(for: .milliseconds(aftermathMs))
-      let moved = move.record.outcome == .completed
-      try await waitForScans(session.serial, moved: moved)
-      let untilUs = endUs + aftermathMs * 1000
-      var trial = Trial(record: move.record)
-      trial.record.scenario = session.options.scenario
-      trial.record.startedAt = startSeconds
-      trial.record.vm = session.options.guest.name
-      trial.record.qemu = .init(
-        source: session.commandLine.source.version,
-        destination: session.commandLine.destination.version)
-      if let wireBefore, let wireAfter { trial.record.wireBytes = wireAfter - wireBefore }
-      trial.samples = await observer.samples
-      observe(&trial, session, fromUs: move.startUs, untilUs: untilUs, moved: moved)
-      let window = GuestThroughput.Window(
-        calmFromUs: calmFromUs, startUs: move.startUs, endUs: endUs, untilUs: MonotonicClock.nowUs)
-      trial.dirtyBytesPerSecond = session.serial.look {
-        WorkCurve($0.entries.map { ($0.atUs, $0.beat.dirtiedPages) })
-          .rate(fromUs: window.calmFromUs, toUs: window.startUs)
-          .map { Ratio.scale($0, 4096, over: 1) }
+      var trials: [Trial] = []
+      for (member, (move, ownEndUs)) in zip(members, moves) {
+        let (session, moved) = (member.session, move.record.outcome == .completed)
+        let runsBefore = session.serial.look { $0.last?.beat.kernelRuns ?? 0 }
+        try await waitForScans(session, moved: moved)
+        var trial = Trial(record: move.record)
+        trial.record.scenario = session.options.scenario
+        trial.record.startedAt = startSeconds
+        trial.record.vm = session.options.guest.name
+        trial.record.qemu = .init(
+          source: session.commandLine.source.version,
+          destination: session.commandLine.destination.version)
+        trial.samples = await member.keeper.samples
+        observe(
+          &trial, session, fromUs: move.startUs, untilUs: endUs + aftermathMs * 1000, moved: moved)
+        measureWork(
+          &trial, session,
+          .init(
+            calmFromUs: calmFromUs, startUs: move.startUs, endUs: ownEndUs,
+            untilUs: MonotonicClock.nowUs), moved: moved)
+        if session.options.guest.workload.kernel != nil {
+          let runs = session.serial.look { $0.last?.beat.kernelRuns ?? 0 }
+          trial.kernelRunsAfter = runs - min(runsBefore, runs)
+        }
+        if move.isLeftBehind { trial.damage.append("a QEMU was left behind at the destination") }
+        trials.append(trial)
       }
-      trial.throughput = session.serial.look { GuestThroughput($0, window, moved: moved) }
-      if move.isLeftBehind {
-        trial.damage.append("a QEMU was left behind at the destination")
-      }
-      await move.end()
-      return trial
+      var wire: UInt64?
+      if let wireBefore, let wireAfter { wire = wireAfter - wireBefore }
+      let startUs = moves.map(\.move.startUs).min() ?? 0
+      Together.share(&trials, lengthMs: (endUs - min(startUs, endUs)) / 1000, wireBytes: wire)
+      trials[0].cost = cost
+      result = .success(trials)
     } catch {
-      await move.end()
+      result = .failure(error)
+    }
+    for (move, _) in moves { await move.end() }
+    return try result.get()
+  }
+
+  /// Moves all at once. When one can't be moved at all, the others are waited for, and ended.
+  private static func move(
+    _ members: [Member]
+  ) async throws -> [(move: Move, endUs: UInt64)] {
+    typealias Ended = (index: Int, result: Result<Move, any Error>, endUs: UInt64)
+    var ended = await withTaskGroup(of: Ended.self) { group in
+      for (index, member) in members.enumerated() {
+        group.addTask {
+          do {
+            let move = try await member.mover.move()
+            return (index, .success(move), MonotonicClock.nowUs)
+          } catch {
+            return (index, .failure(error), MonotonicClock.nowUs)
+          }
+        }
+      }
+      return await group.reduce(into: []) { $0.append($1) }
+    }
+    ended.sort { $0.index < $1.index }
+    do {
+      return try ended.map { (try $0.result.get(), $0.endUs) }
+    } catch {
+      for case .success(let move) in ended.map(\.result) { await move.end() }
       throw error
     }
   }
 
-  /// Waits for two further full scans where the guest runs now: the first may have begun before.
-  private static func waitForScans(_ serial: SerialCapture, moved: Bool) async throws {
-    func scans() -> UInt64 { serial.look { $0.last?.beat.verifiedScans ?? 0 } }
-    let before = scans()
+  /// How fast the guest worked before, during and after.
+  private static func measureWork(
+    _ trial: inout Trial, _ session: GuestSession, _ window: GuestThroughput.Window, moved: Bool
+  ) {
+    trial.dirtyBytesPerSecond = session.serial.look {
+      WorkCurve($0.entries.map { ($0.atUs, $0.beat.dirtiedPages) })
+        .rate(fromUs: window.calmFromUs, toUs: window.startUs)
+        .map { Ratio.scale($0, 4096, over: 1) }
+    }
+    trial.throughput = session.serial.look { GuestThroughput($0, window, moved: moved) }
+  }
+
+  /// Waits for two further full scans where the guest runs now, the first may have begun before, and for the end of
+  /// a kernel's run, which has most likely begun before.
+  private static func waitForScans(_ session: GuestSession, moved: Bool) async throws {
+    let serial = session.serial
+    let runs: UInt64 = session.options.guest.workload.kernel == nil ? 0 : 1
+    func beat() -> (scans: UInt64, runs: UInt64) {
+      serial.look { ($0.last?.beat.verifiedScans ?? 0, $0.last?.beat.kernelRuns ?? 0) }
+    }
+    let before = beat()
     let startMs = MonotonicClock.nowMs
-    while scans() < before + 2, MonotonicClock.nowMs - startMs < scanTimeoutMs {
+    while beat().scans < before.scans + 2 || beat().runs < before.runs + runs,
+      MonotonicClock.nowMs - startMs < scanTimeoutMs
+    {
       // A silent guest will not scan: what is heard tells it soon enough.
       let silenceUs = MonotonicClock.nowUs - (serial.look { $0.last?.atUs } ?? 0)
       if silenceUs > 10_000_000 { return }
@@ -116,7 +204,10 @@ extension LabRun {
     if let report = session.client?.report() {
       trial.brokenConnections = report.brokenConnections
       trial.record.clientGapMs = report.longestGapMs(fromUs: fromUs, toUs: untilUs)
-      let count = report.timeline(fromUs: fromUs, toUs: untilUs).reduce(0, +)
+      let timeline = report.timeline(
+        fromUs: fromUs, toUs: untilUs, bucketMs: Trial.operationsBucketMs)
+      let count = timeline.reduce(0, +)
+      trial.operationsTimeline = timeline
       trial.operationsPerSecond = Ratio.scale(
         count * UInt64(session.options.clients.batch), 1_000_000, over: max(untilUs - fromUs, 1))
       // Without a bridge the guest's address changes, so that connections cannot survive.
@@ -145,38 +236,5 @@ extension LabRun {
 
   private static func lastWords(_ log: HeartbeatLog) -> String {
     log.otherLines.last.map { "; it said last: \($0)" } ?? ""
-  }
-}
-
-/// A way to move a session's guest.
-protocol Mover: Sendable {
-  /// What has to happen, before the move that counts, for it to be a return.
-  mutating func prepare() async throws
-  func move() async throws -> Move
-}
-
-/// A migration that ended, and what stops the processes that it left running.
-struct Move: Sendable {
-  let record: MigrationRecord
-  /// When it was asked for; agents and the destination's QEMU were there already where that is how
-  /// the method works.
-  let startUs: UInt64
-  /// A migration that failed left a QEMU at the destination.
-  var isLeftBehind = false
-  let end: @Sendable () async -> Void
-}
-
-struct QEMUMover: Mover {
-  let rival: Rival
-  let session: GuestSession
-  let observer: any LabObserver
-
-  /// QEMU remembers nothing.
-  func prepare() async throws {}
-
-  func move() async throws -> Move {
-    let migration = QEMUMigration(rival: rival, session: session, observer: observer)
-    let (record, startUs, destination) = try await migration.run()
-    return Move(record: record, startUs: startUs) { await destination.process.terminate() }
   }
 }

@@ -15,6 +15,16 @@ public struct Trial: Sendable, Equatable {
   public var dirtyBytesPerSecond: UInt64?
   /// Nil where the guest has no work, or was hardly heard.
   public var throughput: GuestThroughput?
+  /// Runs of the guest's kernel that ended with the published result after the move; nil: it has no kernel.
+  public var kernelRunsAfter: UInt64?
+  /// Of `operationsTimeline`.
+  static let operationsBucketMs: UInt64 = 10
+  /// Operations of the clients per bucket, from the migration's start on; nil without clients.
+  public var operationsTimeline: [UInt64]?
+  /// What the move cost both hosts, of all guests together: in the first one's trial.
+  public var cost: MoveCost?
+  /// Nil where a guest was moved alone.
+  public var together: Together?
   /// What the migration said of itself while it ran.
   public var samples: [MigrationSample] = []
 

@@ -12,6 +12,7 @@ enum LabEquipment {
     SmallFile.isReadable(CacheFolder().path + "/kernel/current/vmlinuz")
     && SmallFile.isExecutable("/usr/bin/qemu-system-x86_64")
     && SmallFile.isExecutable("/usr/bin/memcached")
+  static let hasRedis = SmallFile.isExecutable("/usr/bin/redis-check-rdb")
 }
 
 /// Keeps what an experiment says.
@@ -45,7 +46,8 @@ struct BootTests {
   private func commandLine(_ options: LabOptions) async throws -> GuestCommandLine {
     let program = try await QEMUProgram.preferred(cache: CacheFolder())
     return GuestCommandLine(
-      specification: options.guest, image: try await GuestImage.prepare(), source: program,
+      specification: options.guest,
+      image: try await GuestImage.prepare(server: options.guest.server), source: program,
       destination: program)
   }
 
@@ -53,15 +55,25 @@ struct BootTests {
   func aGuestBootsBeatsAndChecksItsMemory(machine: GuestSpecification.Machine) async throws {
     var options = options()
     options.guest.machine = machine
+    if machine == .q35 {
+      // A mixed load, which beats say more of.
+      options.guest.workload.kernel = .init(.is)
+      options.guest.workload.disk = .init(sizeMiB: 4)
+      options.guest.workload.disk?.computePages = 2
+    }
+    let runs: UInt64 = machine == .q35 ? 1 : 0
+    if machine == .pc, LabEquipment.hasRedis {
+      (options.guest.memcachedMiB, options.guest.redisMiB) = (nil, 32)
+    }
     let folder = try await RunFolder.create()
     let hosts = try await HostPair.create(kind: .loopback, linkRate: nil, folder: folder)
     let session = try await GuestSession.start(
       options: options, commandLine: try await commandLine(options), hosts: hosts, folder: folder,
       label: "boot")
     let until = MonotonicClock.nowMs + 30_000
-    while session.serial.look({ $0.last?.beat.verifiedScans ?? 0 }) < 2,
-      MonotonicClock.nowMs < until
-    {
+    while session.serial.look({
+      ($0.last?.beat.verifiedScans ?? 0) < 2 || ($0.last?.beat.kernelRuns ?? 0) < runs
+    }), MonotonicClock.nowMs < until {
       try await Task.sleep(for: .milliseconds(50))
     }
     await session.end()
@@ -70,6 +82,7 @@ struct BootTests {
     let last = try #require(log.last)
     #expect(last.beat.verifiedScans >= 2)
     #expect(last.beat.dirtiedPages > 100)
+    #expect(last.beat.kernelRuns >= runs && last.beat.work > 100)
     #expect(log.errors == 0 && log.sequenceBreaks == 0)
     #expect(log.entries.count > 20)
     #expect(!log.otherLines.contains { $0.hasPrefix("INIT cannot") }, "\(log.otherLines)")

@@ -48,9 +48,9 @@ struct MatrixRunTests {
 
   /// Runs it, and interrupts it after `most` results.
   private func run(
-    _ file: ResultsFile, most: Int = .max
+    _ file: ResultsFile, _ text: String = Self.file, most: Int = .max
   ) async throws -> (results: [MatrixResult], notes: Notes) {
-    let scenario = try MatrixScenario.parse(Self.file, path: "tiny.toml")
+    let scenario = try MatrixScenario.parse(text, path: "tiny.toml")
     let notes = Notes()
     let done = Counted()
     let work = Task {
@@ -93,5 +93,49 @@ struct MatrixRunTests {
       #expect(try #require(result.lab.dirtyBytesPerSecond) > 1 << 20)
     }
     #expect(MatrixTable.lines(results).contains { $0.contains("qemu-postcopy") })
+  }
+
+  @Test func guestsMoveTogether() async throws {
+    let text = """
+      name = "tiny"
+      methods = ["qemu-precopy"]
+      rounds = 1
+      warmUp = "500ms"
+      [[guest]]
+      name = "two"
+      count = 2
+      memory = "256MiB"
+      fill = "16MiB"
+      hot = "4MiB"
+      dirty = "1MiB/s"
+      verify = "max"
+      kernel = "is"
+      """
+    let path = NSTemporaryDirectory() + "godwit-matrix-\(UUID().uuidString).jsonl"
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let file = ResultsFile(path: path)
+    let results = try await run(file, text).results
+    #expect(results.map(\.lab.cell) == (0...1).map { "0/two/newest/qemu-precopy#\($0)" })
+    for (number, result) in results.enumerated() {
+      #expect(result.isDone && result.isIntact, "\(result.lab.damage)")
+      #expect(try #require(result.lab.kernelRunsAfter) > 0)
+      let together = try #require(result.lab.together)
+      #expect(together.count == 2 && together.member == number)
+      #expect(try #require(together.totalMs) >= (result.record.totalMs ?? .max) / 2)
+    }
+    let cost = try #require(results[0].lab.cost)
+    #expect(try #require(cost.processorMs) > 0 && cost.agentPeakBytes == nil)
+    #expect(results[1].lab.cost == nil)
+    #expect(MatrixTable.lines(results).contains { $0.contains("ALL MOVED") })
+    // One of them lost: both are done again.
+    try #require(try await run(file, text).results.isEmpty)
+    let first = try #require(
+      try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n").first)
+    try (first + "\n").write(toFile: path, atomically: true, encoding: .utf8)
+    let scenario = try MatrixScenario.parse(text, path: "tiny.toml")
+    let left = try MatrixRun(
+      scenario, MatrixSelection(), common: LabOptions(), results: file, observer: Notes()
+    ).open().todo
+    #expect(left.map(\.key) == ["0/two/newest/qemu-precopy"])
   }
 }

@@ -58,6 +58,40 @@ import Testing
     #expect(second.clients.pauseMs == 5)
   }
 
+  @Test func kernelsDisksAndSeveralGuests() throws {
+    let text = """
+      name = "x"
+      methods = ["qemu-precopy"]
+      [[guest]]
+      name = "k"
+      count = 4
+      kernel = "mg"
+      class = "W"
+      copies = 2
+      disk = { size = "32MiB", block = "64KiB", operations = 200, writePercent = 70, compute = 30 }
+      """
+    let guest = try #require(try MatrixScenario.parse(text, path: "x.toml").guests.first)
+    let kernel = try #require(guest.specification.workload.kernel)
+    #expect(guest.count == 4 && kernel.name == .mg && kernel.size == .workstation)
+    #expect(kernel.copies == 2)
+    let words = guest.specification.workload.arguments(memoryMiB: 1)
+    #expect(words.suffix(8).prefix(3) == ["kernel=mg", "class=W", "copies=2"])
+    #expect(
+      words.suffix(5) == ["disk=32", "block=64", "operations=200", "writes=70", "compute=30"])
+    for (right, wrong) in [
+      ("\"mg\"", "\"lu\""), ("\"W\"", "\"Z\""), ("count = 4", "count = 17"),
+      ("writePercent = 70", "writePercent = 101"), ("copies = 2", "copies = 0"),
+      ("count = 4", "count = 4\nmemcached = \"64MiB\""), ("size = \"32MiB\", ", ""),
+    ] {
+      #expect(throws: ConfigurationError.self, "\(wrong)") {
+        try MatrixScenario.parse(text.replacingOccurrences(of: right, with: wrong), path: "x.toml")
+      }
+    }
+    var specification = guest.specification
+    specification.workload.disk?.sizeMiB = 60
+    #expect(throws: LabError.self) { try specification.validate() }
+  }
+
   @Test func aTuning() throws {
     let text =
       Self.small.replacingOccurrences(of: "\"qemu-xbzrle\"", with: "\"qemu-xbzrle+big\"") + """
@@ -136,9 +170,9 @@ import Testing
     let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
       .appendingPathComponent("../../../\(MatrixScenario.folder)").standardizedFileURL.path
     let names = try FileManager.default.contentsOfDirectory(atPath: folder)
-    #expect(names.contains("matrix-memory.toml") && names.contains("compaction.toml"))
-    let compaction = try MatrixScenario.load("\(folder)/compaction.toml")
-    #expect(compaction.guests.first?.specification.rootDisk == .mebibytes(640))
+    #expect(names.contains("matrix-memory.toml") && names.contains("page-cache.toml"))
+    let pageCache = try MatrixScenario.load("\(folder)/page-cache.toml")
+    #expect(pageCache.guests.first?.specification.rootDisk == .mebibytes(640))
     #expect(try MatrixScenario.load("\(folder)/return.toml").returnAfterMs == 60_000)
     for name in names {
       let scenario = try MatrixScenario.load("\(folder)/\(name)")
@@ -150,5 +184,35 @@ import Testing
         #expect((guest.specification.workload.memoryMiB ?? 0) <= room, "\(guest.name)")
       }
     }
+  }
+
+  @Test func suitesNameExperimentsThatAreThere() throws {
+    let share = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../..").standardizedFileURL.path
+    let names = try FileManager.default.contentsOfDirectory(atPath: "\(share)/\(LabSuite.folder)")
+    #expect(
+      Set(names)
+        == ["quick.toml", "memory.toml", "compaction.toml", "storage.toml", "papers.toml"])
+    for name in names {
+      let suite = try LabSuite.load("\(share)/\(LabSuite.folder)/\(name)")
+      #expect("\(suite.name).toml" == name && !suite.about.isEmpty)
+      for experiment in suite.experiments {
+        let path = "\(share)/\(MatrixScenario.folder)/\(experiment).toml"
+        #expect(FileManager.default.fileExists(atPath: path), "\(experiment)")
+        // Its name would not tell which is meant.
+        #expect(experiment != suite.name)
+      }
+    }
+  }
+
+  @Test(arguments: [
+    "about = \"x\"\nexperiments = []", "about = \"x\"\nexperiments = [\"a\", \"a\"]",
+    "experiments = [\"a\"]", "about = \"x\"\nexperimentz = [\"a\"]",
+  ])
+  func noSuite(text: String) throws {
+    let path = NSTemporaryDirectory() + "godwit-suite-\(UUID().uuidString).toml"
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try text.write(toFile: path, atomically: true, encoding: .utf8)
+    #expect(throws: ConfigurationError.self) { try LabSuite.load(path) }
   }
 }

@@ -29,10 +29,10 @@ import Testing
   @Test(.enabled(if: program != nil, "skipped: memcached is not installed"))
   func clientsSeeOperationsAndADeath() async throws {
     try await withMemcached { port, memcached in
-      var options = MemcachedClient.Options()
+      var options = StoreClient.Options()
       options.port = port
       options.timeoutMs = 1000
-      let client = MemcachedClient(options: options, namespace: nil)
+      let client = StoreClient(options: options, namespace: nil)
       defer { client.stop() }
       try await client.waitUntilConnected(timeoutMs: 5000)
       let fromUs = MonotonicClock.nowUs
@@ -58,9 +58,9 @@ import Testing
   @Test(.enabled(if: program != nil, "skipped: memcached is not installed"))
   func aPausedServerIsAGapAndNoBreak() async throws {
     try await withMemcached { port, memcached in
-      var options = MemcachedClient.Options()
+      var options = StoreClient.Options()
       options.port = port
-      let client = MemcachedClient(options: options, namespace: nil)
+      let client = StoreClient(options: options, namespace: nil)
       defer { client.stop() }
       try await client.waitUntilConnected(timeoutMs: 5000)
       let fromUs = MonotonicClock.nowUs
@@ -78,25 +78,26 @@ import Testing
   @Test(.enabled(if: program != nil, "skipped: memcached is not installed"))
   func someoneElsesValueIsNoticed() async throws {
     try await withMemcached { port, _ in
-      var options = MemcachedClient.Options()
+      var options = StoreClient.Options()
       options.port = port
       options.connections = 1
       options.keysPerConnection = 1
       options.pauseMs = 0
-      let client = MemcachedClient(options: options, namespace: nil)
+      let client = StoreClient(options: options, namespace: nil)
       defer { client.stop() }
       try await client.waitUntilConnected(timeoutMs: 5000)
-      let vandal = try MemcachedConnection(address: "127.0.0.1", port: port, timeoutMs: 1000)
+      let vandal = try StoreServer.memcached.connect(
+        address: "127.0.0.1", port: port, timeoutMs: 1000)
       let until = MonotonicClock.nowMs + 5000
       while client.report().wrongValues == 0, MonotonicClock.nowMs < until {
-        try vandal.set("godwit-0-0", Array("vandal".utf8))
+        try vandal.set([("godwit-0-0", Array("vandal".utf8))])
       }
       #expect(client.report().wrongValues > 0)
     }
   }
 
   @Test func timelineOfNothing() {
-    let report = MemcachedClient.Report()
+    let report = StoreClient.Report()
     #expect(report.timeline(fromUs: 5, toUs: 5) == [])
     #expect(report.timeline(fromUs: 0, toUs: 30_000) == [0, 0, 0, 0])
     #expect(report.longestGapMs(fromUs: 0, toUs: 30_000) == 30)

@@ -50,7 +50,7 @@ import Testing
     #expect(
       lines.first { $0.hasPrefix("godwit-hotpages") }?.hasPrefix("godwit-hotpages,2.0,2500.0")
         == true)
-    #expect(page.markdown.contains("| godwit-hotpages | 2 of 2 | 2.5 s"))
+    #expect(page.markdown().contains("| godwit-hotpages | 2 of 2 | 2.5 s"))
     let ratios = try #require(page.tables.dropFirst().first)
     // In the one round where the rival was done.
     #expect(ratios.rows.first?.cells.first?.ratio == 0.5)
@@ -70,5 +70,30 @@ import Testing
     let page = ReportPage(results, title: "t")
     #expect(page.html.contains("3 pages differ"))
     #expect(!page.html.contains("Every guest was intact"))
+  }
+
+  @Test func pagesOfADocumentation() throws {
+    var results = Self.results
+    for index in results.indices { results[index].lab.accelerator = "tcg" }
+    let suite = LabSuite(name: "s", about: "a | b", experiments: ["one", "two"])
+    let pages = ResultPages(
+      [
+        .init(name: "one", about: "what it is", results: results),
+        .init(name: "none", about: nil, results: []),
+      ], suites: [suite])
+    #expect(pages.files.map(\.path).prefix(2) == ["README.md", "one.md"])
+    let index = pages.files[0].text
+    #expect(index.contains("| `s` | a \\| b | [one](one.md), two |"))
+    #expect(index.contains("| [one](one.md) | 5 | 3 | 4 | 5 |"))
+    #expect(index.contains("TCG") && index.contains("2 processors"))
+    #expect(index.contains("1 migrations were not done") && !index.contains("Fewer than 3"))
+    let page = pages.files[1].text
+    #expect(page.contains("what it is.") && page.contains("| godwit-hotpages | 2 of 2 | 2.5 s"))
+    let pictures = Set(pages.files.dropFirst(2).map(\.path))
+    #expect(pictures.count == pages.files.count - 2 && !pictures.isEmpty)
+    for path in pictures { #expect(page.contains("](\(path))"), "\(path)") }
+    let empty = ResultPages([], suites: [suite])
+    #expect(empty.files.map(\.path) == ["README.md"])
+    #expect(empty.files[0].text.contains("Nothing has been measured yet."))
   }
 }

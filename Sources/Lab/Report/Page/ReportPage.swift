@@ -7,7 +7,10 @@ public struct ReportPage: Sendable {
   public let plots: [ReportPlot]
   public let tables: [ReportTable]
   public let html: String
-  public let markdown: String
+  /// Of each guest with each QEMU, then over all of them.
+  private let sections: [(tables: [ReportTable], plots: [ReportPlot])]
+  private let title: String
+  private let facts: [String]
 
   /// - Parameter results: at least one.
   public init(_ results: [MatrixResult], title: String) {
@@ -15,7 +18,7 @@ public struct ReportPage: Sendable {
     let colours = Dictionary(
       uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
     var (plots, tables, body): ([ReportPlot], [ReportTable], String) = ([], [], "")
-    var markdown = "# \(title)\n\n\(Self.facts(results).joined(separator: "  \n"))\n\n"
+    var sections: [(tables: [ReportTable], plots: [ReportPlot])] = []
     for comparison in MatrixComparison.all(results) {
       let figures = ReportTable.figures(comparison)
       let own = [figures, ReportTable.ratios(comparison)].compactMap(\.self)
@@ -23,7 +26,7 @@ public struct ReportPage: Sendable {
       body += "<section><h2>\(SVG.escape(figures.title))</h2>\n"
       if let rate = MatrixTable.dirtyRate(comparison) { body += "<p>\(SVG.escape(rate))</p>\n" }
       body += own.map(\.html).joined() + pictures.map(Self.figure).joined() + "</section>\n"
-      markdown += own.map(\.markdown).joined()
+      sections.append((own, pictures))
       tables += own
       plots += pictures
     }
@@ -41,18 +44,35 @@ public struct ReportPage: Sendable {
       ? "<p>Every guest was intact after its move.</p>\n"
       : "<p class=\"worse\">Guests that were not intact:</p><ul>"
         + damage.map { "<li>\(SVG.escape($0))</li>" }.joined() + "</ul>\n"
-    let facts = Self.facts(results).map { "<li>\(SVG.escape($0))</li>" }.joined()
+    let items = Self.facts(results).map { "<li>\(SVG.escape($0))</li>" }.joined()
     let legend = MatrixFigure.legend.map { "<p class=\"note\">\(SVG.escape($0))</p>\n" }.joined()
     (self.plots, self.tables) = (plots + over, tables)
-    self.markdown = markdown + MatrixFigure.legend.joined(separator: "  \n") + "\n"
+    self.sections = sections + [([], over)]
+    (self.title, self.facts) = (title, Self.facts(results))
     html =
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
       + "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
       + "<meta name=\"color-scheme\" content=\"light dark\"><title>\(SVG.escape(title))</title>"
       + "<link rel=\"icon\" href=\"data:,\">"
       + "<style>\(PlotStyle.css)\(Self.css)</style></head><body><main>\n"
-      + "<h1>\(SVG.escape(title))</h1>\n<ul class=\"facts\">\(facts)</ul>\n\(verdict)\(body)\(legend)"
+      + "<h1>\(SVG.escape(title))</h1>\n<ul class=\"facts\">\(items)</ul>\n\(verdict)\(body)\(legend)"
       + "</main></body></html>\n"
+  }
+
+  /// The tables, and pictures where a folder is named that has them.
+  ///
+  /// - Parameter about: a paragraph below the title.
+  public func markdown(pictures folder: String? = nil, about: String = "") -> String {
+    let head = "# \(title)\n\n\(about)\(facts.joined(separator: "  \n"))\n\n"
+    let parts = sections.map { section in
+      section.tables.map(\.markdown).joined()
+        + section.plots.compactMap { plot in
+          folder.map {
+            "![\(plot.title)](\($0)/\(plot.name).svg)\n\n*\(plot.title).* \(plot.note)\n\n"
+          }
+        }.joined()
+    }
+    return head + parts.joined() + MatrixFigure.legend.joined(separator: "  \n") + "\n"
   }
 
   private static func figure(_ plot: ReportPlot) -> String {
@@ -61,7 +81,7 @@ public struct ReportPage: Sendable {
   }
 
   /// What was measured, where: for people who want to know what the figures are worth.
-  private static func facts(_ results: [MatrixResult]) -> [String] {
+  static func facts(_ results: [MatrixResult]) -> [String] {
     func distinct(_ values: [String]) -> String { Set(values).sorted().joined(separator: ", ") }
     var facts = [
       "\(results.count) migrations, \(results.map(\.lab.round).max().map { $0 + 1 } ?? 0) rounds; Godwit "

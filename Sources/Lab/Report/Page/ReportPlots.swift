@@ -23,12 +23,15 @@ struct ReportPlots {
   private var slug: String { ReportText.slug("\(comparison.guest)-\(comparison.qemu)") }
 
   var all: [ReportPlot] {
-    [bars(.total), bars(.downtime), bars(.wire), throughput, owed, classes].compactMap(\.self)
+    [
+      bars(.total), bars(.together), bars(.downtime), bars(.wire), bars(.processor), throughput,
+      operations, owed, classes,
+    ].compactMap(\.self)
   }
 
   private func bars(_ figure: MatrixFigure) -> ReportPlot? {
     // Round numbers of bytes are binary.
-    let unit = figure == .wire ? 1_048_576.0 : 1
+    let unit = figure == .wire || figure == .memory ? 1_048_576.0 : 1
     let rows = comparison.methods.compactMap { method -> BarPlot.Row? in
       guard let estimate = comparison.estimate(figure, method) else { return nil }
       let part = BarPlot.Part(
@@ -84,6 +87,29 @@ struct ReportPlots {
       svg: LinePlot(
         title: "Work of the guest, \(comparison.guest)", xTitle: "seconds", yTitle: "% of before",
         series: series, xText: SVG.number, yText: SVG.number, level: 100
+      ).svg)
+  }
+
+  private var operations: ReportPlot? {
+    let bucket = Double(Trial.operationsBucketMs)
+    let series = comparison.methods.compactMap { method -> LinePlot.Series? in
+      guard let timeline = comparison.typical(method)?.lab.operationsTimeline, !timeline.isEmpty
+      else { return nil }
+      return line(
+        method,
+        ReportText.smoothed(timeline.map { Double($0) * 1000 / bucket }).enumerated().map {
+          (Double($0) * bucket / 1000, $1)
+        })
+    }
+    guard !series.isEmpty else { return nil }
+    return ReportPlot(
+      name: "\(slug)-operations", title: "Operations of the clients while the guest moves",
+      note:
+        "Completed per second on all connections, over windows of 50 ms, from the start of the migration on; one"
+        + " typical run of each method. Dashed: QEMU alone.",
+      svg: LinePlot(
+        title: "Operations of the clients, \(comparison.guest)", xTitle: "seconds",
+        yTitle: "per second", series: series, xText: SVG.number, yText: SVG.number
       ).svg)
   }
 

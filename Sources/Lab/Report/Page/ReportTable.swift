@@ -20,7 +20,7 @@ public struct ReportTable: Sendable {
   static func figures(_ comparison: MatrixComparison) -> ReportTable {
     let rows = comparison.methods.map { method in
       let (done, count) = comparison.doneCount(method)
-      let figures = MatrixFigure.allCases.map { figure -> Cell in
+      let figures = comparison.figures.map { figure -> Cell in
         let estimate = comparison.estimate(figure, method)
         return Cell(
           text: text(estimate, figure.text),
@@ -31,12 +31,12 @@ public struct ReportTable: Sendable {
     return ReportTable(
       name: ReportText.slug("\(comparison.guest)-\(comparison.qemu)"),
       title: "\(comparison.guest), QEMU \(comparison.qemu)",
-      header: ["method", "done"] + MatrixFigure.allCases.map { $0.title.lowercased() }, rows: rows)
+      header: ["method", "done"] + comparison.figures.map { $0.title.lowercased() }, rows: rows)
   }
 
   /// Godwit's methods over QEMU's best in each figure; nil when there is nothing to compare.
   static func ratios(_ comparison: MatrixComparison) -> ReportTable? {
-    let figures = MatrixFigure.allCases.filter(\.hasRatio)
+    let figures = comparison.figures.filter(\.hasRatio)
     let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
     let rivals = figures.map(comparison.bestRival)
     guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return nil }

@@ -14,6 +14,9 @@ enum ReportText {
     case .slower: "Work lost before the stop"
     case .back: "Back to 90 % of its work after"
     case .lost: "All work lost, as time at full speed"
+    case .together: "All guests moved"
+    case .processor: "Processor time of QEMU and agents"
+    case .memory: "Memory of the agents"
     }
   }
 

@@ -5,13 +5,15 @@ import Synchronization
 
 /// Clients outside the guest: each a persistent connection that sets and gets in a closed loop,
 /// checks every value, and notes when each operation was done.
-public final class MemcachedClient: Sendable {
+public final class StoreClient: Sendable {
   public struct Options: Sendable, Equatable {
     /// Which key is used next.
     public enum Pattern: String, Sendable, CaseIterable { case uniform, zipf }
 
     public var address = "127.0.0.1"
-    public var port: UInt16 = 11211
+    public var server = StoreServer.memcached
+    /// nil: the server's own.
+    public var port: UInt16?
     /// Tried in turn when a connection broke: where the guest is after a move without a bridge.
     public var otherPorts: [UInt16] = []
     public var connections = 4
@@ -76,7 +78,7 @@ public final class MemcachedClient: Sendable {
     (self.options, self.namespace) = (options, namespace)
     reports = Mutex(Array(repeating: Report(), count: options.connections))
     for id in 0..<options.connections {
-      _ = WorkerThread("memcached-\(id)") { [self] in run(id) }
+      _ = WorkerThread("client-\(id)") { [self] in run(id) }
     }
   }
 
@@ -104,7 +106,7 @@ public final class MemcachedClient: Sendable {
     while !reports.withLock({ $0.allSatisfy { !$0.completionsUs.isEmpty } }) {
       guard MonotonicClock.nowMs - startMs < timeoutMs else {
         let reason = report().firstFailure ?? "no answer"
-        throw LabError("memcached in the guest was not reached: \(reason)")
+        throw LabError("\(options.server.rawValue) in the guest was not reached: \(reason)")
       }
       try await Task.sleep(for: .milliseconds(20))
     }
@@ -116,11 +118,12 @@ public final class MemcachedClient: Sendable {
     }
     var random = SplitMix64(seed: UInt64(id) &+ 1)
     var stored: [UInt64: UInt64] = [:]
-    var ports = [options.port]
+    let port = options.port ?? options.server.port
+    var ports = [port]
     while !isStopped.withLock({ $0 }) {
       var wasOpen = false
       do {
-        let connection = try MemcachedConnection(
+        let connection = try options.server.connect(
           address: options.address, port: ports[0], timeoutMs: options.timeoutMs)
         wasOpen = true
         try converse(connection, id, &random, &stored)
@@ -130,14 +133,14 @@ public final class MemcachedClient: Sendable {
         let hadWork = reports.withLock { !$0[id].completionsUs.isEmpty }
         fail(id, "\(error)", broken: hadWork && wasOpen)
         ports = Array(ports.dropFirst())
-        if ports.isEmpty { ports = [options.port] + options.otherPorts }
+        if ports.isEmpty { ports = [port] + options.otherPorts }
         MonotonicClock.sleep(us: 20_000)
       }
     }
   }
 
   private func converse(
-    _ connection: MemcachedConnection, _ id: Int, _ random: inout SplitMix64,
+    _ connection: any StoreConnection, _ id: Int, _ random: inout SplitMix64,
     _ stored: inout [UInt64: UInt64]
   ) throws {
     if options.fillsFirst, stored.isEmpty {
@@ -165,7 +168,7 @@ public final class MemcachedClient: Sendable {
   }
 
   private func store(
-    _ keys: [UInt64], _ connection: MemcachedConnection, _ id: Int, _ random: inout SplitMix64,
+    _ keys: [UInt64], _ connection: any StoreConnection, _ id: Int, _ random: inout SplitMix64,
     _ stored: inout [UInt64: UInt64]
   ) throws {
     var versions: [(key: UInt64, version: UInt64)] = []
@@ -179,11 +182,11 @@ public final class MemcachedClient: Sendable {
   }
 
   private func read(
-    _ keys: [UInt64], _ connection: MemcachedConnection, _ id: Int, _ stored: [UInt64: UInt64]
+    _ keys: [UInt64], _ connection: any StoreConnection, _ id: Int, _ stored: [UInt64: UInt64]
   ) throws {
     let found = try connection.get(keys.map { name(id, $0) })
     for key in keys {
-      // memcached may drop a value when it is full; a wrong one is never right. A version that is
+      // The server may drop a value when it is full; a wrong one is never right. A version that is
       // not known was on its way when a connection broke.
       guard let version = stored[key], let value = found[name(id, key)],
         value != self.value(id, key, version)

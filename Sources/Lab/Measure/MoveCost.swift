@@ -1,0 +1,101 @@
+import Glibc
+import HostIO
+
+/// What a move cost the hosts beside the guest's own work: processor time while it went on, and memory.
+public struct MoveCost: Codable, Sendable, Equatable {
+  /// Of QEMU, without the threads of virtual processors.
+  @OrNull public var sourceQEMUMs: UInt64?
+  @OrNull public var destinationQEMUMs: UInt64?
+  /// Of Godwit's agents; nil where QEMU moved the guest by itself.
+  @OrNull public var sourceAgentMs: UInt64?
+  @OrNull public var destinationAgentMs: UInt64?
+  /// Most memory that an agent has used so far, in bytes.
+  @OrNull public var sourceAgentPeakBytes: UInt64?
+  @OrNull public var destinationAgentPeakBytes: UInt64?
+
+  /// Processor time of all of them; nil where one of QEMU's is not known.
+  public var processorMs: UInt64? {
+    guard let sourceQEMUMs, let destinationQEMUMs else { return nil }
+    return sourceQEMUMs + destinationQEMUMs + (sourceAgentMs ?? 0) + (destinationAgentMs ?? 0)
+  }
+
+  /// Memory of both agents.
+  public var agentPeakBytes: UInt64? {
+    guard let sourceAgentPeakBytes, let destinationAgentPeakBytes else { return nil }
+    return sourceAgentPeakBytes + destinationAgentPeakBytes
+  }
+}
+
+/// Reads processes' times before a move and after it.
+struct CostMeter {
+  private let sources: [(pid: Int32, beforeMs: UInt64)]
+  private let agents: AgentPair?
+  private let agentsBeforeMs: (source: UInt64?, destination: UInt64?)
+
+  /// - Parameters:
+  ///   - sources: the QEMUs that guests are about to leave.
+  ///   - agents: nil where there are none.
+  init(sources: [Int32], agents: AgentPair?) {
+    self.sources = sources.compactMap { pid in
+      ProcessTime.workMs(of: pid).map { (pid, $0) }
+    }
+    self.agents = agents
+    agentsBeforeMs = (
+      agents.flatMap { ProcessTime.workMs(of: $0.source.process.pid) },
+      agents.flatMap { ProcessTime.workMs(of: $0.destination.process.pid) }
+    )
+  }
+
+  /// - Parameter destinations: the QEMUs where guests arrived, which began with the move.
+  func read(destinations: [Int32]) -> MoveCost {
+    var cost = MoveCost()
+    cost.sourceQEMUMs = Self.sum(
+      sources.map { source in
+        ProcessTime.workMs(of: source.pid).map { $0 - min(source.beforeMs, $0) }
+      })
+    cost.destinationQEMUMs = Self.sum(destinations.map(ProcessTime.workMs))
+    guard let agents else { return cost }
+    func spent(_ agent: LabAgent, _ beforeMs: UInt64?) -> UInt64? {
+      guard let beforeMs, let now = ProcessTime.workMs(of: agent.process.pid) else { return nil }
+      return now - min(beforeMs, now)
+    }
+    cost.sourceAgentMs = spent(agents.source, agentsBeforeMs.source)
+    cost.destinationAgentMs = spent(agents.destination, agentsBeforeMs.destination)
+    cost.sourceAgentPeakBytes = agents.source.peakBytes
+    cost.destinationAgentPeakBytes = agents.destination.peakBytes
+    return cost
+  }
+
+  /// Nil when there is none, or one is not known.
+  private static func sum(_ values: [UInt64?]) -> UInt64? {
+    let known = values.compactMap(\.self)
+    return known.isEmpty || known.count < values.count ? nil : known.reduce(0, +)
+  }
+}
+
+/// Processor time of processes, in the kernel's ticks (10 ms).
+enum ProcessTime {
+  /// Milliseconds that a process has run, all its threads, also those that ended, but not those of virtual
+  /// processors, which QEMU names `CPU 0/TCG`; nil when it is gone.
+  static func workMs(of pid: Int32) -> UInt64? {
+    guard let whole = ProcFile.text("/proc/\(pid)/stat").flatMap(parse) else { return nil }
+    let threads = ProcFile.names(in: "/proc/\(pid)/task").compactMap { name in
+      ProcFile.text("/proc/\(pid)/task/\(name)/stat").flatMap(parse)
+    }
+    let virtual = threads.filter { $0.name.hasPrefix("CPU ") }.reduce(0) { $0 + $1.ticks }
+    let perSecond = UInt64(max(sysconf(Int32(_SC_CLK_TCK)), 1))
+    return Ratio.scale(whole.ticks - min(virtual, whole.ticks), 1000, over: perSecond)
+  }
+
+  /// Name, and time in user and kernel mode, out of a `stat` file; nil for anything else. The name is in
+  /// parentheses and may hold any characters; the times are fields 14 and 15 (proc(5)).
+  static func parse(_ stat: String) -> (name: String, ticks: UInt64)? {
+    guard let begin = stat.firstIndex(of: "("), let end = stat.lastIndex(of: ")"), begin < end
+    else { return nil }
+    let fields = stat[end...].dropFirst().split(separator: " ")
+    guard fields.count > 12, let user = UInt64(fields[11]), let kernel = UInt64(fields[12])
+    else { return nil }
+    let (ticks, overflow) = user.addingReportingOverflow(kernel)
+    return overflow ? nil : (String(stat[stat.index(after: begin)..<end]), ticks)
+  }
+}

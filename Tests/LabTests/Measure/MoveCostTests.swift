@@ -1,0 +1,61 @@
+import Agent
+import Glibc
+import HostIO
+import Testing
+
+@testable import Lab
+
+@Suite struct MoveCostTests {
+  @Test func timesOutOfAStatFile() throws {
+    let stat = "77 (CPU 0/TCG (x)) S 1 77 77 0 -1 4194304 1 2 3 4 250 31 0 0 20 0 5 0 9 10 11"
+    let time = try #require(ProcessTime.parse(stat))
+    #expect(time.name == "CPU 0/TCG (x)" && time.ticks == 281)
+  }
+
+  @Test(arguments: ["", "1 x S 1", "1 (x) S 1 2", "(", ")(", "1 (x) S 1 2 3 4 5 6 7 8 9 10 a b"])
+  func noTimes(text: String) { #expect(ProcessTime.parse(text) == nil) }
+
+  @Test func aProcessThatIsGoneHasNoTime() {
+    #expect(ProcessTime.workMs(of: getpid()) != nil)
+    #expect(ProcessTime.workMs(of: Int32.max) == nil)
+  }
+
+  @Test func whatIsNotKnownIsNotZero() {
+    var cost = MoveCost()
+    cost.sourceQEMUMs = 5
+    #expect(cost.processorMs == nil && cost.agentPeakBytes == nil)
+    cost.destinationQEMUMs = 7
+    #expect(cost.processorMs == 12)
+    (cost.sourceAgentMs, cost.destinationAgentMs) = (100, 200)
+    #expect(cost.processorMs == 312)
+  }
+
+  /// Guests together: what is of all of them is counted once, and only when all were moved.
+  @Test func together() {
+    var trials = (0..<3).map { _ in Trial(record: .init(outcome: .completed)) }
+    Together.share(&trials, lengthMs: 900, wireBytes: 5)
+    #expect(trials.map(\.together?.member) == [0, 1, 2])
+    #expect(trials.allSatisfy { $0.together?.totalMs == 900 && $0.record.wireBytes == nil })
+    trials[1].record.outcome = .failed
+    Together.share(&trials, lengthMs: 900, wireBytes: 5)
+    #expect(trials.allSatisfy { $0.together?.totalMs == nil })
+    var alone = [Trial(record: .init(outcome: .completed))]
+    Together.share(&alone, lengthMs: 900, wireBytes: 5)
+    #expect(alone[0].together == nil && alone[0].record.wireBytes == 5)
+
+    let results = trials.map { trial in
+      MatrixResultTests.result("qemu-precopy") { $0.lab.together = trial.together }
+    }
+    #expect(results.map(MatrixFigure.together.value) == [.infinity, nil, nil])
+    #expect(results.map(MatrixFigure.total.value) == [5000, 5000, 5000])
+  }
+
+  /// A file of an earlier version lacks what was measured later.
+  @Test func olderFilesAreRead() throws {
+    let result = MatrixResultTests.result("qemu-precopy")
+    let line = try JSONLine.encode(result)
+    let older = line.replacing("\"cost\":null,", with: "").replacing("\"together\":null,", with: "")
+    #expect(older.count < line.count - 25)
+    #expect(try JSONLine.decode(MatrixResult.self, from: older.utf8) == result)
+  }
+}
