@@ -103,6 +103,15 @@ let package = Package(
       ]),
     .executableTarget(name: "godwit", dependencies: ["CLI"], swiftSettings: strict),
 
+    // A strategy of one's own: Docs/own-strategies.md.
+    .target(
+      name: "Halving", dependencies: ["Strategy", "Base"], path: "Examples/Halving",
+      swiftSettings: strict),
+    .executableTarget(
+      name: "godwit-halving", dependencies: ["CLI", "Halving", "Strategy"],
+      path: "Examples/HalvingProgram", swiftSettings: strict),
+    tests("ExamplesTests", ["Halving", "Simulator", "Strategy", "Base"]),
+
     // Of the program that runs inside the lab's guests (Guest/): what can be tested outside them.
     .target(
       name: "GuestKernels", path: "Guest/Sources/guest-workload/Kernels", swiftSettings: strict),

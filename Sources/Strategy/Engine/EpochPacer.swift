@@ -4,20 +4,22 @@ import Base
 ///
 /// Invariant: never while it is being read, never twice for one epoch, and no epoch is shorter than
 /// `leastMs` by the strategy's own wish.
-struct EpochPacer: Sendable, Equatable {
+public struct EpochPacer: Sendable, Equatable {
   /// Shorter epochs cost the guest more faults on its dirty log than they tell.
-  static let leastMs: UInt64 = 100
+  public static let leastMs: UInt64 = 100
   /// A driver that took the wish must report within this time, in milliseconds; then it is asked again.
   static let patienceMs: UInt64 = 5_000
 
   private var asked: (epoch: UInt64, atMs: UInt64)?
 
-  static func == (a: Self, b: Self) -> Bool {
+  public init() {}
+
+  public static func == (a: Self, b: Self) -> Bool {
     a.asked?.epoch == b.asked?.epoch && a.asked?.atMs == b.asked?.atMs
   }
 
   /// Whether an epoch that is at least `intervalMs` long may end now; notes it as asked for if so.
-  mutating func take(_ sample: EngineSample, after intervalMs: UInt64) -> Bool {
+  public mutating func take(_ sample: EngineSample, after intervalMs: UInt64) -> Bool {
     let epoch = sample.lastEpoch?.number ?? 0
     if sample.isCollecting { return false }
     if let asked, asked.epoch == epoch,
@@ -35,12 +37,14 @@ struct EpochPacer: Sendable, Equatable {
 }
 
 /// Says once of each epoch that it has ended. Pure.
-struct EpochWatch: Sendable, Equatable {
-  private(set) var count: UInt64 = 0
+public struct EpochWatch: Sendable, Equatable {
+  public private(set) var count: UInt64 = 0
   private var seen: UInt64 = 0
 
+  public init() {}
+
   /// The epoch that ended since the last call, or nil.
-  mutating func ended(_ sample: EngineSample) -> EpochReport? {
+  public mutating func ended(_ sample: EngineSample) -> EpochReport? {
     guard let epoch = sample.lastEpoch, epoch.number > seen else { return nil }
     seen = epoch.number
     count += 1

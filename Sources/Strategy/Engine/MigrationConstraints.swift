@@ -1,25 +1,5 @@
 import Base
 
-/// The strategies, by the names that users and records know.
-public enum StrategyName: String, Sendable, Hashable, CaseIterable, Codable {
-  /// Rounds over what the guest dirtied, and a fixed downtime limit: the baseline.
-  case precopy
-  /// Pages that keep getting dirty wait until they cool or the guest stops (Jain 2021).
-  case hotpages
-  /// Regression over the working set's history sets the downtime limit (Piao et al. 2014).
-  case adaptive
-  /// One scan and a stream of re-dirtied pages beside it; ends with the scan (TLM).
-  case timebound
-  /// One copy pass, then invalidations only; the guest moves and pulls (Daradkeh 2015).
-  case dsm
-  /// Chooses among the others from the forecast and the constraints.
-  case auto
-  /// Rival: the downtime limit rises in steps (KubeVirt).
-  case ramp
-  /// Rival: switches over at a local minimum once the migration stalls (KubeVirt).
-  case stall
-}
-
 /// What happens when `withinMs` is about to run out.
 public enum DeadlineAction: String, Sendable, Hashable, CaseIterable, Codable {
   /// The guest is stopped and moved, however long the pause.

@@ -29,7 +29,7 @@ public struct PrecopyRounds: MigrationStrategy, Equatable {
 
 extension StopForecast {
   /// Whether the pause is known and no longer than `limitMs`.
-  func fits(_ limitMs: UInt64) -> Bool { downtimeMs.map { $0 <= limitMs } ?? false }
+  public func fits(_ limitMs: UInt64) -> Bool { downtimeMs.map { $0 <= limitMs } ?? false }
 
   /// With a sixteenth to spare, for what no forecast knows: the rate's jitter, the stop itself.
   func fitsSafely(_ limitMs: UInt64) -> Bool {

@@ -5,7 +5,6 @@ extension StrategyName {
   {
     let inner: any MigrationStrategy =
       switch self {
-      case .precopy: PrecopyRounds(constraints, facts)
       case .hotpages: HotPages(constraints, facts)
       case .adaptive: Adaptive(constraints, facts)
       case .timebound: TimeBound(constraints, facts)
@@ -13,6 +12,10 @@ extension StrategyName {
       case .auto: Auto(constraints, facts)
       case .ramp: Ramp(constraints, facts)
       case .stall: Stall(constraints, facts)
+      default:
+        // A name that is not Godwit's is in the catalogue, else it would not exist.
+        StrategyCatalog.maker(of: self)?(self, constraints, facts)
+          ?? PrecopyRounds(constraints, facts)
       }
     return DeadlineGuard(inner, constraints, facts)
   }
