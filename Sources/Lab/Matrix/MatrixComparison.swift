@@ -64,7 +64,16 @@ public struct MatrixComparison: Sendable {
   }
 
   public func estimate(_ figure: MatrixFigure, _ method: String) -> Estimate? {
-    Estimate((results[method] ?? []).compactMap(figure.value))
+    Estimate(values(figure, method).map(\.1))
+  }
+
+  /// A value for each block where it was measured. Of guests that were moved at once it is their median: they are
+  /// no independent samples.
+  private func values(_ figure: MatrixFigure, _ method: String) -> [(String, Double)] {
+    let blocks = Dictionary(grouping: results[method] ?? [], by: \.baseBlock)
+    return blocks.keys.sorted().compactMap { block in
+      Estimate.median((blocks[block] ?? []).compactMap(figure.value)).map { (block, $0) }
+    }
   }
 
   /// QEMU's way with the smallest median that was reached.
@@ -79,15 +88,11 @@ public struct MatrixComparison: Sendable {
   /// `method`'s figure over `rival`'s in the same block, over all blocks where both were measured and the
   /// rival was done.
   public func ratio(_ figure: MatrixFigure, _ method: String, to rival: String) -> Estimate? {
-    var theirs: [String: Double] = [:]
-    for result in results[rival] ?? [] {
-      if let value = figure.value(result), value.isFinite, value > 0 {
-        theirs[result.lab.block] = value
-      }
+    let theirs = Dictionary(uniqueKeysWithValues: values(figure, rival)).filter {
+      $0.value.isFinite && $0.value > 0
     }
-    let ratios = (results[method] ?? []).compactMap { result -> Double? in
-      guard let own = figure.value(result), let other = theirs[result.lab.block] else { return nil }
-      return own / other
+    let ratios = values(figure, method).compactMap { block, value in
+      theirs[block].map { value / $0 }
     }
     return Estimate(ratios)
   }

@@ -29,7 +29,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     "ALL MOVED: of guests moved at once, from the first request until the last is there; WIRE is of all of them"
       + " then",
     "CPU: of QEMU on both hosts, virtual processors left out, and of Godwit's agents; AGENTS' RAM: the most that"
-      + " both have used",
+      + " both had of their own",
     "median [95 % interval] over rounds; ratios are medians of ratios within a round",
   ]
 

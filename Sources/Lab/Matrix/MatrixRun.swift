@@ -203,6 +203,11 @@ extension MatrixResult {
   var baseCell: String {
     lab.together == nil ? lab.cell : String(lab.cell.prefix { $0 != "#" })
   }
+
+  /// The block's.
+  var baseBlock: String {
+    lab.together == nil ? lab.block : String(lab.block.prefix { $0 != "#" })
+  }
 }
 
 extension HostFacts {

@@ -9,7 +9,7 @@ public struct MoveCost: Codable, Sendable, Equatable {
   /// Of Godwit's agents; nil where QEMU moved the guest by itself.
   @OrNull public var sourceAgentMs: UInt64?
   @OrNull public var destinationAgentMs: UInt64?
-  /// Most memory that an agent has used so far, in bytes.
+  /// Most memory of its own that an agent had while the move went on, in bytes: not the guest's, which it maps.
   @OrNull public var sourceAgentPeakBytes: UInt64?
   @OrNull public var destinationAgentPeakBytes: UInt64?
 
@@ -31,6 +31,8 @@ struct CostMeter {
   private let sources: [(pid: Int32, beforeMs: UInt64)]
   private let agents: AgentPair?
   private let agentsBeforeMs: (source: UInt64?, destination: UInt64?)
+  /// Memory is looked at so often.
+  private static let lookEveryMs: UInt64 = 100
 
   /// - Parameters:
   ///   - sources: the QEMUs that guests are about to leave.
@@ -46,9 +48,30 @@ struct CostMeter {
     )
   }
 
-  /// - Parameter destinations: the QEMUs where guests arrived, which began with the move.
-  func read(destinations: [Int32]) -> MoveCost {
+  /// The most that both agents had, until the task is cancelled; nil without any.
+  func watchMemory() async -> (source: UInt64?, destination: UInt64?) {
+    var most: (source: UInt64?, destination: UInt64?) = (nil, nil)
+    guard let agents else { return most }
+    repeat {
+      if let bytes = ProcessMemory.ownBytes(of: agents.source.process.pid) {
+        most.source = max(most.source ?? 0, bytes)
+      }
+      if let bytes = ProcessMemory.ownBytes(of: agents.destination.process.pid) {
+        most.destination = max(most.destination ?? 0, bytes)
+      }
+      try? await Task.sleep(for: .milliseconds(Self.lookEveryMs))
+    } while !Task.isCancelled
+    return most
+  }
+
+  /// - Parameters:
+  ///   - destinations: the QEMUs where guests arrived, which began with the move.
+  ///   - memory: what `watchMemory` found.
+  func read(
+    destinations: [Int32], memory: (source: UInt64?, destination: UInt64?)
+  ) -> MoveCost {
     var cost = MoveCost()
+    (cost.sourceAgentPeakBytes, cost.destinationAgentPeakBytes) = memory
     cost.sourceQEMUMs = Self.sum(
       sources.map { source in
         ProcessTime.workMs(of: source.pid).map { $0 - min(source.beforeMs, $0) }
@@ -61,8 +84,6 @@ struct CostMeter {
     }
     cost.sourceAgentMs = spent(agents.source, agentsBeforeMs.source)
     cost.destinationAgentMs = spent(agents.destination, agentsBeforeMs.destination)
-    cost.sourceAgentPeakBytes = agents.source.peakBytes
-    cost.destinationAgentPeakBytes = agents.destination.peakBytes
     return cost
   }
 
@@ -70,6 +91,23 @@ struct CostMeter {
   private static func sum(_ values: [UInt64?]) -> UInt64? {
     let known = values.compactMap(\.self)
     return known.isEmpty || known.count < values.count ? nil : known.reduce(0, +)
+  }
+}
+
+/// Memory of processes.
+enum ProcessMemory {
+  /// Bytes that are the process's own (proc(5), `RssAnon`): not files, and not memory that it shares with a guest;
+  /// nil when it is gone.
+  static func ownBytes(of pid: Int32) -> UInt64? {
+    ProcFile.text("/proc/\(pid)/status").flatMap(parse)
+  }
+
+  /// Out of a `status` file, which counts in KiB.
+  static func parse(_ status: String) -> UInt64? {
+    guard let line = status.split(separator: "\n").first(where: { $0.hasPrefix("RssAnon:") }),
+      let kibibytes = UInt64(line.filter { $0.isASCII && $0.isNumber }), kibibytes < 1 << 50
+    else { return nil }
+    return kibibytes << 10
   }
 }
 

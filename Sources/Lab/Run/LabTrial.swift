@@ -82,9 +82,14 @@ extension LabRun {
     let meter = CostMeter(sources: members.compactMap(\.mover.sourceProcess), agents: agents)
     let wireBefore = try await hosts.wireBytes()
     let startSeconds = MonotonicClock.wallSeconds
+    let memory = Task { await meter.watchMemory() }
+    defer { memory.cancel() }
     let moves = try await move(members)
+    memory.cancel()
+    let peaks = await memory.value
     let endUs = moves.map(\.endUs).max() ?? 0
-    let cost = meter.read(destinations: moves.compactMap(\.move.destinationProcess))
+    let cost = meter.read(
+      destinations: moves.compactMap(\.move.destinationProcess), memory: peaks)
     let result: Result<[Trial], any Error>
     do {
       let wireAfter = try await hosts.wireBytes()

@@ -20,6 +20,14 @@ import Testing
     #expect(ProcessTime.workMs(of: Int32.max) == nil)
   }
 
+  @Test func memoryOfItsOwn() throws {
+    let status = "VmHWM:\t  900 kB\nVmRSS:\t  800 kB\nRssAnon:\t    120 kB\nRssShmem:\t  600 kB\n"
+    #expect(ProcessMemory.parse(status) == 120 << 10)
+    #expect(ProcessMemory.parse("Name:\tx\n") == nil && ProcessMemory.parse("RssAnon:\n") == nil)
+    #expect(try #require(ProcessMemory.ownBytes(of: getpid())) > 1 << 20)
+    #expect(ProcessMemory.ownBytes(of: Int32.max) == nil)
+  }
+
   @Test func whatIsNotKnownIsNotZero() {
     var cost = MoveCost()
     cost.sourceQEMUMs = 5
@@ -48,6 +56,18 @@ import Testing
     }
     #expect(results.map(MatrixFigure.together.value) == [.infinity, nil, nil])
     #expect(results.map(MatrixFigure.total.value) == [5000, 5000, 5000])
+
+    // One round is one sample, however many guests there were.
+    let round = results.enumerated().map { index, result in
+      var result = result
+      result.lab.block += "#\(index)"
+      result.record.totalMs = [4000, 9000, 5000][index]
+      return result
+    }
+    let total = MatrixComparison(round)?.estimate(.total, "qemu-precopy")
+    #expect(total?.median == 5000 && total?.count == 1 && total?.low == nil)
+    let ratio = MatrixComparison(round)?.ratio(.total, "qemu-precopy", to: "qemu-precopy")
+    #expect(ratio?.median == 1 && ratio?.count == 1)
   }
 
   /// A file of an earlier version lacks what was measured later.
