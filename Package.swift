@@ -71,7 +71,7 @@ let package = Package(
     core("Compaction", ["Base", "Wire", "CXXHash", "CZstd", "CLZ4"]),
     core("NBD"),
     core("DiskStrategy"),
-    core("Simulator", ["Strategy", "Base"]),
+    core("Simulator", ["Strategy", "DiskStrategy", "Base"]),
 
     // The edge: everything that touches the kernel.
     .target(name: "CLinux"),
@@ -146,7 +146,7 @@ let package = Package(
     tests("BlockStoreTests", ["BlockStore", "DiskStrategy", "NBD", "HostIO", "Base"]),
     tests("CompactionTests", ["Compaction", "Wire", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
-    tests("SimulatorTests", ["Simulator", "Strategy", "Base"]),
+    tests("SimulatorTests", ["Simulator", "Strategy", "DiskStrategy", "Base"]),
     tests("HostIOTests", ["HostIO", "Base", "TestSupport", system, logging]),
     tests(
       "PKITests",

@@ -7,7 +7,7 @@ struct SimulateCommand: AsyncParsableCommand {
     commandName: "simulate", abstract: "Run Godwit's own decisions in a simulated world.",
     subcommands: [
       SimulateRunCommand.self, SimulateFleetCommand.self, SimulateForecastCommand.self,
-      SimulateCheckCommand.self, SimulateCommitCommand.self,
+      SimulateCheckCommand.self, SimulateDiskCommand.self, SimulateCommitCommand.self,
     ])
 }
 

@@ -63,3 +63,10 @@ public struct MoveSample: Sendable, Equatable {
     return overflow ? .max : scaled / bytesPerSecond
   }
 }
+
+/// Bounds that a mover keeps, whatever its method.
+public enum DiskMoveTerms {
+  /// Runs of the copier's that are on the link at once while the guest's writes go to both sides: each of these stands
+  /// behind what is there, and two keep the link busy.
+  public static let mirroredSendsMax = 2
+}

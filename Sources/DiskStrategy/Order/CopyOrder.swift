@@ -9,6 +9,10 @@ public struct CopyOrder: Sendable {
   /// The guest counts as busy for this long after a request, in microseconds.
   static let busyUs: UInt64 = 50_000
 
+  /// Runs behind the guest one after the other; then one of the round is due. A guest that never rests would keep
+  /// rounds from ending otherwise.
+  static let followedInARowMax = 3
+
   private var position = 0
   /// Times it has come to the end of the disk.
   public private(set) var roundCount: UInt64 = 0
@@ -17,6 +21,7 @@ public struct CopyOrder: Sendable {
   private var guestUs: UInt64 = 0
   /// Runs that were taken behind the guest.
   public private(set) var followedCount: UInt64 = 0
+  private var followedInARow = 0
 
   public init() {}
 
@@ -35,10 +40,11 @@ public struct CopyOrder: Sendable {
 
   /// The next run, or nil: nothing can be taken now.
   public mutating func next(_ map: BlockMap, follows: Bool, nowUs: UInt64) -> Range<Int>? {
-    if follows, let run = behindGuest(map, nowUs) {
-      followedCount += 1
+    if follows, followedInARow < Self.followedInARowMax, let run = behindGuest(map, nowUs) {
+      (followedCount, followedInARow) = (followedCount + 1, followedInARow + 1)
       return run
     }
+    followedInARow = 0
     if let run = map.nextRun(from: position) {
       position = run.upperBound
       return run
