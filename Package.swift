@@ -79,7 +79,7 @@ let package = Package(
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     core("HostIO", ["Base", "CLinux", logging, system, subprocess, tls] + nio),
-    core("BlockStore", ["Base", "CLinux", "DiskStrategy", "HostIO", "NBD"]),
+    core("BlockStore", ["Base", "CLinux", "CXXHash", "DiskStrategy", "HostIO", "NBD"]),
     core("PKI", ["Base", "HostIO"] + certificates),
 
     // The product.

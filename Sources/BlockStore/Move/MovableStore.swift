@@ -7,10 +7,12 @@ import Synchronization
 public final class MovableStore: DiskStore {
   /// Finds the destination of a move that an earlier server began.
   public typealias Resolve = @Sendable (_ uri: String) throws -> MoveDestination
+  /// Finds the surrogate of a move that an earlier server began.
+  public typealias FindSurrogate = @Sendable (_ name: String) throws -> SurrogatePlace
 
   public let byteCount: UInt64
   let name: String
-  let source: any DiskStore
+  let source: OutsourcedStore
   let ownTraits: DiskTraits
   let slowTraits: DiskTraits
   let mapPath: String?
@@ -29,19 +31,24 @@ public final class MovableStore: DiskStore {
   ///   - mapPath: where the map of a move is kept; nil: nowhere, and then the disk can't be moved.
   ///   - identity: of the image; a map is for one image.
   /// Throws when the map that is there can't be used, or says that the disk is elsewhere and
-  /// `resolve` doesn't know where.
+  /// `resolve` doesn't know where, or when some of the disk's data are in a surrogate that can't be used.
   public init(
-    _ source: any DiskStore, name: String, identity: String, mapPath: String?,
-    resolve: Resolve, log: @escaping @Sendable (String) -> Void
+    _ original: any DiskStore, name: String, identity: String, mapPath: String?,
+    resolve: Resolve, findSurrogate: FindSurrogate = { throw MoveError("nobody knows \($0)") },
+    log: @escaping @Sendable (String) -> Void
   ) throws {
-    (self.source, self.name, self.mapPath, self.identity) = (source, name, mapPath, identity)
-    (self.log, byteCount, ownTraits) = (log, source.byteCount, source.traits)
-    var slow = source.traits
+    source = OutsourcedStore(original, name: name, log: log)
+    (self.name, self.mapPath, self.identity) = (name, mapPath, identity)
+    (self.log, byteCount, ownTraits) = (log, original.byteCount, original.traits)
+    var slow = original.traits
     slow.isPrompt = false
     slowTraits = slow
-    guard let mapPath, let geometry = DiskGeometry(byteCount: source.byteCount),
-      let file = try MapFile.open(mapPath, geometry)
-    else { return }
+    guard let mapPath, let geometry = DiskGeometry(byteCount: original.byteCount) else { return }
+    let moved = try MapFile.open(mapPath, geometry)
+    try source.revive(
+      path: mapPath + OutsourcedStore.fileSuffix, identity: identity,
+      isWanted: moved?.state != .switched, findSurrogate)
+    guard let file = moved else { return }
     let (known, uri) = Self.split(file.key)
     guard known == identity else {
       throw MoveError("\(mapPath) is the map of another image; remove it if it is not wanted")
@@ -72,7 +79,8 @@ public final class MovableStore: DiskStore {
   }
 
   public var traits: DiskTraits {
-    move?.isRemote.load(ordering: .relaxed) == true ? slowTraits : ownTraits
+    if source.isInUse { return slowTraits }
+    return move?.isRemote.load(ordering: .relaxed) == true ? slowTraits : ownTraits
   }
 }
 

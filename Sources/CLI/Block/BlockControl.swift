@@ -93,13 +93,25 @@ final class BlockControl: Sendable {
     (wish.method, wish.ending) = (order.method, order.ending)
     wish.bytesPerSecond = order.bytesPerSecond
     wish.pauseLimitMs = min(order.pauseLimitMs, 10_000)
+    if let surrogate = order.surrogate {
+      if let export = NBDAddress(surrogate.place), export.isExposed, !order.allowsPlainNetwork {
+        throw ControlError(
+          .refused,
+          "the surrogate's data would cross the network in plain: write nbds:, or --insecure-network"
+        )
+      }
+      var wanted = SurrogateWish(try BlockSurrogate.find(surrogate.place, folder))
+      (wanted.byteCountMax, wanted.popularity) = (surrogate.byteCountMax, surrogate.popularity)
+      wish.surrogate = wanted
+    }
     do {
       try store.move(to: address.destination(folder), wish)
     } catch let error as MoveError {
       throw error
     } catch {
       throw ControlError(
-        .refused, "the destination can't be used: \(TerminalText.plain("\(error)"))")
+        .refused,
+        "the destination or the surrogate can't be used: \(TerminalText.plain("\(error)"))")
     }
   }
 }

@@ -31,6 +31,16 @@ struct BlockMoveOrder: Codable, Sendable {
   var bytesPerSecond: UInt64?
   var pauseLimitMs: UInt64
   var allowsPlainNetwork: Bool
+  /// For `waio`.
+  var surrogate: BlockSurrogateOrder?
+}
+
+/// Which surrogate, and what goes there.
+struct BlockSurrogateOrder: Codable, Sendable {
+  /// An absolute path, or the URI of an export.
+  var place: String
+  var byteCountMax: UInt64?
+  var popularity: PopularityFilter.Terms
 }
 
 /// The one line of the answer; one of the two is set.

@@ -1,0 +1,215 @@
+import Base
+import DiskStrategy
+import Foundation
+import HostIO
+import NBD
+import Testing
+
+@testable import BlockStore
+
+/// A disk and its surrogate, without a move.
+@Suite struct OutsourcedTests {
+  static let byteCount = (8 << 20) + 1000
+  let folder = try! ScratchFolder()
+  private var path: String { folder.path + "/disk.map.surrogate" }
+
+  private func begin(
+    _ disk: OutsourcedStore, _ surrogate: FailingSurrogate, limit: UInt64? = nil
+  ) throws {
+    var wish = surrogate.wish
+    wish.byteCountMax = limit
+    try disk.begin(
+      wish, SurrogateLink.make(wish.place), path: path, identity: "one", settle: {})
+  }
+
+  private func make(_ seed: UInt64) throws -> (VolatileStore, [UInt8]) {
+    var random = SplitMix64(seed: seed)
+    let original = VolatileStore(byteCount: Self.byteCount, isPrompt: false)
+    let bytes = random.bytes(4096)
+    let whole = (0..<Self.byteCount).map { bytes[$0 % 4096] ^ UInt8(truncatingIfNeeded: $0 >> 12) }
+    try original.put(whole, at: 0, durable: true)
+    return (original, whole)
+  }
+
+  /// Reads, writes, zeros, of any place and length; each read is compared.
+  private func use(
+    _ disk: OutsourcedStore, _ model: inout [UInt8], _ random: inout SplitMix64, steps: Int
+  ) throws {
+    for step in 0..<steps {
+      var start = Int(random.next() % UInt64(Self.byteCount))
+      if random.next() % 3 != 0 { start %= 600_000 }
+      if random.next() % 40 == 0 { start = Self.byteCount - 1 - start % 3000 }
+      var count = 1 + Int(random.next() % (random.next() % 16 == 0 ? 2_000_000 : 30_000))
+      if random.next() % 2 == 0 { (start, count) = (start & ~4095, (count + 4095) & ~4095) }
+      count = min(count, Self.byteCount - start)
+      let range = start..<(start + count)
+      switch random.next() % 8 {
+      case 0:
+        try disk.zero(at: UInt64(start), count: UInt64(count), [])
+        model.replaceSubrange(range, with: repeatElement(0, count: count))
+      case 1: try disk.flush()
+      case 2: try disk.trim(at: UInt64(start), count: UInt64(count))
+      case 3, 4:
+        var bytes = [UInt8](repeating: 0, count: count)
+        let isDone = bytes.withUnsafeMutableBytes {
+          disk.readAtOnce(at: UInt64(start), into: $0)
+        }
+        if isDone != true { bytes = try disk.bytes(at: UInt64(start), count: count) }
+        try #require(bytes == Array(model[range]), "step \(step)")
+      default:
+        let value = UInt8(truncatingIfNeeded: random.next())
+        let bytes = (0..<count).map { value &+ UInt8(truncatingIfNeeded: $0 >> 8) }
+        try disk.put(bytes, at: UInt64(start), durable: random.next() % 8 == 0)
+        model.replaceSubrange(range, with: bytes)
+      }
+    }
+    let whole = try disk.bytes(at: 0, count: Self.byteCount)
+    try #require(whole == model)
+    var copied = [UInt8](repeating: 1, count: Self.byteCount)
+    try copied.withUnsafeMutableBytes { try disk.fetch(at: 0, into: $0) }
+    try #require(copied == model)
+  }
+
+  private func untilBack(_ disk: OutsourcedStore) async throws {
+    try await WorkerThread.run("back") {
+      while disk.isInUse || disk.state.read({ $0.keeperCount > 0 }) {
+        MonotonicClock.sleep(us: 1000)
+      }
+    }
+  }
+
+  /// With room for everything, with so little that it has to be cleaned, with too little.
+  @Test(.timeLimit(.minutes(2)), arguments: [64, 25, 21, 13], UInt64(1)...2)
+  func theDiskIsWhatWasWritten(mebibytes: Int, seed: UInt64) async throws {
+    let (original, first) = try make(seed)
+    var model = first
+    var random = SplitMix64(seed: seed)
+    let surrogate = FailingSurrogate(byteCount: mebibytes << 20)
+    let disk = OutsourcedStore(original, name: "disk") { _ in }
+    try use(disk, &model, &random, steps: 10)
+    try begin(disk, surrogate)
+    let before = try original.bytes(at: 0, count: Self.byteCount)
+    try use(disk, &model, &random, steps: 400)
+    let status = try #require(disk.surrogateStatus)
+    #expect(
+      status.phase == .inUse && status.problem == nil && status.onlyHereBytes > 0, "\(status)")
+    if mebibytes == 64 {
+      #expect(try original.bytes(at: 0, count: Self.byteCount) == before)
+      #expect(status.refusedWrites == 0 && status.copiedBytes > 0, "\(status)")
+    }
+    if mebibytes == 13 { #expect(status.refusedWrites > 0, "\(status)") }
+    disk.giveBack()
+    try use(disk, &model, &random, steps: 50)
+    try await untilBack(disk)
+    #expect(try original.bytes(at: 0, count: Self.byteCount) == model)
+    try use(disk, &model, &random, steps: 10)
+    #expect(!FileManager.default.fileExists(atPath: path))
+    // And once more, with the same surrogate.
+    try begin(disk, surrogate, limit: 13 << 20)
+    try use(disk, &model, &random, steps: 50)
+    disk.giveBack()
+    try await untilBack(disk)
+    #expect(try original.bytes(at: 0, count: Self.byteCount) == model)
+  }
+
+  /// A server that is killed leaves the file and the log; the next one has every write.
+  @Test(.timeLimit(.minutes(2)), arguments: [true, false], 1...4 as ClosedRange<UInt64>)
+  func theNextServerHasItAll(isWanted: Bool, seed: UInt64) async throws {
+    let (original, first) = try make(seed)
+    var model = first
+    var random = SplitMix64(seed: seed)
+    let surrogate = FailingSurrogate()
+    for life in 0..<3 {
+      let disk = OutsourcedStore(original, name: "disk") { _ in }
+      try disk.revive(path: path, identity: "one", isWanted: true) { name in
+        #expect(name == "the surrogate")
+        return surrogate.place
+      }
+      if life == 1 { #expect(disk.isInUse) }
+      // Killed once more while it gives back.
+      if life > 0, seed % 2 == 0 {
+        try use(disk, &model, &random, steps: 2)
+        disk.suspend()
+        continue
+      }
+      try use(disk, &model, &random, steps: 20)
+      try await WorkerThread.run("back") { disk.giveBack() }
+      try await untilBack(disk)
+      try begin(disk, surrogate)
+      try use(disk, &model, &random, steps: 60)
+      // As killed: nothing is given back.
+      disk.suspend()
+    }
+    let last = OutsourcedStore(original, name: "disk") { _ in }
+    if seed % 2 != 0 {
+      #expect(throws: MoveError.self) {
+        try last.revive(path: path, identity: "another", isWanted: true) { _ in surrogate.place }
+      }
+      // Without its surrogate the disk is none.
+      #expect(throws: MoveError.self) {
+        try last.revive(path: path, identity: "one", isWanted: true) { _ in
+          FailingSurrogate().place
+        }
+      }
+    }
+    try last.revive(path: path, identity: "one", isWanted: isWanted) { _ in surrogate.place }
+    guard isWanted else {
+      #expect(!last.isInUse && !FileManager.default.fileExists(atPath: path))
+      return
+    }
+    try use(last, &model, &random, steps: 20)
+    try await untilBack(last)
+    #expect(try original.bytes(at: 0, count: Self.byteCount) == model)
+  }
+
+  /// The power fails: each block has what it had at the last flush, or something newer.
+  @Test(.timeLimit(.minutes(2)), arguments: 1...8 as ClosedRange<UInt64>)
+  func aFlushIsKept(seed: UInt64) async throws {
+    var random = SplitMix64(seed: seed)
+    let (original, _) = try make(seed)
+    let surrogate = FailingSurrogate(byteCount: seed % 2 == 0 ? 13 << 20 : 24 << 20)
+    let disk = OutsourcedStore(original, name: "disk") { _ in }
+    let count = Self.byteCount / 4096
+    var (written, flushed) = ([UInt32](repeating: 0, count: count), [Int: UInt32]())
+    try begin(disk, surrogate)
+    var mapped: [UInt8] = []
+    for version in 1...500 as ClosedRange<UInt32> {
+      let hot = random.next() % 3 != 0 ? 64 : UInt64(count - 16)
+      let first = Int(random.next() % hot)
+      let blocks = first..<(first + 1 + Int(random.next() % 16))
+      let bytes = blocks.flatMap { _ in
+        (0..<1024).flatMap { _ in (0..<4).map { UInt8(truncatingIfNeeded: version >> ($0 * 8)) } }
+      }
+      try disk.put(bytes, at: UInt64(first) * 4096)
+      for block in blocks { written[block] = version }
+      if version == 400, seed % 3 == 0 { disk.giveBack() }
+      guard version == 1 || random.next() % 40 == 0 else { continue }
+      try disk.flush()
+      for block in written.indices where written[block] > 0 { flushed[block] = written[block] }
+      mapped = (try? Array(Data(contentsOf: URL(filePath: path)))) ?? mapped
+    }
+    // Nothing changes any more.
+    disk.suspend()
+    // All may have gone back already.
+    if let data = try? Data(contentsOf: URL(filePath: path)) {
+      var file = Array(data)
+      // What is in the file may have been written back since the flush, or not.
+      for word in [88] + stride(from: 12_288, to: file.count, by: 8) where random.next() % 2 == 0 {
+        file.replaceSubrange(word..<(word + 8), with: mapped[word..<(word + 8)])
+      }
+      try Data(file).write(to: URL(filePath: path))
+    }
+    original.restart(&random)
+    surrogate.store.losePower(&random)
+    let next = OutsourcedStore(original, name: "disk") { _ in }
+    try next.revive(path: path, identity: "one", isWanted: true) { _ in surrogate.place }
+    for (block, version) in flushed {
+      let bytes = try next.bytes(at: UInt64(block) * 4096, count: 4)
+      let found = bytes.enumerated().reduce(UInt32(0)) {
+        $0 | UInt32($1.element) << ($1.offset * 8)
+      }
+      #expect(found >= version && found <= 500, "block \(block), seed \(seed)")
+    }
+    try await untilBack(next)
+  }
+}
