@@ -48,14 +48,17 @@ import Testing
         try disk.zero(at: UInt64(start), count: UInt64(count), [])
         model.replaceSubrange(range, with: repeatElement(0, count: count))
       case 1: try disk.flush()
-      case 2: try disk.trim(at: UInt64(start), count: UInt64(count))
+      case 2:
+        // With a surrogate that changes nothing.
+        guard disk.surrogateStatus?.phase == .inUse else { continue }
+        try disk.trim(at: UInt64(start), count: UInt64(count))
       case 3, 4:
         var bytes = [UInt8](repeating: 0, count: count)
         let isDone = bytes.withUnsafeMutableBytes {
           disk.readAtOnce(at: UInt64(start), into: $0)
         }
         if isDone != true { bytes = try disk.bytes(at: UInt64(start), count: count) }
-        try #require(bytes == Array(model[range]), "step \(step)")
+        try #require(difference(bytes, Array(model[range])) == nil, "step \(step)")
       default:
         let value = UInt8(truncatingIfNeeded: random.next())
         let bytes = (0..<count).map { value &+ UInt8(truncatingIfNeeded: $0 >> 8) }
@@ -64,10 +67,10 @@ import Testing
       }
     }
     let whole = try disk.bytes(at: 0, count: Self.byteCount)
-    try #require(whole == model)
+    try #require(difference(whole, model) == nil)
     var copied = [UInt8](repeating: 1, count: Self.byteCount)
     try copied.withUnsafeMutableBytes { try disk.fetch(at: 0, into: $0) }
-    try #require(copied == model)
+    try #require(difference(copied, model) == nil)
   }
 
   private func untilBack(_ disk: OutsourcedStore) async throws {
@@ -79,8 +82,9 @@ import Testing
   }
 
   /// With room for everything, with so little that it has to be cleaned, with too little.
-  @Test(.timeLimit(.minutes(2)), arguments: [64, 25, 21, 13], UInt64(1)...2)
-  func theDiskIsWhatWasWritten(mebibytes: Int, seed: UInt64) async throws {
+  @Test(.timeLimit(.minutes(2)), arguments: [64, 21, 13])
+  func theDiskIsWhatWasWritten(mebibytes: Int) async throws {
+    let seed = UInt64(mebibytes)
     let (original, first) = try make(seed)
     var model = first
     var random = SplitMix64(seed: seed)
@@ -89,19 +93,33 @@ import Testing
     try use(disk, &model, &random, steps: 10)
     try begin(disk, surrogate)
     let before = try original.bytes(at: 0, count: Self.byteCount)
-    try use(disk, &model, &random, steps: 400)
+    // What is read often is copied, and read there.
+    for _ in 0..<3 {
+      #expect(try disk.bytes(at: 7 << 20, count: 4096) == Array(model[7 << 20..<(7 << 20) + 4096]))
+    }
+    try await WorkerThread.run("copied") {
+      while disk.surrogateStatus?.copiedBytes != 4096 { MonotonicClock.sleep(us: 1000) }
+    }
+    #expect(try disk.bytes(at: 7 << 20, count: 4096) == Array(model[7 << 20..<(7 << 20) + 4096]))
+    #expect(disk.surrogateStatus?.reads == 1)
+    try use(disk, &model, &random, steps: 250)
     let status = try #require(disk.surrogateStatus)
     #expect(
       status.phase == .inUse && status.problem == nil && status.onlyHereBytes > 0, "\(status)")
     if mebibytes == 64 {
-      #expect(try original.bytes(at: 0, count: Self.byteCount) == before)
-      #expect(status.refusedWrites == 0 && status.copiedBytes > 0, "\(status)")
+      #expect(try difference(original.bytes(at: 0, count: Self.byteCount), before) == nil)
+      #expect(status.refusedWrites == 0, "\(status)")
     }
-    if mebibytes == 13 { #expect(status.refusedWrites > 0, "\(status)") }
+    if mebibytes == 13 {
+      // More than it holds.
+      model = random.bytes(4096) + model.dropFirst(4096).map { $0 ^ 0x55 }
+      try disk.put(model, at: 0)
+      #expect(disk.surrogateStatus?.refusedWrites ?? 0 > 0, "\(status)")
+    }
     disk.giveBack()
     try use(disk, &model, &random, steps: 50)
     try await untilBack(disk)
-    #expect(try original.bytes(at: 0, count: Self.byteCount) == model)
+    #expect(try difference(original.bytes(at: 0, count: Self.byteCount), model) == nil)
     try use(disk, &model, &random, steps: 10)
     #expect(!FileManager.default.fileExists(atPath: path))
     // And once more, with the same surrogate.
@@ -109,11 +127,11 @@ import Testing
     try use(disk, &model, &random, steps: 50)
     disk.giveBack()
     try await untilBack(disk)
-    #expect(try original.bytes(at: 0, count: Self.byteCount) == model)
+    #expect(try difference(original.bytes(at: 0, count: Self.byteCount), model) == nil)
   }
 
   /// A server that is killed leaves the file and the log; the next one has every write.
-  @Test(.timeLimit(.minutes(2)), arguments: [true, false], 1...4 as ClosedRange<UInt64>)
+  @Test(.timeLimit(.minutes(2)), arguments: [true, false], 1...2 as ClosedRange<UInt64>)
   func theNextServerHasItAll(isWanted: Bool, seed: UInt64) async throws {
     let (original, first) = try make(seed)
     var model = first
@@ -159,11 +177,11 @@ import Testing
     }
     try use(last, &model, &random, steps: 20)
     try await untilBack(last)
-    #expect(try original.bytes(at: 0, count: Self.byteCount) == model)
+    #expect(try difference(original.bytes(at: 0, count: Self.byteCount), model) == nil)
   }
 
   /// The power fails: each block has what it had at the last flush, or something newer.
-  @Test(.timeLimit(.minutes(2)), arguments: 1...8 as ClosedRange<UInt64>)
+  @Test(.timeLimit(.minutes(2)), arguments: 1...4 as ClosedRange<UInt64>)
   func aFlushIsKept(seed: UInt64) async throws {
     var random = SplitMix64(seed: seed)
     let (original, _) = try make(seed)
@@ -173,7 +191,7 @@ import Testing
     var (written, flushed) = ([UInt32](repeating: 0, count: count), [Int: UInt32]())
     try begin(disk, surrogate)
     var mapped: [UInt8] = []
-    for version in 1...500 as ClosedRange<UInt32> {
+    for version in 1...300 as ClosedRange<UInt32> {
       let hot = random.next() % 3 != 0 ? 64 : UInt64(count - 16)
       let first = Int(random.next() % hot)
       let blocks = first..<(first + 1 + Int(random.next() % 16))
@@ -182,7 +200,7 @@ import Testing
       }
       try disk.put(bytes, at: UInt64(first) * 4096)
       for block in blocks { written[block] = version }
-      if version == 400, seed % 3 == 0 { disk.giveBack() }
+      if version == 250, seed % 3 == 0 { disk.giveBack() }
       guard version == 1 || random.next() % 40 == 0 else { continue }
       try disk.flush()
       for block in written.indices where written[block] > 0 { flushed[block] = written[block] }
@@ -208,7 +226,7 @@ import Testing
       let found = bytes.enumerated().reduce(UInt32(0)) {
         $0 | UInt32($1.element) << ($1.offset * 8)
       }
-      #expect(found >= version && found <= 500, "block \(block), seed \(seed)")
+      #expect(found >= version && found <= 300, "block \(block), seed \(seed)")
     }
     try await untilBack(next)
   }
