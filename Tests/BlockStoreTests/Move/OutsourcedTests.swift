@@ -180,6 +180,45 @@ import Testing
     #expect(try difference(original.bytes(at: 0, count: Self.byteCount), model) == nil)
   }
 
+  /// A surrogate behind a network: its connection breaks, and nothing is lost that its server has. A flush that can't
+  /// know whether it still has it says so.
+  @Test(.timeLimit(.minutes(1)), arguments: [true, false])
+  func anExportWhoseConnectionBreaks(isFlushed: Bool) async throws {
+    let (original, first) = try make(5)
+    let target = try FailingTarget(byteCount: 24 << 20)
+    let disk = OutsourcedStore(original, name: "disk") { _ in }
+    let model = try await WorkerThread.run("use") { () throws -> [UInt8] in
+      var (model, random) = (first, SplitMix64(seed: 5))
+      let place = SurrogatePlace(name: "export") { try target.destination.connect() }
+      try disk.begin(
+        SurrogateWish(place), SurrogateLink.make(place), path: path, identity: "one", settle: {})
+      try use(disk, &model, &random, steps: 40)
+      try disk.flush()
+      if !isFlushed {
+        try disk.put([7, 7, 7], at: 100)
+        model.replaceSubrange(100..<103, with: [7, 7, 7])
+      }
+      target.cut()
+      // Reads are dialled anew.
+      #expect(try difference(disk.bytes(at: 0, count: Self.byteCount), model) == nil)
+      if isFlushed {
+        try use(disk, &model, &random, steps: 40)
+      } else {
+        #expect(throws: StoreError.self) { try disk.flush() }
+        #expect(disk.surrogateStatus?.phase != .inUse)
+      }
+      // And once more, while it is written to.
+      target.cut()
+      try disk.put([8, 8, 8], at: 50_000)
+      model.replaceSubrange(50_000..<50_003, with: [8, 8, 8])
+      return model
+    }
+    disk.giveBack()
+    try await untilBack(disk)
+    #expect(try difference(original.bytes(at: 0, count: Self.byteCount), model) == nil)
+    try disk.flush()
+  }
+
   /// The power fails: each block has what it had at the last flush, or something newer.
   @Test(.timeLimit(.minutes(2)), arguments: 1...4 as ClosedRange<UInt64>)
   func aFlushIsKept(seed: UInt64) async throws {
