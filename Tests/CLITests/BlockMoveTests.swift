@@ -161,6 +161,36 @@ struct BlockMoveTests {
     try FileManager.default.removeItem(atPath: folder)
   }
 
+  /// What hasn't changed since a snapshot isn't read from the disk, also not by the next server.
+  @Test(.timeLimit(.minutes(1))) func backupsGiveWhatHasNotChanged() async throws {
+    let (backup, third) = (folder + "/backup.raw", folder + "/c.sock")
+    try FileManager.default.copyItem(atPath: image, toPath: backup)
+    let (there, backups) = (try await serve(copy, at: target), try await serve(backup, at: third))
+    let first = try await serve(image, at: socket)
+    let manifest = folder + "/manifest"
+    let taken = try await block(["snapshot", "x", "--manifest", manifest, "--json"])
+    let parts = try fields(taken.output)["parts"] as? Int
+    #expect(taken.status == 0 && parts == 384, "\(taken)")
+    try await Command.run(
+      "qemu-io",
+      ["-f", "raw", "-c", "write -P 3 1M 64k", "-c", "flush", "nbd+unix:///x?socket=\(socket)"])
+    first.send(signal: SIGKILL)
+    _ = await first.wait()
+    let here = try await serve(image, at: socket)
+    let arguments = ["move", "x", uri, "--method", "snapmig", "--then", "copy", "--json"]
+    #expect(try await block(arguments).status == ExitStatus.usage.rawValue)
+    let source = ["--backup", "nbd+unix:///x?socket=\(third)", "--manifest"]
+    #expect(try await block(arguments + source + [backup]).status == ExitStatus.refused.rawValue)
+    let moved = try await block(arguments + source + [manifest])
+    let end = try fields(moved.output)
+    #expect(moved.status == 0 && end["phase"] as? String == "copied", "\(moved)")
+    #expect(end["backupBytes"] as? Int ?? 0 >= Self.byteCount - (256 << 10), "\(end)")
+    #expect(end["readBytes"] as? Int ?? .max <= 256 << 10, "\(end)")
+    for server in [here, there, backups] { await server.terminate() }
+    try await Command.run("cmp", [image, copy])
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
   /// The destination's server is killed and started again; the move goes on by itself.
   @Test(.timeLimit(.minutes(1))) func aKilledDestination() async throws {
     var there = try await serve(copy, at: target)

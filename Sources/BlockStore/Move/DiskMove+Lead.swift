@@ -73,6 +73,7 @@ extension DiskMove {
       return state.link
     }
     link?.close()
+    state.read { $0.supply }?.close()
   }
 
   // MARK: The connection

@@ -55,6 +55,8 @@ final class DiskMove: Sendable {
         roundCount: state.order.roundCount, bytesPerSecond: state.meter.bytesPerSecond,
         etaMs: state.stage.isMoving && !state.isPaused ? state.meter.etaMs : nil,
         connectionCount: state.connectionCount, pauseUs: state.pauseUs,
+        backupBytes: state.supply?.suppliedBytes.load(ordering: .relaxed),
+        backupRefusals: state.supply?.refusedParts.load(ordering: .relaxed),
         surrogate: source.surrogateStatus, problem: state.problem)
     }
   }

@@ -29,12 +29,14 @@ extension MovableStore {
       defer { probe.close() }
       try DiskMove.check(
         probe, for: source, geometry, isSwitching: wish.ending == .switching)
+      let supply = try supply(wish)
       let surrogate = try openSurrogate(wish)
       let move: DiskMove
       do {
         move = try prepare(geometry, mapPath, destination)
       } catch {
         surrogate?.clear()
+        supply?.close()
         throw error
       }
       move.state.update { state in
@@ -44,7 +46,7 @@ extension MovableStore {
         state.pace = SendPace(bytesPerSecond: wish.bytesPerSecond)
         (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
         (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
-        (state.guestPace, state.deferred) = (GuestPace(), nil)
+        (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
       }
       move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
         self?.moveEnded(move)
@@ -129,6 +131,7 @@ extension MovableStore {
   public func suspendMove() {
     move?.suspend()
     source.suspend()
+    notes.withLock { $0 }?.close()
   }
 
   private func current() throws -> DiskMove {

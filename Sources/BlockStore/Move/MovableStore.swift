@@ -24,6 +24,9 @@ public final class MovableStore: DiskStore {
   let route = Mutex<DiskMove?>(nil)
   /// The last move that is over, for who asks.
   let last = Mutex<MoveStatus?>(nil)
+  /// What was written since the last snapshot.
+  let notes = Mutex<ChangeNotes?>(nil)
+  let hasNotes = Atomic(false)
   /// One order at a time.
   let orders = Mutex(())
 
@@ -44,6 +47,10 @@ public final class MovableStore: DiskStore {
     slow.isPrompt = false
     slowTraits = slow
     guard let mapPath, let geometry = DiskGeometry(byteCount: original.byteCount) else { return }
+    let since = try ChangeNotes.open(
+      mapPath + ChangeNotes.fileSuffix, geometry, identity: identity)
+    notes.withLock { $0 = since }
+    hasNotes.store(since != nil, ordering: .sequentiallyConsistent)
     let moved = try MapFile.open(mapPath, geometry)
     try source.revive(
       path: mapPath + OutsourcedStore.fileSuffix, identity: identity,
@@ -106,6 +113,7 @@ extension MovableStore {
   ) throws(StoreError) {
     let entered = calls.enter()
     defer { calls.leave(entered) }
+    noteChange(offset, UInt64(bytes.count))
     if let move { return try unsafe move.write(bytes, at: offset, durable: durable) }
     try unsafe source.write(bytes, at: offset, durable: durable)
   }
@@ -115,6 +123,7 @@ extension MovableStore {
   ) throws(StoreError) {
     let entered = calls.enter()
     defer { calls.leave(entered) }
+    noteChange(offset, count)
     guard let move else { return try source.zero(at: offset, count: count, options) }
     try Self.eachPart(offset, count) { place, part throws(StoreError) in
       try move.change(at: place, count: part) { store throws(StoreError) in
@@ -128,6 +137,7 @@ extension MovableStore {
   public func trim(at offset: UInt64, count: UInt64) throws(StoreError) {
     let entered = calls.enter()
     defer { calls.leave(entered) }
+    noteChange(offset, count)
     guard let move else { return try source.trim(at: offset, count: count) }
     try Self.eachPart(offset, count) { place, part throws(StoreError) in
       try move.change(at: place, count: part) { store throws(StoreError) in

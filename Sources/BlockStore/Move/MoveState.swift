@@ -42,6 +42,8 @@ struct MoveState: Sendable {
   var guestPace = GuestPace()
   /// What the guest has written, as long as that is left for later.
   var deferred: PageBitmap?
+  /// Where blocks come from that haven't changed since a snapshot.
+  var supply: BackupSupply?
   /// What the copier has taken, in bytes.
   var copiedBytes: UInt64 = 0
   var meter = MoveMeter()

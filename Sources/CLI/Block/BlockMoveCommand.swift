@@ -35,7 +35,8 @@ struct BlockMoveCommand: AsyncParsableCommand {
       nbd://HOST[:PORT]/NAME in plain. Methods: precopy copies in rounds, and lets the guest's writes wait for the \
       last of it; mirror carries the guest's writes out at both sides; iofollow sends what the guest reads \
       or writes from memory and copies where the guest is; waio lets what the guest writes and reads often go to \
-      a surrogate meanwhile, and copies no faster than the guest likes. All end with both sides the same; --then says \
+      a surrogate meanwhile, and copies no faster than the guest likes; snapmig takes what hasn't changed since \
+      godwit block snapshot from backups, and compares it with the manifest. All end with both sides the same; --then says \
       what follows: the guest's requests go to the destination (switch), or it keeps a copy (copy), or \
       both sides are kept the same until godwit block finish (wait).
 
@@ -66,6 +67,15 @@ struct BlockMoveCommand: AsyncParsableCommand {
       valueName: "duration"), transform: UnitArguments.milliseconds)
   var pause: UInt64?
   @OptionGroup var surrogate: BlockSurrogateOptions
+  @Option(
+    help: ArgumentHelp(
+      "For snapmig: absolute path of the manifest, on the server's host.", valueName: "path"))
+  var manifest: String?
+  @Option(
+    help: ArgumentHelp(
+      "For snapmig: URI of an export that has the disk as it was; once for each backup, 16 at most.",
+      valueName: "uri"))
+  var backup: [String] = []
   @Flag(help: "Allow plain TCP to other hosts: anybody on the way can read the disk.")
   var insecureNetwork = false
   @Flag(help: "Return once the move is under way.")
@@ -85,6 +95,15 @@ struct BlockMoveCommand: AsyncParsableCommand {
     guard (method == .waio) == (surrogate.surrogate != nil) else {
       throw ValidationError("--method waio and --surrogate go together")
     }
+    guard (method == .snapmig) == (manifest != nil), backup.isEmpty == (manifest == nil) else {
+      throw ValidationError("--method snapmig, --manifest and --backup go together")
+    }
+    guard manifest.map({ $0.hasPrefix("/") }) ?? true else {
+      throw ValidationError("--manifest takes an absolute path")
+    }
+    guard backup.count <= 16, backup.allSatisfy({ NBDAddress($0) != nil }) else {
+      throw ValidationError("--backup takes the URI of an export, 16 times at most")
+    }
   }
 
   func run() async throws {
@@ -92,7 +111,8 @@ struct BlockMoveCommand: AsyncParsableCommand {
     request.move = BlockMoveOrder(
       destination: destination, method: method, ending: then,
       bytesPerSecond: bandwidth?.bytesPerSecond, pauseLimitMs: pause ?? MoveWish().pauseLimitMs,
-      allowsPlainNetwork: insecureNetwork, surrogate: surrogate.order)
+      allowsPlainNetwork: insecureNetwork, surrogate: surrogate.order,
+      manifest: manifest, backups: backup.isEmpty ? nil : backup)
     let begun = try await server.client.ask(request)
     if detach { return try BlockMoveReport.show(begun, json: output.json) }
     let end = try await BlockMoveReport.follow(disk, server.client, json: output.json)
@@ -158,6 +178,7 @@ enum BlockMoveReport {
       parts.append("\(ByteCount(move.wireBytes)) sent, \(ByteCount(move.readBytes)) read for it")
       if let pause = move.pauseUs { parts.append("writes waited \(pause / 1000) ms") }
     }
+    if let bytes = move.backupBytes { parts.append("\(ByteCount(bytes)) from backups") }
     if let surrogate = move.surrogate { parts.append(BlockSurrogate.line(surrogate)) }
     if let problem = move.problem { parts.append(TerminalText.plain(problem)) }
     return "\(name) to \(place): \(move.phase.rawValue); " + parts.joined(separator: ", ")

@@ -10,6 +10,8 @@ public enum MoveMethod: String, Sendable, Codable, CaseIterable {
   /// The guest's writes and what it reads often go to a surrogate; the original is read in sequence, no faster
   /// than the guest likes, and what the surrogate has moves last.
   case waio
+  /// As `precopy`, but what hasn't changed since a snapshot comes from backups of it.
+  case snapmig
 }
 
 /// What becomes of the guest's requests while a disk moves.

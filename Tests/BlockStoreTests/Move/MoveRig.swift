@@ -17,12 +17,14 @@ final class MoveRig: Sendable {
   let source: RunningServer
   let target: FailingTarget
   let surrogate: FailingSurrogate
+  let backup: FailingTarget
   var mapPath: String { folder.path + "/disk.map" }
 
   init(
     _ store: any DiskStore, target: FailingTarget, surrogate: FailingSurrogate = .init()
   ) throws {
     (self.store, self.target, self.surrogate) = (store, target, surrogate)
+    backup = try FailingTarget(byteCount: Self.byteCount)
     folder = try ScratchFolder()
     movable = try MovableStore(
       store, name: "disk", identity: "one", mapPath: folder.path + "/disk.map",
@@ -37,8 +39,17 @@ final class MoveRig: Sendable {
 
   func move(_ wish: MoveWish) async throws {
     try await WorkerThread.run("move") { [self] in
+      var wish = wish
+      if wish.method == .snapmig, wish.snapshot == nil { wish.snapshot = try snapshot() }
       try movable.move(to: target.destination, wish)
     }
+  }
+
+  /// Takes a snapshot, and fills the backup with what the disk has then.
+  func snapshot() throws -> SnapshotWish {
+    let manifest = try movable.snapshot()
+    try backup.store.put(try bytes(of: store), at: 0)
+    return SnapshotWish(manifest: manifest, backups: [backup.destination])
   }
 
   func load(seed: UInt64) async throws -> DiskLoad {
