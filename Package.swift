@@ -79,7 +79,12 @@ let package = Package(
     .systemLibrary(name: "CZstd", providers: [.apt(["libzstd-dev"])]),
     .systemLibrary(name: "CLZ4", providers: [.apt(["liblz4-dev"])]),
     core("HostIO", ["Base", "CLinux", logging, system, subprocess, tls] + nio),
-    core("BlockStore", ["Base", "CLinux", "DiskStrategy", "HostIO", "NBD"]),
+    core(
+      "BlockStore",
+      [
+        "Base", "CLinux", "CXXHash", "DiskStrategy", "HostIO", "NBD",
+        .product(name: "Crypto", package: "swift-crypto"),
+      ]),
     core("PKI", ["Base", "HostIO"] + certificates),
 
     // The product.
@@ -120,7 +125,9 @@ let package = Package(
     // What must hold for hostile bytes: run by the fuzzers (Fuzz/run.sh) and by the tests.
     .target(
       name: "FuzzHarness",
-      dependencies: ["Base", "Compaction", "QEMUStream", "QMP", "Wire", "NBD", "Simulator"],
+      dependencies: [
+        "Base", "Compaction", "DiskStrategy", "QEMUStream", "QMP", "Wire", "NBD", "Simulator",
+      ],
       path: "Fuzz/Harness", swiftSettings: common),
     .executableTarget(
       name: "StreamBench", dependencies: ["QEMUStream", "Base"], path: "Benchmarks/StreamBench",

@@ -27,6 +27,7 @@ library Base
 library QEMUStream
 library Wire
 library NBD
+library DiskStrategy
 library Compaction
 library QMP
 library Strategy
@@ -35,7 +36,7 @@ library Simulator
 fuzz() {
   # shellcheck disable=SC2086
   swiftc $flags -module-name Fuzzer -o "$build/$1" Harness/*.swift "Targets/$1.swift" \
-    -L "$build" -lQEMUStream -lCompaction -lWire -lNBD -lQMP -lSimulator -lStrategy -lBase -lxxhash -lzstd -llz4 \
+    -L "$build" -lQEMUStream -lCompaction -lWire -lNBD -lDiskStrategy -lQMP -lSimulator -lStrategy -lBase -lxxhash -lzstd -llz4 \
     -lswiftSynchronization -lm
   mkdir -p "$build/corpus/$1" "$build/crashes" "corpus/$1"
   if [ "$merge" = 1 ]; then

@@ -152,6 +152,14 @@ extension DiskStore {
   }
 }
 
+/// Where two disks differ first, or nil: of millions of bytes nobody wants to read all differences, nor to wait for
+/// the test to find them.
+func difference(_ one: [UInt8], _ other: [UInt8]) -> Int? {
+  if one == other { return nil }
+  return zip(one, other).enumerated().first { $0.element.0 != $0.element.1 }?.offset
+    ?? min(one.count, other.count)
+}
+
 extension SplitMix64 {
   mutating func bytes(_ count: Int) -> [UInt8] {
     (0..<count).map { _ in UInt8(truncatingIfNeeded: next()) }

@@ -60,10 +60,30 @@ struct BlockMoveTests {
     try RemoteStore(over: UnixSocket.connect(path: socket), exportName: "x", isReadOnly: false)
   }
 
-  @Test(.timeLimit(.minutes(1)), arguments: ["precopy", "mirror", "iofollow"])
+  /// What a method needs besides its name.
+  private func method(_ name: String) throws -> [String] {
+    guard name == "waio" else { return ["--method", name] }
+    let surrogate = folder + "/surrogate"
+    if !FileManager.default.fileExists(atPath: surrogate) {
+      try Data().write(to: URL(filePath: surrogate))
+      truncate(surrogate, 32 << 20)
+    }
+    return ["--method", name, "--surrogate", surrogate, "--popular-reads", "2"]
+  }
+
+  /// Waits until nothing is in a surrogate any more.
+  private func untilAllIsBack() async throws {
+    while try fields(try await block(["status", "x", "--json"]).output)["surrogate"]
+      as? [String: Any] != nil
+    {
+      try await Task.sleep(for: .milliseconds(20))
+    }
+  }
+
+  @Test(.timeLimit(.minutes(1)), arguments: ["precopy", "mirror", "iofollow", "waio"])
   func theDiskIsElsewhereAfterwards(method: String) async throws {
     let (there, here) = (try await serve(copy, at: target), try await serve(image, at: socket))
-    let moved = try await block(["move", "x", uri, "--method", method, "--json"])
+    let moved = try await block(["move", "x", uri, "--json"] + self.method(method))
     let end = try fields(moved.output)
     #expect(moved.status == 0 && end["phase"] as? String == "switched", "\(moved)")
     #expect(end["neededBytes"] as? Int == 0 && end["wireBytes"] as? Int == Self.byteCount)
@@ -94,7 +114,8 @@ struct BlockMoveTests {
   /// The source's server is killed at any instant, again and again, while a client writes and the disk
   /// moves; each time the next one goes on with the map that was left. In the end both images are the
   /// same, though most of them was sent once only.
-  @Test(.timeLimit(.minutes(2)), arguments: ["precopy", "mirror", "iofollow"], UInt64(1)...2)
+  @Test(
+    .timeLimit(.minutes(2)), arguments: ["precopy", "mirror", "iofollow", "waio"], UInt64(1)...2)
   func killedAgainAndAgain(method: String, seed: UInt64) async throws {
     var random = SplitMix64(seed: seed)
     let there = try await serve(copy, at: target)
@@ -105,9 +126,8 @@ struct BlockMoveTests {
       }
       let begun = try await block(
         [
-          "move", "x", uri, "--method", method, "--then", "wait", "--detach", "--bandwidth",
-          "12MiB/s",
-        ])
+          "move", "x", uri, "--then", "wait", "--detach", "--bandwidth", "12MiB/s",
+        ] + self.method(method))
       #expect(begun.status == 0, "life \(life)")
       // The first one lives until the destination has flushed something (once a second): only that is
       // remembered.
@@ -126,14 +146,48 @@ struct BlockMoveTests {
     #expect(before["phase"] as? String == "interrupted")
     // Something had arrived, and was remembered.
     #expect(before["neededBytes"] as? Int ?? .max < Self.byteCount)
-    let moved = try await block(["move", "x", uri, "--method", method, "--then", "copy", "--json"])
+    let moved = try await block(
+      ["move", "x", uri, "--then", "copy", "--json"] + self.method(method))
     let end = try fields(moved.output)
     #expect(moved.status == 0 && end["phase"] as? String == "copied", "\(moved)")
     #expect(end["arrivedBytes"] as? Int ?? .max < Self.byteCount)
+    try await untilAllIsBack()
     await last.terminate()
     await there.terminate()
     try await Command.run("cmp", [image, copy])
-    #expect(!FileManager.default.fileExists(atPath: image + ".godwit-map"))
+    for name in ["", ".surrogate"] {
+      #expect(!FileManager.default.fileExists(atPath: image + ".godwit-map" + name))
+    }
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
+  /// What hasn't changed since a snapshot isn't read from the disk, also not by the next server.
+  @Test(.timeLimit(.minutes(1))) func backupsGiveWhatHasNotChanged() async throws {
+    let (backup, third) = (folder + "/backup.raw", folder + "/c.sock")
+    try FileManager.default.copyItem(atPath: image, toPath: backup)
+    let (there, backups) = (try await serve(copy, at: target), try await serve(backup, at: third))
+    let first = try await serve(image, at: socket)
+    let manifest = folder + "/manifest"
+    let taken = try await block(["snapshot", "x", "--manifest", manifest, "--json"])
+    let parts = try fields(taken.output)["parts"] as? Int
+    #expect(taken.status == 0 && parts == 384, "\(taken)")
+    try await Command.run(
+      "qemu-io",
+      ["-f", "raw", "-c", "write -P 3 1M 64k", "-c", "flush", "nbd+unix:///x?socket=\(socket)"])
+    first.send(signal: SIGKILL)
+    _ = await first.wait()
+    let here = try await serve(image, at: socket)
+    let arguments = ["move", "x", uri, "--method", "snapmig", "--then", "copy", "--json"]
+    #expect(try await block(arguments).status == ExitStatus.usage.rawValue)
+    let source = ["--backup", "nbd+unix:///x?socket=\(third)", "--manifest"]
+    #expect(try await block(arguments + source + [backup]).status == ExitStatus.refused.rawValue)
+    let moved = try await block(arguments + source + [manifest])
+    let end = try fields(moved.output)
+    #expect(moved.status == 0 && end["phase"] as? String == "copied", "\(moved)")
+    #expect(end["backupBytes"] as? Int ?? 0 >= Self.byteCount - (256 << 10), "\(end)")
+    #expect(end["readBytes"] as? Int ?? .max <= 256 << 10, "\(end)")
+    for server in [here, there, backups] { await server.terminate() }
+    try await Command.run("cmp", [image, copy])
     try FileManager.default.removeItem(atPath: folder)
   }
 
@@ -214,6 +268,10 @@ struct BlockMoveTests {
     for (arguments, status) in [
       (["move", "x", "http://host/x"], ExitStatus.usage), (["move", "y", uri], .refused),
       (["move", "x", uri], .refused), (["move", "x", "nbd://192.0.2.1/x"], .refused),
+      (["move", "x", uri, "--method", "waio"], .usage),
+      (["move", "x", uri, "--surrogate", "/tmp/none"], .usage),
+      (["move", "x", uri, "--method", "waio", "--surrogate", "here"], .usage),
+      (["move", "x", uri, "--popular-reads", "3"], .usage),
       (["move", "x", uri, "--pause", "1h"], .usage), (["pause", "x"], .refused),
       (["cancel", "x"], .refused), (["status", "y"], .refused), (["status"], .done),
       (["status", "x"], .done),

@@ -27,6 +27,7 @@ import Testing
   @Test func pullFrames() throws { try replay("pull-frames", PullFrameHarness.run) }
   @Test func encodedPages() throws { try replay("encoded-pages", EncodedPagesHarness.run) }
   @Test func vault() throws { try replay("vault", VaultHarness.run) }
+  @Test func diskManifest() throws { try replay("disk-manifest", DiskManifestHarness.run) }
   @Test func imageIndex() throws { try replay("image-index", ImageIndexHarness.run) }
   @Test func qcow2() throws { try replay("qcow2", Qcow2Harness.run) }
   @Test func traces() throws { try replay("traces", TraceHarness.run) }

@@ -48,17 +48,23 @@ extension DiskMove {
         return .nothing
       }
       let nowUs = MonotonicClock.nowUs
-      guard state.pace.mayGo(nowUs: nowUs) else { return .nothing }
+      let mayRead =
+        state.isFrozen || !state.decision.yieldsToGuest || state.readPace.mayGo(nowUs: nowUs)
+      guard mayRead, state.pace.mayGo(nowUs: nowUs) else { return .nothing }
       if !state.queue.isEmpty {
         let run = state.queue.removeFirst()
         state.queuedBytes -= run.byteCount
         return .forward(run, link)
       }
       let follows = state.decision.followsGuest
-      guard let blocks = state.order.next(state.map, follows: follows, nowUs: nowUs) else {
-        return .nothing
-      }
+      if !state.decision.defersWritten { state.deferred = nil }
+      guard
+        let blocks = state.order.next(
+          state.map, follows: follows, nowUs: nowUs, deferred: state.deferred)
+      else { return .nothing }
       state.map.begin(blocks)
+      state.copiedBytes += state.byteCount(blocks)
+      state.readPace.spend(state.byteCount(blocks))
       return .copy(blocks, link)
     }
   }
@@ -68,18 +74,28 @@ extension DiskMove {
     let count = range.upperBound - range.lowerBound
     // SAFETY: a run has no more blocks than a chunk, which the buffer holds.
     let part = unsafe buffer.part(0, Int(count))
-    if unsafe source.readAtOnce(at: range.lowerBound, into: part) != true {
+    let supply = state.read { $0.supply }
+    for missing in unsafe supply?.fill(blocks, geometry, into: part) ?? [blocks] {
+      let range = geometry.bytes(of: missing)
+      let start = Int(range.lowerBound) - blocks.lowerBound * DiskGeometry.blockByteCount
       do throws(StoreError) {
-        try unsafe source.read(at: range.lowerBound, into: part)
+        try unsafe read(range, into: buffer.part(start, Int(range.upperBound - range.lowerBound)))
       } catch {
         state.update { $0.end(blocks, arrived: false, over: link) }
         return stop("can't read the disk at \(range.lowerBound): \(error)")
       }
-      // Nobody had it in memory, so nobody misses it there.
-      source.forget(at: range.lowerBound, count: count)
-      state.update { $0.readBytes += count }
     }
     unsafe send(blocks, UnsafeRawBufferPointer(part), link, isForwarded: false)
+  }
+
+  private func read(
+    _ range: Range<UInt64>, into part: UnsafeMutableRawBufferPointer
+  ) throws(StoreError) {
+    if unsafe source.fetchAtOnce(at: range.lowerBound, into: part) == true { return }
+    try unsafe source.fetch(at: range.lowerBound, into: part)
+    // Nobody had it in memory, so nobody misses it there.
+    source.forget(at: range.lowerBound, count: UInt64(part.count))
+    state.update { $0.readBytes += UInt64(part.count) }
   }
 
   private func send(

@@ -49,7 +49,7 @@ extension DiskMove {
     thread("move-lead") { $0.lead() }
   }
 
-  private func thread(_ name: String, _ body: @escaping @Sendable (DiskMove) -> Void) {
+  func thread(_ name: String, _ body: @escaping @Sendable (DiskMove) -> Void) {
     _ = WorkerThread(name) { [self] in
       body(self)
       state.update { $0.threadCount -= 1 }
@@ -73,6 +73,7 @@ extension DiskMove {
       return state.link
     }
     link?.close()
+    state.read { $0.supply }?.close()
   }
 
   // MARK: The connection
@@ -182,11 +183,25 @@ extension DiskMove {
         diskBytes: geometry.byteCount, roundCount: state.order.roundCount,
         bytesPerSecond: state.meter.bytesPerSecond, isConnected: state.link != nil)
       state.decision = state.machine.look(sample)
+      yieldToGuest(&state, nowUs)
       isRemote.store(state.decision.writes == .mirror, ordering: .relaxed)
       if state.isFrozen { end(&state, nowUs) } else { freezeIfDue(&state, nowUs) }
       return flushIfDue(&state, nowUs)
     }
     if let flushes { thread("move-flush") { $0.flush(flushes) } }
+    if state.read({ $0.stage.isSwitched }) { dropSurrogate() }
+  }
+
+  /// The copier gives way to the guest.
+  private func yieldToGuest(_ state: inout MoveState, _ nowUs: UInt64) {
+    isTimed.store(state.decision.yieldsToGuest, ordering: .relaxed)
+    guard state.decision.yieldsToGuest else { return }
+    state.guestPace.look(
+      nowMs: nowUs / 1000,
+      GuestPace.Totals(
+        requests: guestRequests.load(ordering: .relaxed),
+        latencyUs: guestUs.load(ordering: .relaxed), copiedBytes: state.copiedBytes))
+    state.readPace.setRate(state.guestPace.bytesPerSecond)
   }
 
   /// Both sides are kept the same once they nearly are.

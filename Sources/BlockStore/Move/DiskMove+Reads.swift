@@ -10,6 +10,8 @@ extension DiskMove {
   func read(
     at offset: UInt64, into target: UnsafeMutableRawBufferPointer
   ) throws(StoreError) {
+    let startUs = guestStart
+    defer { guestEnd(startUs) }
     switch plan(offset, UInt64(target.count)) {
     case .plain: try unsafe source.read(at: offset, into: target)
     case .remote:
@@ -34,7 +36,11 @@ extension DiskMove {
   /// As `DiskStore.readAtOnce`: what is in memory is forwarded, too.
   func readAtOnce(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) -> Bool? {
     switch plan(offset, UInt64(target.count), isExact: true) {
-    case .plain: return unsafe source.readAtOnce(at: offset, into: target)
+    case .plain:
+      let startUs = guestStart
+      let isDone = unsafe source.readAtOnce(at: offset, into: target)
+      if isDone == true { guestEnd(startUs) }
+      return isDone
     case .remote: return false
     case .forward(let run, let link):
       let wasThere = unsafe source.readAtOnce(at: offset, into: target)

@@ -17,6 +17,8 @@ extension DiskMove {
   func write(
     _ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool
   ) throws(StoreError) {
+    let startUs = guestStart
+    defer { guestEnd(startUs) }
     let count = UInt64(bytes.count)
     let blocks = geometry.touched(at: offset, count: count)
     switch enter(offset, count, blocks, mayMirror: true) {
@@ -148,7 +150,7 @@ extension DiskMove {
     let buffer = PageBuffer(byteCount: Int(bytes.upperBound - bytes.lowerBound))
     // SAFETY: the buffer is this call's own.
     let part = unsafe buffer.part(0, buffer.byteCount)
-    try unsafe source.read(at: bytes.lowerBound, into: part)
+    try unsafe source.fetch(at: bytes.lowerBound, into: part)
     let pending = try unsafe link.startWrite(UnsafeRawBufferPointer(part), at: bytes.lowerBound)
     try link.finish(pending)
   }

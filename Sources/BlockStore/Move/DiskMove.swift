@@ -17,17 +17,21 @@ final class DiskMove: Sendable {
   static let patienceMs: UInt64 = 30_000
 
   let name: String
-  let source: any DiskStore
+  let source: OutsourcedStore
   let geometry: DiskGeometry
   let state: Guarded<MoveState>
   /// Whether a request may take as long as the destination does.
   let isRemote = Atomic(false)
   /// Only once the destination is the disk.
   let unflushed = UnflushedWrites()
+  /// The guest's requests, and what they took together, in microseconds; counted while that is asked for.
+  let guestRequests = Atomic<UInt64>(0)
+  let guestUs = Atomic<UInt64>(0)
+  let isTimed = Atomic(false)
   let log: @Sendable (String) -> Void
 
   init(
-    name: String, source: any DiskStore, _ state: sending MoveState,
+    name: String, source: OutsourcedStore, _ state: sending MoveState,
     log: @escaping @Sendable (String) -> Void
   ) {
     (self.name, self.source, self.log) = (name, source, log)
@@ -50,8 +54,22 @@ final class DiskMove: Sendable {
         forwardedBytes: state.forwardedBytes, mirroredBytes: state.mirroredBytes,
         roundCount: state.order.roundCount, bytesPerSecond: state.meter.bytesPerSecond,
         etaMs: state.stage.isMoving && !state.isPaused ? state.meter.etaMs : nil,
-        connectionCount: state.connectionCount, pauseUs: state.pauseUs, problem: state.problem)
+        connectionCount: state.connectionCount, pauseUs: state.pauseUs,
+        backupBytes: state.supply?.suppliedBytes.load(ordering: .relaxed),
+        backupRefusals: state.supply?.refusedParts.load(ordering: .relaxed),
+        surrogate: source.surrogateStatus, problem: state.problem)
     }
+  }
+
+  // MARK: The guest's latency
+
+  /// When a request began; 0: nobody asks.
+  var guestStart: UInt64 { isTimed.load(ordering: .relaxed) ? MonotonicClock.nowUs : 0 }
+
+  func guestEnd(_ startUs: UInt64) {
+    guard startUs > 0 else { return }
+    guestUs.wrappingAdd(MonotonicClock.nowUs - startUs, ordering: .relaxed)
+    guestRequests.wrappingAdd(1, ordering: .relaxed)
   }
 
   // MARK: Orders

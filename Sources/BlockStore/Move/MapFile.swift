@@ -62,11 +62,13 @@ final class MapFile: @unchecked Sendable {
 
   deinit { _ = unsafe munmap(mapping, byteCount) }
 
-  /// Makes a file in which every block is needed, in place of one that may be there.
+  /// Makes a file in place of one that may be there.
   ///
-  /// - Parameter key: of disk and destination; a map serves no others.
+  /// - Parameters:
+  ///   - key: of disk and destination; a map serves no others.
+  ///   - filled: every block is needed; otherwise none is.
   static func make(
-    _ path: String, _ geometry: DiskGeometry, key: String
+    _ path: String, _ geometry: DiskGeometry, key: String, filled: Bool = true
   ) throws(SystemError) -> MapFile {
     guard key.utf8.count <= keyByteCountMax else {
       throw SystemError("the destination's name for \(path)", code: ENAMETOOLONG)
@@ -81,14 +83,14 @@ final class MapFile: @unchecked Sendable {
     guard ftruncate(raw, off_t(size)) == 0 else { throw SystemError("size \(draft)") }
     try FileSpace.reserve(raw, bytes: size, for: draft)
     let file = try MapFile(path: path, geometry, descriptor)
-    file.begin(key)
+    file.begin(key, filled)
     try file.sync()
     guard unsafe rename(draft, path) == 0 else { throw SystemError("name \(path)") }
     syncFolder(of: path)
     return file
   }
 
-  private func begin(_ key: String) {
+  private func begin(_ key: String, _ filled: Bool) {
     set(Self.magic, at: 0)
     set(geometry.byteCount, at: 8)
     set(State.copying.rawValue, at: 16)
@@ -97,7 +99,7 @@ final class MapFile: @unchecked Sendable {
     set(UInt64(bytes.count), at: 32)
     store(bytes, at: 512)
     store(Array(BootIdentity.current.utf8.prefix(36)), at: 40)
-    let map = BlockMap(geometry)
+    let map = BlockMap(geometry, filled: filled)
     for chunk in 0..<geometry.chunkCount { self[chunk] = map.openWord(chunk) }
     keep(ActivityLog())
   }

@@ -5,7 +5,12 @@ import Synchronization
 /// The moves of a disk: begun, told what to do, ended.
 extension MovableStore {
   /// The move that is under way, was interrupted, or was the last one; nil: there was none.
-  public var moveStatus: MoveStatus? { move?.status ?? last.withLock { $0 } }
+  public var moveStatus: MoveStatus? {
+    if let move { return move.status }
+    var status = last.withLock { $0 }
+    status?.surrogate = source.surrogateStatus
+    return status
+  }
 
   /// Begins a move, or goes on with an interrupted one to the same destination.
   public func move(to destination: MoveDestination, _ wish: MoveWish) throws {
@@ -24,7 +29,16 @@ extension MovableStore {
       defer { probe.close() }
       try DiskMove.check(
         probe, for: source, geometry, isSwitching: wish.ending == .switching)
-      let move = try prepare(geometry, mapPath, destination)
+      let supply = try supply(wish)
+      let surrogate = try openSurrogate(wish)
+      let move: DiskMove
+      do {
+        move = try prepare(geometry, mapPath, destination)
+      } catch {
+        surrogate?.clear()
+        supply?.close()
+        throw error
+      }
       move.state.update { state in
         state.destination = destination
         (state.wish, state.destinationName) = (wish, destination.uri)
@@ -32,10 +46,15 @@ extension MovableStore {
         state.pace = SendPace(bytesPerSecond: wish.bytesPerSecond)
         (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
         (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
+        (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
       }
       move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
         self?.moveEnded(move)
       }
+      guard let wanted = wish.surrogate else { return }
+      move.useSurrogate(
+        wanted, surrogate, path: mapPath + OutsourcedStore.fileSuffix, identity: identity
+      ) { [weak self] in self?.calls.turn() }
     }
   }
 
@@ -69,7 +88,21 @@ extension MovableStore {
     return new
   }
 
+  /// What can be refused of a surrogate is refused before anything changes; nil: none is wanted, or the disk has yet
+  /// to get back what is in the one before.
+  private func openSurrogate(_ wish: MoveWish) throws -> SurrogateLink? {
+    guard let wanted = wish.surrogate else {
+      guard wish.method != .waio else { throw MoveError("waio needs a surrogate") }
+      return nil
+    }
+    guard wish.method == .waio else { throw MoveError("a surrogate is for waio alone") }
+    guard !source.isInUse else { return nil }
+    return try SurrogateLink.make(wanted.place)
+  }
+
   private func moveEnded(_ ended: DiskMove) {
+    // Without a move its data have no reason to be elsewhere.
+    source.giveBack()
     let status = ended.status
     guard status.phase.isOver, status.phase != .switched else { return }
     last.withLock { $0 = status }
@@ -95,7 +128,11 @@ extension MovableStore {
   }
 
   /// The server ends; no request comes any more.
-  public func suspendMove() { move?.suspend() }
+  public func suspendMove() {
+    move?.suspend()
+    source.suspend()
+    notes.withLock { $0 }?.close()
+  }
 
   private func current() throws -> DiskMove {
     guard let move else { throw MoveError("the disk \(name) isn't moving") }
@@ -109,10 +146,11 @@ extension MovableStore {
   static let elsewhereNote = " (moved to another server)"
 
   var moveNote: String? {
-    guard let move else { return nil }
+    // The image alone isn't the disk while a surrogate has some of it.
+    guard let move else { return source.isInUse ? Self.movingNote : nil }
     switch move.status.phase {
     case .switched: return Self.elsewhereNote
-    case .copied, .cancelled: return nil
+    case .copied, .cancelled: return source.isInUse ? Self.movingNote : nil
     case .connecting, .copying, .mirroring, .finishing, .paused, .interrupted:
       return Self.movingNote
     }

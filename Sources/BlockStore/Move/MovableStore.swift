@@ -7,10 +7,12 @@ import Synchronization
 public final class MovableStore: DiskStore {
   /// Finds the destination of a move that an earlier server began.
   public typealias Resolve = @Sendable (_ uri: String) throws -> MoveDestination
+  /// Finds the surrogate of a move that an earlier server began.
+  public typealias FindSurrogate = @Sendable (_ name: String) throws -> SurrogatePlace
 
   public let byteCount: UInt64
   let name: String
-  let source: any DiskStore
+  let source: OutsourcedStore
   let ownTraits: DiskTraits
   let slowTraits: DiskTraits
   let mapPath: String?
@@ -22,6 +24,9 @@ public final class MovableStore: DiskStore {
   let route = Mutex<DiskMove?>(nil)
   /// The last move that is over, for who asks.
   let last = Mutex<MoveStatus?>(nil)
+  /// What was written since the last snapshot.
+  let notes = Mutex<ChangeNotes?>(nil)
+  let hasNotes = Atomic(false)
   /// One order at a time.
   let orders = Mutex(())
 
@@ -29,19 +34,28 @@ public final class MovableStore: DiskStore {
   ///   - mapPath: where the map of a move is kept; nil: nowhere, and then the disk can't be moved.
   ///   - identity: of the image; a map is for one image.
   /// Throws when the map that is there can't be used, or says that the disk is elsewhere and
-  /// `resolve` doesn't know where.
+  /// `resolve` doesn't know where, or when some of the disk's data are in a surrogate that can't be used.
   public init(
-    _ source: any DiskStore, name: String, identity: String, mapPath: String?,
-    resolve: Resolve, log: @escaping @Sendable (String) -> Void
+    _ original: any DiskStore, name: String, identity: String, mapPath: String?,
+    resolve: Resolve, findSurrogate: FindSurrogate = { throw MoveError("nobody knows \($0)") },
+    log: @escaping @Sendable (String) -> Void
   ) throws {
-    (self.source, self.name, self.mapPath, self.identity) = (source, name, mapPath, identity)
-    (self.log, byteCount, ownTraits) = (log, source.byteCount, source.traits)
-    var slow = source.traits
+    source = OutsourcedStore(original, name: name, log: log)
+    (self.name, self.mapPath, self.identity) = (name, mapPath, identity)
+    (self.log, byteCount, ownTraits) = (log, original.byteCount, original.traits)
+    var slow = original.traits
     slow.isPrompt = false
     slowTraits = slow
-    guard let mapPath, let geometry = DiskGeometry(byteCount: source.byteCount),
-      let file = try MapFile.open(mapPath, geometry)
-    else { return }
+    guard let mapPath, let geometry = DiskGeometry(byteCount: original.byteCount) else { return }
+    let since = try ChangeNotes.open(
+      mapPath + ChangeNotes.fileSuffix, geometry, identity: identity)
+    notes.withLock { $0 = since }
+    hasNotes.store(since != nil, ordering: .sequentiallyConsistent)
+    let moved = try MapFile.open(mapPath, geometry)
+    try source.revive(
+      path: mapPath + OutsourcedStore.fileSuffix, identity: identity,
+      isWanted: moved?.state != .switched, findSurrogate)
+    guard let file = moved else { return }
     let (known, uri) = Self.split(file.key)
     guard known == identity else {
       throw MoveError("\(mapPath) is the map of another image; remove it if it is not wanted")
@@ -72,7 +86,8 @@ public final class MovableStore: DiskStore {
   }
 
   public var traits: DiskTraits {
-    move?.isRemote.load(ordering: .relaxed) == true ? slowTraits : ownTraits
+    if source.isInUse { return slowTraits }
+    return move?.isRemote.load(ordering: .relaxed) == true ? slowTraits : ownTraits
   }
 }
 
@@ -98,6 +113,7 @@ extension MovableStore {
   ) throws(StoreError) {
     let entered = calls.enter()
     defer { calls.leave(entered) }
+    noteChange(offset, UInt64(bytes.count))
     if let move { return try unsafe move.write(bytes, at: offset, durable: durable) }
     try unsafe source.write(bytes, at: offset, durable: durable)
   }
@@ -107,6 +123,7 @@ extension MovableStore {
   ) throws(StoreError) {
     let entered = calls.enter()
     defer { calls.leave(entered) }
+    noteChange(offset, count)
     guard let move else { return try source.zero(at: offset, count: count, options) }
     try Self.eachPart(offset, count) { place, part throws(StoreError) in
       try move.change(at: place, count: part) { store throws(StoreError) in
@@ -120,6 +137,7 @@ extension MovableStore {
   public func trim(at offset: UInt64, count: UInt64) throws(StoreError) {
     let entered = calls.enter()
     defer { calls.leave(entered) }
+    noteChange(offset, count)
     guard let move else { return try source.trim(at: offset, count: count) }
     try Self.eachPart(offset, count) { place, part throws(StoreError) in
       try move.change(at: place, count: part) { store throws(StoreError) in

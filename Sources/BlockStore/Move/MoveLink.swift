@@ -21,7 +21,7 @@ public struct MoveDestination: Sendable {
     (self.uri, self.exportName, self.secure, self.dial) = (uri, exportName, secure, dial)
   }
 
-  func connect() throws -> RemoteStore {
+  public func connect() throws -> RemoteStore {
     try RemoteStore(over: dial(), exportName: exportName, isReadOnly: false, secure: secure)
   }
 }

@@ -1,3 +1,4 @@
+import Base
 import DiskStrategy
 import HostIO
 
@@ -36,6 +37,15 @@ struct MoveState: Sendable {
   var decision = MoveDecision()
   var order = CopyOrder()
   var pace = SendPace(bytesPerSecond: nil)
+  /// For reads of the disk beside a guest that shall not feel them: small bursts.
+  var readPace = SendPace(bytesPerSecond: nil, burstMs: 10)
+  var guestPace = GuestPace()
+  /// What the guest has written, as long as that is left for later.
+  var deferred: PageBitmap?
+  /// Where blocks come from that haven't changed since a snapshot.
+  var supply: BackupSupply?
+  /// What the copier has taken, in bytes.
+  var copiedBytes: UInt64 = 0
   var meter = MoveMeter()
 
   var link: MoveLink?
@@ -54,6 +64,9 @@ struct MoveState: Sendable {
   /// Since when the end is wanted; 0: it is not.
   var freezeWishUs: UInt64 = 0
   var isFlushing = false
+  /// Waits until all calls that began before have returned.
+  var settle: (@Sendable () -> Void)?
+  var isDropping = false
   /// Threads of the move that have not ended.
   var threadCount = 0
 
@@ -136,6 +149,10 @@ struct MoveState: Sendable {
     }
     map.note(blocks)
     save(blocks)
+    guard decision.defersWritten else { return }
+    var later = deferred.take() ?? PageBitmap(count: geometry.blockCount)
+    for block in blocks { _ = later.insert(block) }
+    deferred = later
   }
 
   /// Ends a send.

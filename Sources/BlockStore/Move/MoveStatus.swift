@@ -8,6 +8,10 @@ public struct MoveWish: Sendable {
   public var bytesPerSecond: UInt64?
   /// Longest that the guest's writes shall wait at the end, in milliseconds.
   public var pauseLimitMs: UInt64 = 300
+  /// For `waio`, and only for it.
+  public var surrogate: SurrogateWish?
+  /// For `snapmig`, and only for it.
+  public var snapshot: SnapshotWish?
 
   public init() {}
 }
@@ -69,13 +73,19 @@ public struct MoveStatus: Sendable, Codable, Hashable {
   public var connectionCount: UInt64
   /// How long the guest's writes waited at the end, in microseconds; nil: not yet.
   public var pauseUs: UInt64?
+  /// What backups gave in place of the disk, in bytes; nil: none were asked.
+  public var backupBytes: UInt64?
+  /// Reads of backups that weren't what the manifest says.
+  public var backupRefusals: UInt64?
+  /// What is in a surrogate, also after the move until all of it is back; nil: there is none.
+  public var surrogate: SurrogateStatus?
   /// Why nothing moves.
   public var problem: String?
 
   private enum CodingKeys: CodingKey {
     case disk, destination, method, ending, phase, diskBytes, neededBytes, arrivedBytes, wireBytes,
       readBytes, forwardedBytes, mirroredBytes, roundCount, bytesPerSecond, etaMs, connectionCount,
-      pauseUs, problem
+      pauseUs, backupBytes, backupRefusals, surrogate, problem
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -97,6 +107,9 @@ public struct MoveStatus: Sendable, Codable, Hashable {
     try fields.encode(etaMs, forKey: .etaMs)
     try fields.encode(connectionCount, forKey: .connectionCount)
     try fields.encode(pauseUs, forKey: .pauseUs)
+    try fields.encode(backupBytes, forKey: .backupBytes)
+    try fields.encode(backupRefusals, forKey: .backupRefusals)
+    try fields.encode(surrogate, forKey: .surrogate)
     try fields.encode(problem, forKey: .problem)
   }
 }

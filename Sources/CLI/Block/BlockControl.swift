@@ -1,5 +1,6 @@
 import Agent
 import BlockStore
+import DiskStrategy
 import HostIO
 
 /// The control socket of a server of disks: who may open it, its owner and root, may move them.
@@ -10,7 +11,7 @@ final class BlockControl: Sendable {
   private static let pollMs: UInt64 = 100
 
   private let disks: [(name: String, store: MovableStore)]
-  private let folder: String
+  fileprivate let folder: String
   private let isOver = Guarded(false)
 
   /// - Parameter folder: of certificates.
@@ -43,7 +44,11 @@ final class BlockControl: Sendable {
       } catch {
         throw ControlError(.usage, "not a request of this version: \(error)")
       }
-      reply.moves = try carryOut(request)
+      if request.command == .snapshot {
+        reply.snapshot = try snapshot(request)
+      } else {
+        reply.moves = try carryOut(request)
+      }
     } catch let error as MoveError {
       reply.error = ControlError(.refused, TerminalText.plain(error.description))
     } catch {
@@ -62,19 +67,35 @@ final class BlockControl: Sendable {
     if request.command == .status, request.disk == nil {
       return disks.compactMap(\.store.moveStatus)
     }
-    guard let disk = disks.first(where: { $0.name == request.disk }) else {
-      let names = disks.map(\.name).joined(separator: ", ")
-      throw ControlError(.refused, "there is no such disk here; there are: \(names)")
-    }
+    let disk = try disk(request)
     switch request.command {
     case .move: try move(disk.store, request)
     case .pause: try disk.store.pauseMove()
     case .resume: try disk.store.resumeMove()
     case .finish: try disk.store.finishMove(request.ending ?? .switching)
     case .cancel: try disk.store.cancelMove()
-    case .status: break
+    case .status, .snapshot: break
     }
     return disk.store.moveStatus.map { [$0] } ?? []
+  }
+
+  private func disk(_ request: BlockRequest) throws -> (name: String, store: MovableStore) {
+    guard let disk = disks.first(where: { $0.name == request.disk }) else {
+      let names = disks.map(\.name).joined(separator: ", ")
+      throw ControlError(.refused, "there is no such disk here; there are: \(names)")
+    }
+    return disk
+  }
+
+  private func snapshot(_ request: BlockRequest) throws -> BlockSnapshotReport {
+    guard request.block == BlockRequest.current, let path = request.manifest, path.hasPrefix("/")
+    else { throw ControlError(.usage, "nothing says where the manifest goes") }
+    let disk = try disk(request)
+    let manifest = try disk.store.snapshot()
+    try BlockManifest.write(manifest, to: path)
+    return BlockSnapshotReport(
+      disk: disk.name, manifest: path, diskBytes: manifest.byteCount,
+      parts: UInt64(manifest.partCount), generation: String(manifest.generation, radix: 16))
   }
 
   private func move(_ store: MovableStore, _ request: BlockRequest) throws {
@@ -93,13 +114,44 @@ final class BlockControl: Sendable {
     (wish.method, wish.ending) = (order.method, order.ending)
     wish.bytesPerSecond = order.bytesPerSecond
     wish.pauseLimitMs = min(order.pauseLimitMs, 10_000)
+    if let surrogate = order.surrogate {
+      if let export = NBDAddress(surrogate.place), export.isExposed, !order.allowsPlainNetwork {
+        throw ControlError(
+          .refused,
+          "the surrogate's data would cross the network in plain: write nbds:, or --insecure-network"
+        )
+      }
+      var wanted = SurrogateWish(try BlockSurrogate.find(surrogate.place, folder))
+      (wanted.byteCountMax, wanted.popularity) = (surrogate.byteCountMax, surrogate.popularity)
+      wish.surrogate = wanted
+    }
+    if let path = order.manifest {
+      wish.snapshot = SnapshotWish(
+        manifest: try BlockManifest.read(path), backups: try backups(order))
+    }
     do {
       try store.move(to: address.destination(folder), wish)
     } catch let error as MoveError {
       throw error
     } catch {
       throw ControlError(
-        .refused, "the destination can't be used: \(TerminalText.plain("\(error)"))")
+        .refused,
+        "the destination or the surrogate can't be used: \(TerminalText.plain("\(error)"))")
+    }
+  }
+}
+
+extension BlockControl {
+  fileprivate func backups(_ order: BlockMoveOrder) throws -> [MoveDestination] {
+    try (order.backups ?? []).map { uri in
+      guard let address = NBDAddress(uri) else {
+        throw ControlError(.usage, "\(TerminalText.plain(uri)) is no URI of an export")
+      }
+      guard order.allowsPlainNetwork || !address.isExposed else {
+        throw ControlError(
+          .refused, "a backup would cross the network in plain: write nbds:, or --insecure-network")
+      }
+      return address.destination(folder)
     }
   }
 }
@@ -127,6 +179,10 @@ struct BlockClient: Sendable {
   let path: String
 
   func ask(_ request: BlockRequest) async throws -> [MoveStatus] {
+    try await exchange(request).moves ?? []
+  }
+
+  func exchange(_ request: BlockRequest) async throws -> BlockReply {
     let path = path
     let line = try JSONLine.encode(request) + "\n"
     let answer = try await WorkerThread.run("block-ask") { () throws -> [UInt8]? in
@@ -147,6 +203,6 @@ struct BlockClient: Sendable {
     }
     let reply = try JSONLine.decode(BlockReply.self, from: answer)
     if let error = reply.error { throw error }
-    return reply.moves ?? []
+    return reply
   }
 }

@@ -4,7 +4,9 @@ import DiskStrategy
 
 /// A request to a server of disks: one JSON object on one line, one request per connection.
 struct BlockRequest: Codable, Sendable {
-  enum Command: String, Codable, Sendable { case move, pause, resume, finish, cancel, status }
+  enum Command: String, Codable, Sendable {
+    case move, pause, resume, finish, cancel, status, snapshot
+  }
 
   /// Version of this protocol.
   static let current = 1
@@ -17,6 +19,8 @@ struct BlockRequest: Codable, Sendable {
   var disk: String?
   /// For `move`.
   var move: BlockMoveOrder?
+  /// For `snapshot`: the path of the manifest.
+  var manifest: String?
   /// For `finish`.
   var ending: MoveEnding?
 
@@ -31,6 +35,19 @@ struct BlockMoveOrder: Codable, Sendable {
   var bytesPerSecond: UInt64?
   var pauseLimitMs: UInt64
   var allowsPlainNetwork: Bool
+  /// For `waio`.
+  var surrogate: BlockSurrogateOrder?
+  /// For `snapmig`: the path of the manifest, and URIs of exports.
+  var manifest: String?
+  var backups: [String]?
+}
+
+/// Which surrogate, and what goes there.
+struct BlockSurrogateOrder: Codable, Sendable {
+  /// An absolute path, or the URI of an export.
+  var place: String
+  var byteCountMax: UInt64?
+  var popularity: PopularityFilter.Terms
 }
 
 /// The one line of the answer; one of the two is set.
@@ -38,4 +55,13 @@ struct BlockReply: Codable, Sendable {
   var error: ControlError?
   /// Of the disk, or of all that move, moved or were interrupted.
   var moves: [MoveStatus]?
+  /// For `snapshot`.
+  var snapshot: BlockSnapshotReport?
+}
+
+/// A snapshot that was taken.
+struct BlockSnapshotReport: Codable, Sendable {
+  let disk, manifest: String
+  let diskBytes, parts: UInt64
+  let generation: String
 }

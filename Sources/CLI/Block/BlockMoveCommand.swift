@@ -34,14 +34,17 @@ struct BlockMoveCommand: AsyncParsableCommand {
       nbds://HOST[:PORT]/NAME over TLS with the server's certificates (--dir of godwit block serve), or \
       nbd://HOST[:PORT]/NAME in plain. Methods: precopy copies in rounds, and lets the guest's writes wait for the \
       last of it; mirror carries the guest's writes out at both sides; iofollow sends what the guest reads \
-      or writes from memory and copies where the guest is. All end with both sides the same; --then says \
+      or writes from memory and copies where the guest is; waio lets what the guest writes and reads often go to \
+      a surrogate meanwhile, and copies no faster than the guest likes; snapmig takes what hasn't changed since \
+      godwit block snapshot from backups, and compares it with the manifest. All end with both sides the same; --then says \
       what follows: the guest's requests go to the destination (switch), or it keeps a copy (copy), or \
       both sides are kept the same until godwit block finish (wait).
 
       Until the switch the image has every write, whatever becomes of the destination, the network or \
       the server. What is needed yet is kept in a file beside the image: the same command goes on where a \
       server that died had come to. After the switch the image is out of date; a server that is started \
-      with it again serves the destination. The command follows the move; leaving it early doesn't end \
+      with it again serves the destination. With waio image and surrogate together have every write: keep both \
+      until godwit block status shows no surrogate. The command follows the move; leaving it early doesn't end \
       that. Exit status: 0 done, or kept the same from now on (wait); 1 stopped, godwit block status says \
       why; 2 wrong usage; 3 refused; 4 cancelled.
       """)
@@ -63,6 +66,16 @@ struct BlockMoveCommand: AsyncParsableCommand {
       "Longest wait of the guest's writes at the end to aim for, up to 10s (default: 300ms).",
       valueName: "duration"), transform: UnitArguments.milliseconds)
   var pause: UInt64?
+  @OptionGroup var surrogate: BlockSurrogateOptions
+  @Option(
+    help: ArgumentHelp(
+      "For snapmig: absolute path of the manifest, on the server's host.", valueName: "path"))
+  var manifest: String?
+  @Option(
+    help: ArgumentHelp(
+      "For snapmig: URI of an export that has the disk as it was; once for each backup, 16 at most.",
+      valueName: "uri"))
+  var backup: [String] = []
   @Flag(help: "Allow plain TCP to other hosts: anybody on the way can read the disk.")
   var insecureNetwork = false
   @Flag(help: "Return once the move is under way.")
@@ -79,6 +92,18 @@ struct BlockMoveCommand: AsyncParsableCommand {
     guard pause.map({ (1...10_000).contains($0) }) ?? true else {
       throw ValidationError("--pause takes 1ms to 10s")
     }
+    guard (method == .waio) == (surrogate.surrogate != nil) else {
+      throw ValidationError("--method waio and --surrogate go together")
+    }
+    guard (method == .snapmig) == (manifest != nil), backup.isEmpty == (manifest == nil) else {
+      throw ValidationError("--method snapmig, --manifest and --backup go together")
+    }
+    guard manifest.map({ $0.hasPrefix("/") }) ?? true else {
+      throw ValidationError("--manifest takes an absolute path")
+    }
+    guard backup.count <= 16, backup.allSatisfy({ NBDAddress($0) != nil }) else {
+      throw ValidationError("--backup takes the URI of an export, 16 times at most")
+    }
   }
 
   func run() async throws {
@@ -86,7 +111,8 @@ struct BlockMoveCommand: AsyncParsableCommand {
     request.move = BlockMoveOrder(
       destination: destination, method: method, ending: then,
       bytesPerSecond: bandwidth?.bytesPerSecond, pauseLimitMs: pause ?? MoveWish().pauseLimitMs,
-      allowsPlainNetwork: insecureNetwork)
+      allowsPlainNetwork: insecureNetwork, surrogate: surrogate.order,
+      manifest: manifest, backups: backup.isEmpty ? nil : backup)
     let begun = try await server.client.ask(request)
     if detach { return try BlockMoveReport.show(begun, json: output.json) }
     let end = try await BlockMoveReport.follow(disk, server.client, json: output.json)
@@ -152,6 +178,8 @@ enum BlockMoveReport {
       parts.append("\(ByteCount(move.wireBytes)) sent, \(ByteCount(move.readBytes)) read for it")
       if let pause = move.pauseUs { parts.append("writes waited \(pause / 1000) ms") }
     }
+    if let bytes = move.backupBytes { parts.append("\(ByteCount(bytes)) from backups") }
+    if let surrogate = move.surrogate { parts.append(BlockSurrogate.line(surrogate)) }
     if let problem = move.problem { parts.append(TerminalText.plain(problem)) }
     return "\(name) to \(place): \(move.phase.rawValue); " + parts.joined(separator: ", ")
   }

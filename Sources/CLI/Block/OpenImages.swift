@@ -43,7 +43,8 @@ struct OpenImages: Sendable {
         let identity = try FileStore.identity(of: image.path)
         let movable = try MovableStore(
           store, name: image.name, identity: identity,
-          mapPath: mapPath(image.path, maps, identity), resolve: { try resolve($0, certificates) }
+          mapPath: mapPath(image.path, maps, identity), resolve: { try resolve($0, certificates) },
+          findSurrogate: { try BlockSurrogate.find($0, certificates) }
         ) { Output.error($0) }
         opened.movable.append((image.name, movable))
         opened.disks.append(

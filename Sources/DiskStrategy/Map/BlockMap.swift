@@ -152,10 +152,12 @@ public struct BlockMap: Sendable {
 extension BlockMap {
   /// The first run of blocks at or after `block` that are needed and not on their way; it stays within
   /// one chunk. nil: none up to the end.
-  public func nextRun(from block: Int) -> Range<Int>? {
+  ///
+  /// - Parameter others: blocks that don't count; nil: none.
+  public func nextRun(from block: Int, without others: PageBitmap? = nil) -> Range<Int>? {
     var chunk = needed.firstWord(atOrAfter: max(block, 0) >> 6)
     while let index = chunk {
-      var bits = needed.word(index) & ~sending.word(index)
+      var bits = needed.word(index) & ~sending.word(index) & ~(others?.word(index) ?? 0)
       if index == max(block, 0) >> 6 { bits &= .max << UInt64(max(block, 0) & 63) }
       if bits != 0 {
         let first = bits.trailingZeroBitCount

@@ -43,11 +43,15 @@ public struct MoveMachine: Sendable, Equatable {
     }
     // What the guest reads is in memory in any case, and where it is the head is: also at the end.
     if method == .iofollow { (decision.forwardsReads, decision.followsGuest) = (true, true) }
+    if method == .waio {
+      (decision.yieldsToGuest, decision.defersWritten) = (true, round == 0 && !isMirroring)
+    }
     guard sample.isConnected, sample.nowMs >= noFreezeBeforeMs else { return decision }
     decision.freezes =
       isMirroring
       ? sample.neededBytes == 0 || (round > 0 && isShort(sample, pauseLimitMs / 4))
       : isShort(sample, pauseLimitMs / 2)
+    if decision.freezes { decision.defersWritten = false }
     return decision
   }
 

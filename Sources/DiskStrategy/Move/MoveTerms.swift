@@ -7,6 +7,11 @@ public enum MoveMethod: String, Sendable, Codable, CaseIterable {
   case mirror
   /// What the guest reads or writes is sent from memory, and the copier goes on where the guest is.
   case iofollow
+  /// The guest's writes and what it reads often go to a surrogate; the original is read in sequence, no faster
+  /// than the guest likes, and what the surrogate has moves last.
+  case waio
+  /// As `precopy`, but what hasn't changed since a snapshot comes from backups of it.
+  case snapmig
 }
 
 /// What becomes of the guest's requests while a disk moves.
@@ -26,6 +31,10 @@ public struct MoveDecision: Sendable, Equatable {
   public var forwardsReads = false
   /// The copier goes where the guest is.
   public var followsGuest = false
+  /// What the guest has written since the beginning isn't sent yet.
+  public var defersWritten = false
+  /// The copier is no faster than the guest's latency allows.
+  public var yieldsToGuest = false
   /// The guest's writes shall wait until the rest is there.
   public var freezes = false
 

@@ -1,3 +1,5 @@
+public import Base
+
 /// Which blocks the copier takes next. Pure.
 ///
 /// It goes through the disk from its start to its end, again and again (a round each time). With
@@ -39,13 +41,17 @@ public struct CopyOrder: Sendable {
   }
 
   /// The next run, or nil: nothing can be taken now.
-  public mutating func next(_ map: BlockMap, follows: Bool, nowUs: UInt64) -> Range<Int>? {
+  ///
+  /// - Parameter deferred: blocks that are left for a later round; nil: none.
+  public mutating func next(
+    _ map: BlockMap, follows: Bool, nowUs: UInt64, deferred: PageBitmap? = nil
+  ) -> Range<Int>? {
     if follows, followedInARow < Self.followedInARowMax, let run = behindGuest(map, nowUs) {
       (followedCount, followedInARow) = (followedCount + 1, followedInARow + 1)
       return run
     }
     followedInARow = 0
-    if let run = map.nextRun(from: position) {
+    if let run = map.nextRun(from: position, without: deferred) {
       position = run.upperBound
       return run
     }
@@ -54,7 +60,11 @@ public struct CopyOrder: Sendable {
       position = 0
       roundCount += 1
     }
-    guard let run = map.nextRun(from: 0) else { return nil }
+    guard let run = map.nextRun(from: 0, without: deferred) else {
+      // A round in which everything was left for the next one is one, too.
+      if deferred != nil, roundCount == 0 { roundCount = 1 }
+      return nil
+    }
     position = run.upperBound
     return run
   }

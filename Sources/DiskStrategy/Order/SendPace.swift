@@ -1,19 +1,27 @@
 /// A bound on bytes per second, as a bucket that fills with time. Pure.
 public struct SendPace: Sendable, Equatable {
   /// What may go at once after a pause, in milliseconds of the rate.
-  static let burstMs: UInt64 = 100
-
-  /// nil: no bound.
-  public let bytesPerSecond: UInt64?
+  public let burstMs: UInt64
+  /// nil: no bound; 0: nothing may go.
+  public private(set) var bytesPerSecond: UInt64?
   private var credit: Int64 = 0
   private var filledUs: UInt64?
 
-  public init(bytesPerSecond: UInt64?) { self.bytesPerSecond = bytesPerSecond }
+  public init(bytesPerSecond: UInt64?, burstMs: UInt64 = 100) {
+    (self.bytesPerSecond, self.burstMs) = (bytesPerSecond, burstMs)
+  }
+
+  /// Another bound, from now on.
+  public mutating func setRate(_ bytesPerSecond: UInt64?) { self.bytesPerSecond = bytesPerSecond }
 
   /// Whether something may be sent now; what it takes is told by `spend`.
   public mutating func mayGo(nowUs: UInt64) -> Bool {
     guard let bytesPerSecond else { return true }
-    let most = Int64(clamping: max(bytesPerSecond / 1000 * Self.burstMs, 1))
+    guard bytesPerSecond > 0 else {
+      filledUs = nowUs
+      return false
+    }
+    let most = Int64(clamping: max(bytesPerSecond / 1000 * burstMs, 1))
     let passedUs = min(nowUs - min(filledUs ?? nowUs, nowUs), 10_000_000)
     let gained = bytesPerSecond.multipliedFullWidth(by: passedUs)
     let bytes = UInt64(1_000_000).dividingFullWidth((min(gained.high, 999_999), gained.low))

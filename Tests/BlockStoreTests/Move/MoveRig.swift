@@ -16,10 +16,15 @@ final class MoveRig: Sendable {
   let movable: MovableStore
   let source: RunningServer
   let target: FailingTarget
+  let surrogate: FailingSurrogate
+  let backup: FailingTarget
   var mapPath: String { folder.path + "/disk.map" }
 
-  init(_ store: any DiskStore, target: FailingTarget) throws {
-    (self.store, self.target) = (store, target)
+  init(
+    _ store: any DiskStore, target: FailingTarget, surrogate: FailingSurrogate = .init()
+  ) throws {
+    (self.store, self.target, self.surrogate) = (store, target, surrogate)
+    backup = try FailingTarget(byteCount: Self.byteCount)
     folder = try ScratchFolder()
     movable = try MovableStore(
       store, name: "disk", identity: "one", mapPath: folder.path + "/disk.map",
@@ -34,8 +39,17 @@ final class MoveRig: Sendable {
 
   func move(_ wish: MoveWish) async throws {
     try await WorkerThread.run("move") { [self] in
+      var wish = wish
+      if wish.method == .snapmig, wish.snapshot == nil { wish.snapshot = try snapshot() }
       try movable.move(to: target.destination, wish)
     }
+  }
+
+  /// Takes a snapshot, and fills the backup with what the disk has then.
+  func snapshot() throws -> SnapshotWish {
+    let manifest = try movable.snapshot()
+    try backup.store.put(try bytes(of: store), at: 0)
+    return SnapshotWish(manifest: manifest, backups: [backup.destination])
   }
 
   func load(seed: UInt64) async throws -> DiskLoad {
@@ -54,6 +68,7 @@ final class MoveRig: Sendable {
   ) -> MoveWish {
     var wish = MoveWish()
     (wish.method, wish.ending, wish.bytesPerSecond) = (method, ending, bytesPerSecond)
+    if method == .waio { wish.surrogate = surrogate.wish }
     return wish
   }
 
@@ -70,8 +85,39 @@ final class MoveRig: Sendable {
     }
   }
 
+  /// Waits until nothing of the disk is in a surrogate any more.
+  func untilAllIsBack() async throws {
+    try await until("back") { $0.surrogate == nil }
+    // The place can be used again from then on, too.
+    try await WorkerThread.run("back") { [self] in
+      while movable.source.state.read({ $0.keeperCount > 0 }) { MonotonicClock.sleep(us: 1000) }
+    }
+  }
+
   func bytes(of store: any DiskStore) throws -> [UInt8] {
     try store.bytes(at: 0, count: Self.byteCount)
+  }
+}
+
+extension MoveRig {
+  static func wish(_ method: MoveMethod, _ surrogate: FailingSurrogate?) -> MoveWish {
+    var wish = MoveWish()
+    (wish.method, wish.surrogate) = (method, surrogate?.wish)
+    return wish
+  }
+}
+
+/// A surrogate in memory that can fail.
+final class FailingSurrogate: Sendable {
+  let store: RefusingStore
+
+  init(byteCount: Int = 24 << 20) { store = RefusingStore(byteCount: byteCount) }
+
+  var place: SurrogatePlace { SurrogatePlace(name: "the surrogate") { [store] in store } }
+  var wish: SurrogateWish {
+    var wish = SurrogateWish(place)
+    wish.popularity.threshold = 2
+    return wish
   }
 }
 
