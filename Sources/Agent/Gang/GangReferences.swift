@@ -18,8 +18,8 @@ final class GangReferences: Sendable {
   /// Names of the guest's blocks whose memory the destination can read for others.
   private let readable: Set<String>
   private let blocks: @Sendable () -> [RAMBlock]
-  /// By block, whether others may refer to it; nil before the first batch.
-  private let isReadable = Mutex<[Bool]?>(nil)
+  /// By block, whether others may refer to it, see `readableBlocks`; nil before the first batch.
+  private let isReadable = Mutex<[Bool]??>(nil)
   private let found = Atomic<UInt64>(0)
   private let refetched = Atomic<UInt64>(0)
 
@@ -58,21 +58,20 @@ final class GangReferences: Sendable {
 
   /// The pages go in frame `sequence`.
   func sent(_ runs: [PageRun], _ look: Look, sequence: UInt64) {
-    let isReadable = readableBlocks()
-    guard isReadable.contains(true) else { return }
+    guard let isReadable = readableBlocks() else { return }
     let (number, places) = (member.number, runs.rawPlaces)
     member.gang.update { directory in
-      for (hash, place) in zip(look.hashes, places)
-      where Int(place.block) < isReadable.count && isReadable[Int(place.block)] {
+      for (hash, place) in zip(look.hashes, places) where Int(place.block) < isReadable.count {
         directory.sent(
-          number, block: place.block, page: place.page, hash: hash, sequence: sequence)
+          number, block: place.block, page: place.page, hash: hash, sequence: sequence,
+          isReadable: isReadable[Int(place.block)])
       }
     }
   }
 
   /// Pages are about to be sent, with whatever content.
   func forget(_ runs: [PageRun]) {
-    guard readableBlocks().contains(true) else { return }
+    guard readableBlocks() != nil else { return }
     let number = member.number
     member.gang.update { $0.forget(number, runs) }
   }
@@ -99,17 +98,15 @@ final class GangReferences: Sendable {
     return failed * DiskDirectory.refetchedShare < found.load(ordering: .relaxed)
   }
 
-  private func readableBlocks() -> [Bool] {
+  /// Nil: the gang has no memory for one more guest, which then only takes from the others.
+  private func readableBlocks() -> [Bool]? {
     isReadable.withLock { known in
       if let known { return known }
       let blocks = blocks()
-      let isWanted = blocks.map { readable.contains($0.name) }
       let number = member.number
-      let isIn =
-        isWanted.contains(true)
-        && member.gang.update { $0.add(number, blockPages: blocks.map(\.pageCount)) }
-      let answer = isIn ? isWanted : isWanted.map { _ in false }
-      known = answer
+      let isIn = member.gang.update { $0.add(number, blockPages: blocks.map(\.pageCount)) }
+      let answer = isIn ? blocks.map { readable.contains($0.name) } : nil
+      known = .some(answer)
       return answer
     }
   }

@@ -104,12 +104,16 @@ public struct GangDirectory: Sendable {
   }
 
   /// A page of a guest goes with content of this hash, in frame `sequence` of its stream.
+  ///
+  /// - Parameter isReadable: others may refer to it.
   public mutating func sent(
-    _ member: UInt16, block: UInt16, page: UInt64, hash: UInt64, sequence: UInt64
+    _ member: UInt16, block: UInt16, page: UInt64, hash: UInt64, sequence: UInt64,
+    isReadable: Bool = true
   ) {
     guard let number = members[member]?.number(block, page) else { return }
     let hash = max(hash, 1)
     members[member]?.hashes[number] = hash
+    guard isReadable else { return }
     insert(
       Entry(hash: hash, sequence: sequence, owner: UInt64(member) << 48 | UInt64(number)))
   }
