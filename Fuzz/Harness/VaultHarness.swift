@@ -3,14 +3,18 @@ import Compaction
 import Wire
 
 /// What must hold for the parts of a snapshot's file and for the frames that tell of one, whatever the bytes are:
-/// what was decoded is within the limits and encodes to the bytes it came from. The first byte chooses the part;
-/// with 8 in it checksums are mended first, so that what is behind them is looked at.
+/// what was decoded is within the limits and encodes to the bytes it came from. The first byte chooses the part, with 4 in it
+/// the start of a sealed file; with 8 in it checksums are mended first, so that what is behind them is looked at.
 public enum VaultHarness {
   /// What broke, or nil.
   public static func run(_ data: [UInt8]) -> String? {
     guard let first = data.first else { return nil }
     var bytes = Array(data.dropFirst())
     let mends = first & 8 != 0
+    if first & 4 != 0 {
+      if mends { mend(&bytes, count: SealedHead.byteCount) }
+      return sealed(bytes)
+    }
     switch first % 4 {
     case 0:
       if mends { mend(&bytes, count: bytes.count) }
@@ -23,6 +27,28 @@ public enum VaultHarness {
       return end(bytes)
     default: return filters(bytes)
     }
+  }
+
+  private static func sealed(_ bytes: [UInt8]) -> String? {
+    guard let head = try? SealedHead(decoding: bytes.span.bytes) else { return nil }
+    var again: [UInt8] = []
+    head.encode(into: &again)
+    guard again == Array(bytes[..<SealedHead.byteCount]), SealedHead.begins(bytes.span.bytes) else {
+      return "encoded again, other bytes"
+    }
+    // What is behind the head as a size: a file's chunks are all of it, one after the other.
+    let size = bytes.dropFirst(SealedHead.byteCount).prefix(3).reduce(0) { $0 << 8 | UInt64($1) }
+    guard let layout = SealedLayout(fileByteCount: size) else { return nil }
+    guard SealedLayout.fileByteCount(layout.byteCount) == size else { return "of another size" }
+    var end = UInt64(SealedHead.byteCount)
+    for chunk in layout.chunks(of: 0..<layout.byteCount) {
+      let stored = layout.stored(chunk)
+      guard stored.lowerBound == end, stored.count > SealedHead.tagByteCount else {
+        return "chunk \(chunk) is not where the one before it ends"
+      }
+      end = stored.upperBound
+    }
+    return end == size ? nil : "its chunks are not all of it"
   }
 
   /// Puts the checksum of what is before them into the last 8 of the first `count` bytes.

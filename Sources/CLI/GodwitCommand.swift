@@ -17,6 +17,7 @@ public struct GodwitCommand: AsyncParsableCommand {
       AgentCommand.self, VMsCommand.self, MigrateCommand.self, StatusCommand.self,
       WatchCommand.self, CancelCommand.self, RecoverCommand.self, HistoryCommand.self,
       PlanCommand.self, TraceCommand.self, VaultCommand.self,
+      WarmCommand.self,
       VersionCommand.self, PKICommand.self, IndexCommand.self, BlockCommand.self, LabCommand.self,
       SimulateCommand.self, StreamCommand.self, ManualCommand.self, KeepMonitorCommand.self,
       GuardPauseCommand.self,

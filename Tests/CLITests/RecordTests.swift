@@ -22,6 +22,7 @@ import Testing
       "qemu": ["source", "destination"],
       "pages": [
         "zero", "uniform", "raw", "compressed", "delta", "duplicate", "snapshot", "vault", "disk",
+        "gang",
       ],
       "guest": ["heartbeats", "errors"],
       "audit": ["pagesCompared", "pagesDiffering", "durationMs"],

@@ -65,6 +65,20 @@ final class ScriptedAgent: AgentService {
       zeroPages: 50, vcpuCount: 2, epochs: epochs)
   }
 
+  func warm(
+    _ request: WarmRequest, progress: @Sendable @escaping (WarmLook) -> Void
+  ) async throws -> WarmRecord {
+    guard request.vm == "web-1" else { throw ControlError(.refused, "no VM \(request.vm)") }
+    for quarter in 1...4 as ClosedRange<UInt64> {
+      progress(WarmLook(doneBytes: quarter << 20, ramBytes: 4 << 20, wireBytes: quarter << 18))
+      await Task.yield()
+    }
+    return WarmRecord(
+      vm: request.vm, destination: request.destination, sentPages: 600, heldPages: 300,
+      zeroPages: 124, unseenPages: 0, keptPages: 900, keptBytes: 3_800_000, wireBytes: 1 << 20,
+      durationMs: 4000)
+  }
+
   func plan(_ request: MigrationRequest) async throws -> PlanReport {
     guard request.vm == "web-1" else { throw ControlError(.refused, "no VM \(request.vm)") }
     return try JSONLine.decode(PlanReport.self, from: Self.planned.utf8)

@@ -46,7 +46,7 @@ import Testing
     let line = try JSONLine.encode(VaultItem(id: "1", state: .damaged, bytes: 7))
     #expect(
       line
-        == #"{"bytes":7,"id":"1","lastUsedAt":null,"pages":null,"problem":null,"ramBytes":null,"state":"damaged","takenAt":null,"uses":0,"uuid":null,"vm":null,"zeroPages":null}"#
+        == #"{"bytes":7,"id":"1","isSealed":false,"lastUsedAt":null,"pages":null,"problem":null,"ramBytes":null,"state":"damaged","takenAt":null,"uses":0,"uuid":null,"vm":null,"zeroPages":null}"#
     )
   }
 

@@ -150,6 +150,32 @@ import Wire
     #expect(made[Page.size..<2 * Page.size].elementsEqual(pages[Page.size..<2 * Page.size]))
   }
 
+  @Test func pagesOfOtherGuestsGoWithTheirNotes() throws {
+    var random = SplitMix64(seed: 12)
+    let pages = [2, 3, 2].flatMap { Self.page($0, &random) }
+    let batch = BatchHeader(
+      place: SequencedHeader(sequence: 1, after: 0),
+      runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: 3)])
+    let notes = [0, 2].map {
+      GangNote(member: 7, block: 1, page: UInt64($0), identity: Array(0..<32))
+    }
+    // Without effort, too.
+    let packed = BatchPacker().pack(batch, pages.span.bytes, .off, mayRefer: true) { index, _, _ in
+      index == 1 ? nil : .gang(notes[index / 2])
+    }
+    #expect(packed.header.kinds == [.gang, .raw, .gang])
+    let payload = Self.payload(packed, pages)
+    var cursor = ByteCursor(payload.span.bytes)
+    let header = try EncodedHeader(decoding: &cursor)
+    var made = [UInt8](repeating: 0xAA, count: 3 * Page.size)
+    let body = try cursor.take(header.bodyByteCount)
+    let found = try made.withUnsafeMutableBytes {
+      try BatchUnpacker().unpack(header, body, into: $0)
+    }
+    #expect(found.map(\.reference) == notes.map { .gang($0) })
+    #expect(made[Page.size..<2 * Page.size].elementsEqual(pages[Page.size..<2 * Page.size]))
+  }
+
   @Test func referencesGoWithTheirNotes() throws {
     var random = SplitMix64(seed: 8)
     let sorts = [3, 1, 3, 2, 3]

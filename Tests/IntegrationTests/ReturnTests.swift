@@ -74,6 +74,42 @@ struct ReturnTests {
     }
   }
 
+  /// Its memory was copied to the destination's vault while it ran.
+  @Test(.timeLimit(.minutes(8))) func copiedAhead() async throws {
+    try await LabRun(options: options(.memfd), observer: SilentObserver()).withHosts {
+      commandLine, hosts, folder in
+      let session = try await GuestSession.start(
+        options: options(.memfd), commandLine: commandLine, hosts: hosts, folder: folder,
+        label: "ahead")
+      let home = try await LabAgent.start(.source, session: session)
+      let away = try await LabAgent.start(.destination, session: session)
+      let address = "\(hosts.address(.destination)):\(away.port)"
+      var request = WarmRequest(vm: session.options.guest.name, destination: address)
+      request.bandwidthBytesPerSecond = 200_000_000
+      var passes: [WarmRecord] = []
+      for _ in 0..<2 {
+        for try await update in ControlClient(path: home.controlSocket).warm(request) {
+          if case .pass(let record) = update { passes.append(record) }
+        }
+      }
+      try #require(passes.count == 2)
+      #expect(passes[0].heldPages == 0 && passes[0].keptPages > 20_000, "\(passes)")
+      #expect(passes[1].heldPages > passes[1].sentPages, "\(passes)")
+      #expect(passes[1].wireBytes < passes[0].wireBytes / 2, "\(passes)")
+      let list = try await ControlClient(path: away.controlSocket).vault(VaultRequest(.verify))
+      #expect(list.map(\.vm) == [session.options.guest.name] && list.first?.state == .whole)
+
+      let moved = try await Self.move(session, home, to: address) { $0.audit = true }
+      #expect(moved.outcome == .completed, "\(moved.reason ?? "")")
+      #expect(moved.audit.pagesDiffering == 0 && (moved.audit.pagesCompared ?? 0) > 80_000)
+      #expect((moved.pages.snapshot ?? 0) > passes[1].keptPages / 2, "\(moved.pages)")
+      #expect(moved.refetchedPages == 0)
+      try await Self.expectAlive(session, at: .destination)
+      for agent in [home, away] { await agent.end() }
+      await session.end()
+    }
+  }
+
   private static func move(
     _ session: GuestSession, _ from: LabAgent, to address: String,
     _ adjust: (inout MigrationRequest) -> Void

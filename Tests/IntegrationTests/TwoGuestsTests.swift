@@ -75,13 +75,52 @@ struct TwoGuestsTests {
     }
   }
 
+  /// Guests of one image in a gang, one after the other: the second refers to what the first brought, which runs by
+  /// then. Its own memory is shared, then private, so that both are read.
+  @Test(.timeLimit(.minutes(10)), arguments: [.memfd, .none] as [GuestSpecification.Backend])
+  func shareWhatTheyHaveInCommon(backend: GuestSpecification.Backend) async throws {
+    try await LabRun(options: options, observer: SilentObserver()).withHosts {
+      commandLine, hosts, folder in
+      var sessions: [GuestSession] = []
+      for (number, name) in ["leader", "follower"].enumerated() {
+        var options = options
+        (options.guest.name, options.guest.backend) = (name, backend)
+        let line = GuestCommandLine(
+          specification: options.guest, image: commandLine.image, source: commandLine.source,
+          destination: commandLine.destination)
+        sessions.append(
+          try await GuestSession.start(
+            options: options, commandLine: line, hosts: hosts, folder: folder, label: name,
+            isOnBridge: number == 0))
+      }
+      let source = try await LabAgent.start(.source, session: sessions[0])
+      let destination = try await LabAgent.start(.destination, session: sessions[0])
+      try LabAgent.files(.destination, sessions[0]).define(sessions[1])
+      var records: [MigrationRecord] = []
+      for session in sessions {
+        records.append(try await Self.move(session, source, to: destination, gang: "pair"))
+      }
+      for record in records {
+        #expect(record.outcome == .completed, "\(record.reason ?? "")")
+        #expect(record.audit.pagesDiffering == 0)
+      }
+      #expect(records[0].pages.gang == 0)
+      let shared = records[1].pages.gang ?? 0
+      #expect(shared > 2000, "\(records[1].pages)")
+      #expect((records[1].refetchedPages ?? .max) < shared / 4, "\(records[1])")
+      for session in sessions { try await Self.expectAlive(session) }
+      for agent in [source, destination] { await agent.end() }
+      for session in sessions { await session.end() }
+    }
+  }
+
   private static func move(
-    _ session: GuestSession, _ source: LabAgent, to destination: LabAgent
+    _ session: GuestSession, _ source: LabAgent, to destination: LabAgent, gang: String? = nil
   ) async throws -> MigrationRecord {
     var request = MigrationRequest(
       vm: session.options.guest.name,
       destination: "\(session.hosts.address(.destination)):\(destination.port)")
-    request.audit = true
+    (request.audit, request.gang) = (true, gang)
     for try await update in ControlClient(path: source.controlSocket).migrate(request) {
       if case .finished(let record) = update { return record }
     }

@@ -24,6 +24,12 @@ public protocol AgentService: Sendable {
     _ request: TraceRequest, progress: @Sendable @escaping (TraceLook) -> Void
   ) async throws -> TraceRecord
 
+  /// Copies a guest's memory into the vault of another host, once, while it runs. `progress` may be called from any
+  /// thread and must not block. Ends when the caller's task is cancelled.
+  func warm(
+    _ request: WarmRequest, progress: @Sendable @escaping (WarmLook) -> Void
+  ) async throws -> WarmRecord
+
   /// Finds out what a forecast of a migration needs: guest, link, checks. Takes some seconds.
   func plan(_ request: MigrationRequest) async throws -> PlanReport
 

@@ -14,6 +14,13 @@ public enum TraceUpdate: Sendable, Equatable {
   case finished(TraceRecord)
 }
 
+/// What `warm` tells while it runs.
+public enum WarmUpdate: Sendable, Equatable {
+  case look(WarmLook)
+  /// A pass is through.
+  case pass(WarmRecord)
+}
+
 /// Talks to an agent over its control socket; every call opens a connection of its own.
 ///
 /// All calls throw `ControlError`.
@@ -87,6 +94,16 @@ public struct ControlClient: Sendable {
     return stream(request) { reply in
       if let record = reply.trace { return .finished(record) }
       return reply.traceLook.map { .look($0) }
+    }
+  }
+
+  /// Copies a guest's memory to another host's vault; leaving the stream early ends that.
+  public func warm(_ warm: WarmRequest) -> AsyncThrowingStream<WarmUpdate, any Error> {
+    var request = ControlRequest(.warm)
+    request.warm = warm
+    return stream(request) { reply in
+      if let record = reply.warm { return .pass(record) }
+      return reply.warmLook.map { .look($0) }
     }
   }
 

@@ -84,6 +84,10 @@ struct ControlDispatch<Agent: AgentService>: Sendable {
       guard let trace = request.trace else { throw ControlError(.usage, "trace needs a trace") }
       if let problem = trace.problem { throw ControlError(.usage, problem) }
       try await self.trace(trace)
+    case .warm:
+      guard let warm = request.warm else { throw ControlError(.usage, "warm needs a guest") }
+      if let problem = warm.problem { throw ControlError(.usage, problem) }
+      try await self.warm(warm)
     }
   }
 
@@ -108,23 +112,50 @@ struct ControlDispatch<Agent: AgentService>: Sendable {
 
   /// Unlike a migration, a trace ends when its client leaves.
   private func trace(_ request: TraceRequest) async throws {
-    let (looks, feed) = AsyncStream<TraceLook>.makeStream(bufferingPolicy: .bufferingNewest(1))
-    let record = try await withThrowingTaskGroup(of: TraceRecord?.self) { group in
-      group.addTask { [agent] in
+    let record = try await followed { [agent] progress in
+      try await agent.trace(request, progress: progress)
+    } tell: { (reply: inout ControlReply, look: TraceLook) in
+      reply.traceLook = look
+    }
+    try await once { $0.trace = record }
+  }
+
+  /// The same holds for a copy, which may be made again and again.
+  private func warm(_ request: WarmRequest) async throws {
+    while true {
+      let record = try await followed { [agent] progress in
+        try await agent.warm(request, progress: progress)
+      } tell: { (reply: inout ControlReply, look: WarmLook) in
+        reply.warmLook = look
+      }
+      try await once { $0.warm = record }
+      guard let everyMs = request.everyMs else { return }
+      try await Task.sleep(for: .milliseconds(everyMs))
+    }
+  }
+
+  /// Runs `work` and tells the client of its looks meanwhile; a slow client sees fewer of them.
+  private func followed<Look: Sendable, Outcome: Sendable>(
+    _ work: @escaping @Sendable (@escaping @Sendable (Look) -> Void) async throws -> Outcome,
+    tell: @escaping @Sendable (inout ControlReply, Look) -> Void
+  ) async throws -> Outcome {
+    let (looks, feed) = AsyncStream<Look>.makeStream(bufferingPolicy: .bufferingNewest(1))
+    return try await withThrowingTaskGroup(of: Outcome?.self) { group in
+      group.addTask {
         defer { feed.finish() }
-        do { return try await agent.trace(request) { feed.yield($0) } } catch {
+        do { return try await work { feed.yield($0) } } catch {
           throw error is CancellationError ? error : ControlError(wrapping: error)
         }
       }
       group.addTask {
-        for await look in looks { try await once { $0.traceLook = look } }
+        for await look in looks { try await once { tell(&$0, look) } }
         return nil
       }
-      var record: TraceRecord?
-      while let result = try await group.next() { record = result ?? record }
-      return record
+      var outcome: Outcome?
+      while let result = try await group.next() { outcome = result ?? outcome }
+      guard let outcome else { throw CancellationError() }
+      return outcome
     }
-    try await once { $0.trace = record }
   }
 
   private func migrate(_ request: MigrationRequest) async throws {

@@ -4,7 +4,7 @@ import FoundationEssentials
 /// A request on the control socket: one JSON object on one line, one request per connection.
 public struct ControlRequest: Codable, Sendable, Equatable {
   public enum Command: String, Codable, Sendable {
-    case version, vms, migrate, status, watch, cancel, recover, history, trace, plan, vault
+    case version, vms, migrate, status, watch, cancel, recover, history, trace, plan, vault, warm
   }
 
   /// A line longer than this is no request.
@@ -27,6 +27,8 @@ public struct ControlRequest: Codable, Sendable, Equatable {
   public var trace: TraceRequest?
   /// For `vault`.
   public var vault: VaultRequest?
+  /// For `warm`.
+  public var warm: WarmRequest?
 
   public init(_ command: Command) { self.command = command }
 }
@@ -34,7 +36,7 @@ public struct ControlRequest: Codable, Sendable, Equatable {
 /// A line of an answer. Exactly one field is set; the server closes after the last line.
 ///
 /// `migrate` answers `progress` any number of times, then one `record`; `trace` answers `traceLook` and
-/// then one `trace`. `watch` answers `status`
+/// then one `trace`; `warm` answers `warmLook` and a `warm` for each pass. `watch` answers `status`
 /// several times a second until the client leaves. All others answer once.
 public struct ControlReply: Codable, Sendable, Equatable {
   /// Longest line that a client accepts; `historyLimitMax` records fit.
@@ -53,6 +55,8 @@ public struct ControlReply: Codable, Sendable, Equatable {
   public var trace: TraceRecord?
   public var plan: PlanReport?
   public var vault: [VaultItem]?
+  public var warmLook: WarmLook?
+  public var warm: WarmRecord?
 
   public init() {}
 
@@ -87,6 +91,12 @@ extension MigrationRequest {
     if stoppedPatienceMs > PeerMessageLimits.networkPatienceMsMax {
       return "stopped patience must be at most a day"
     }
+    if let gang, !(1...Self.gangNameMax).contains(gang.utf8.count) {
+      return "the name of a gang has 1 to \(Self.gangNameMax) bytes"
+    }
+    if gang != nil, compaction == .off {
+      return "a gang shares pages, which a compaction of off rules out"
+    }
     if !(1...64).contains(laneCount) { return "lanes must be 1 to 64, not \(laneCount)" }
     if downtimeLimitMs == 0 {
       return "a downtime of 0 can't be promised; the smallest is 1ms"
@@ -104,6 +114,9 @@ extension MigrationRequest {
     if bandwidthBytesPerSecond == 0 { return "a bandwidth of 0 moves nothing; leave it out" }
     return nil
   }
+
+  /// Bytes.
+  public static let gangNameMax = 128
 
   /// QEMU refuses more than 2000 s.
   public static let downtimeLimitMsMax: UInt64 = 2_000_000

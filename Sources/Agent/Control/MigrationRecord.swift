@@ -14,6 +14,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   /// Pages by the way they crossed the network.
   public struct Pages: Codable, Sendable, Equatable {
     public var zero, uniform, raw, compressed, delta, duplicate, snapshot, vault, disk: UInt64?
+    /// Nil for a guest that went alone.
+    public var gang: UInt64?
     public init(zero: UInt64? = nil, raw: UInt64? = nil) { (self.zero, self.raw) = (zero, raw) }
   }
   public struct Guest: Codable, Sendable, Equatable {
@@ -198,6 +200,7 @@ extension MigrationRecord.Pages {
     try fields.encode(snapshot, forKey: .snapshot)
     try fields.encode(vault, forKey: .vault)
     try fields.encode(disk, forKey: .disk)
+    try fields.encode(gang, forKey: .gang)
   }
 }
 

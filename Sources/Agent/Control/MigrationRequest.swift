@@ -64,6 +64,9 @@ public struct MigrationRequest: Codable, Sendable, Equatable {
   public var keepMemory = false
   /// Disks that move with the guest; nil: none, all are on storage that both hosts share.
   public var disks: DiskWishes?
+  /// Name of the gang that the guest moves with: pages that another guest of it brought to the same destination
+  /// cross the network as references. Nil: it goes alone.
+  public var gang: String?
 
   public init(vm: String, destination: String) {
     (self.vm, self.destination) = (vm, destination)

@@ -53,6 +53,8 @@ public struct VaultItem: Codable, Sendable, Equatable {
   public var ramBytes: UInt64?
   /// Pages that are stored, and that were zero.
   public var pages, zeroPages: UInt64?
+  /// It takes the host's key to read it (`vaultKeyFile`).
+  public var isSealed = false
   /// Migrations that took pages of it, and when the last one did.
   public var uses: UInt64 = 0
   public var lastUsedAt: Int64?
@@ -64,7 +66,8 @@ public struct VaultItem: Codable, Sendable, Equatable {
   }
 
   private enum CodingKeys: CodingKey {
-    case id, state, vm, uuid, takenAt, bytes, ramBytes, pages, zeroPages, uses, lastUsedAt, problem
+    case id, state, vm, uuid, takenAt, bytes, ramBytes, pages, zeroPages, isSealed, uses
+    case lastUsedAt, problem
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -78,6 +81,7 @@ public struct VaultItem: Codable, Sendable, Equatable {
     try fields.encode(ramBytes, forKey: .ramBytes)
     try fields.encode(pages, forKey: .pages)
     try fields.encode(zeroPages, forKey: .zeroPages)
+    try fields.encode(isSealed, forKey: .isSealed)
     try fields.encode(uses, forKey: .uses)
     try fields.encode(lastUsedAt, forKey: .lastUsedAt)
     try fields.encode(problem, forKey: .problem)

@@ -19,6 +19,7 @@ extension AgentConfiguration {
     metrics = try values.decodeIfPresent(String.self, forKey: .metrics)
     logLevel = try values.decodeIfPresent(String.self, forKey: .logLevel) ?? logLevel
     if let size = try values.size(.vaultQuota) { vaultQuotaBytes = size }
+    vaultKeyFile = try values.decodeIfPresent(String.self, forKey: .vaultKeyFile)
     if let duration = try values.duration(.drainTimeout) { drainTimeoutMs = duration }
   }
 
@@ -34,6 +35,9 @@ extension AgentConfiguration {
     let levels = Logger.Level.allCases.map(\.rawValue)
     if !levels.contains(logLevel) {
       return "logLevel: \"\(logLevel)\" is none of \(levels.joined(separator: ", "))"
+    }
+    if let vaultKeyFile, !vaultKeyFile.hasPrefix("/") {
+      return "vaultKeyFile: \"\(vaultKeyFile)\" is no absolute path"
     }
     if drainTimeoutMs > 3_600_000 { return "drainTimeout: must be at most 1h" }
     for (key, address) in [("listen", listen)] + (metrics.map { [("metrics", $0)] } ?? [])

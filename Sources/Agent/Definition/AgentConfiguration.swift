@@ -50,6 +50,8 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var logLevel = "info"
   /// Most bytes of guests' memory that are kept on this host's disk, for their return; 0: nothing is kept.
   public var vaultQuotaBytes: UInt64 = 16 << 30
+  /// File with the key that what is kept is sealed with; nil: it is not.
+  public var vaultKeyFile: String?
   /// How long running migrations may go on when the agent is told to end, in milliseconds.
   public var drainTimeoutMs: UInt64 = 30_000
 
@@ -115,7 +117,7 @@ extension AgentConfiguration: Decodable {
     case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
     case memoryLimit, startTimeout, compactionThreads
     case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout, logLevel, tls, allow
-    case vaultQuota, sharedImages
+    case vaultQuota, vaultKeyFile, sharedImages
   }
 
   public init(from decoder: any Decoder) throws {

@@ -55,6 +55,13 @@ public struct ConfigurationCheck: Sendable {
         note(.ok, key, path + (folder == path ? "" : ", will be created in \(folder)"))
       }
     }
+    do {
+      if try Vault(configuration).secret() != nil {
+        note(.ok, "vaultKeyFile", "snapshots in the vault are sealed")
+      }
+    } catch {
+      note(.error, "vaultKeyFile", "\(error)")
+    }
     for path in configuration.allowedPaths ?? [] where !Self.permits(path, F_OK) {
       note(.warning, "allowedPaths", "\(path) does not exist")
     }

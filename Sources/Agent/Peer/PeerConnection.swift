@@ -27,8 +27,8 @@ enum PeerConnection {
     let text = try frames.receivePayload(of: header)
     guard text.isEmpty else {
       let words = "\(peer) refused: \(String(decoding: text, as: UTF8.self))"
-      guard hello.role == .control || hello.role == .probe else { throw Ending.failed(words) }
-      // The first connection of a migration, or a mere question: nothing has begun.
+      // The first connection of a migration, or one that nothing depends on: nothing has begun.
+      guard [.control, .probe, .warm].contains(hello.role) else { throw Ending.failed(words) }
       throw Ending.refused([
         Refusal(
           .destinationState, words, remedy: "try again later, or change it at the destination")

@@ -47,6 +47,7 @@ extension PeerMessage {
       try offer.snapshot?.validate()
       try Self.check(offer.images?.count ?? 0, Limits.imagesMax, "images")
       try Self.check(offer.disks?.count ?? 0, DiskSelection.countMax, "disks")
+      try Self.check(offer.gangBlocks?.count ?? 0, Limits.blocksMax, "RAM blocks for a gang")
       try Self.check(offer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
       try offer.destination.validate()
     case .surveyed(let answer):
@@ -112,7 +113,7 @@ extension PeerMessage {
 
 extension PeerMessage.SnapshotOffer {
   /// Blocks within the limits of a stream.
-  fileprivate func validate() throws(RelayFailure) {
+  func validate() throws(RelayFailure) {
     typealias Limits = PeerMessageLimits
     try PeerMessage.check(blocks.count, Limits.blocksMax, "blocks of a snapshot")
     var total: UInt64 = 0

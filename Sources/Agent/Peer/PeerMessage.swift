@@ -66,6 +66,8 @@ enum PeerMessage: Codable, Sendable {
     var images: [ImageClaim]?
     /// Disks that shall move with the guest where the hosts do not share them; nil: none.
     var disks: [DiskClaim]?
+    /// The gang that the guest moves with; nil: it goes alone.
+    var gang: GangRole?
   }
 
   struct SurveyAnswer: Codable, Sendable {
@@ -100,6 +102,16 @@ enum PeerMessage: Codable, Sendable {
     /// What becomes of each disk that was claimed, in that order; those that are not shared are served from now on. Nil:
     /// an agent that takes none.
     var disks: [DiskAnswer]?
+    /// RAM blocks that can be read here for pages of the gang's others; nil: nothing is known of a gang.
+    var gangBlocks: [String]?
+  }
+
+  /// A guest's part in a gang: guests that move from one host to another together.
+  struct GangRole: Codable, Sendable {
+    /// Secret that the gang's guests have in common, 32 hexadecimal digits.
+    var token: String
+    /// Of this guest among them, never given twice.
+    var member: UInt16
   }
 
   /// A snapshot of the guest that the destination has.
@@ -128,6 +140,8 @@ enum PeerMessage: Codable, Sendable {
     case references
     /// Pages that are the same as blocks of the images that were offered.
     case disk
+    /// Pages that are the same as those of other guests of the gang.
+    case gang
   }
 
   struct BeginOrder: Codable, Sendable {

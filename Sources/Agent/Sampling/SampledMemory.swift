@@ -26,7 +26,7 @@ final class SampledMemory: Sendable {
   /// Pages that are packed to see what they would cost, at most twice as many.
   private static let packedPagesMax = 1024
 
-  private let blocks: [Block]
+  let blocks: [Block]
   private let owner: Owner?
   /// By block name, for who reads other pages than the sampled ones.
   var places: [String: GuestPlace] {
@@ -38,6 +38,18 @@ final class SampledMemory: Sendable {
   private init(blocks: [Block], owner: Owner?, ramPages: UInt64, unseenPages: UInt64) {
     (self.blocks, self.owner) = (blocks, owner)
     (self.ramPages, self.unseenPages) = (ramPages, unseenPages)
+  }
+
+  /// Memory that is all shared.
+  convenience init(shared files: [(name: String, file: SharedFile)]) {
+    var blocks: [Block] = []
+    var seen: UInt64 = 0
+    for (name, file) in files {
+      let pages = file.length >> UInt64(Page.shift)
+      blocks.append(Block(name: name, place: .shared(file), firstPage: seen, pageCount: pages))
+      seen += pages
+    }
+    self.init(blocks: blocks, owner: nil, ramPages: seen, unseenPages: 0)
   }
 
   /// What most of the pages that can be read are.
@@ -143,7 +155,7 @@ final class SampledMemory: Sendable {
   }
 
   /// Reads a page of a block; false when nobody ever touched it.
-  private func read(
+  func read(
     _ block: Block, _ page: UInt64, _ buffer: PageBuffer, at offset: Int = 0
   ) throws(SystemError) -> Bool {
     let position = page << UInt64(Page.shift)

@@ -30,7 +30,9 @@ extension Vault {
       return try entries.map { entry in
         var item = VaultItem(entry)
         guard item.state == .whole else { return item }
-        do { try SnapshotFile(path: entry.path).verify(isCalledOff: isCalledOff) } catch {
+        do {
+          try SnapshotFile(path: entry.path, secret: try secret()).verify(isCalledOff: isCalledOff)
+        } catch {
           if case VaultError.calledOff = error { throw error }
           (item.state, item.problem) = (.damaged, "\(error)")
         }
@@ -90,5 +92,6 @@ extension VaultItem {
     ramBytes = entry.head.map { $0.pageCount << UInt64(Page.shift) }
     (pages, zeroPages) = (entry.end?.storedPages, entry.end?.zeroPages)
     (uses, lastUsedAt, problem) = (entry.uses, entry.lastUsedAt, entry.problem)
+    isSealed = entry.isSealed
   }
 }

@@ -11,6 +11,9 @@ public actor MigrationAgent: AgentService {
 
   private nonisolated let settings: Mutex<AgentConfiguration>
   nonisolated let link: OutgoingLink
+  /// Guests that move together, out of this host and into it.
+  nonisolated let gangs = OutgoingGangs()
+  private nonisolated let gangGuests = GangGuests()
   /// No new migrations: the agent is about to end.
   private(set) var isDraining = false
   /// What has ended since the start, for the metrics.
@@ -29,6 +32,9 @@ public actor MigrationAgent: AgentService {
   /// Guests that are looked at from outside now, and connections of other agents' probes.
   var samplers = 0
   var probes = 0
+  /// Guests whose memory is copied to another host now, and copies that come in.
+  var warming: Set<String> = []
+  var warmed = 0
 
   public init(configuration: AgentConfiguration, history: HistoryStore?, logger: Logger) {
     settings = Mutex(configuration)
@@ -97,13 +103,15 @@ public actor MigrationAgent: AgentService {
       return record
     }
     let share = link.join()
+    let gang = joinGang(request)
     let migration = SourceMigration(
-      request: request, configuration: configuration, share: share, logger: logger,
+      request: request, configuration: configuration, share: share, gang: gang, logger: logger,
       onProgress: progress)
     outgoing[request.vm] = migration
     var record = await migration.run()
     if let forecast = request.forecast { record.forecast.add(forecast) }
     share.leave()
+    if let gang { leaveGang(gang, record) }
     counters.add(record)
     await historyStore?.add(record)
     // Last: an agent that drains ends once nothing is here any more.
@@ -176,6 +184,7 @@ public actor MigrationAgent: AgentService {
       case .pull: await pull(hello, socket)
       case .settle: await PeerVerdict.serve(hello.migration, socket, agent: self)
       case .probe: await serveProbe(socket)
+      case .warm: await serveWarm(socket)
       }
     }
   }
@@ -185,7 +194,8 @@ public actor MigrationAgent: AgentService {
       return PeerConnection.welcome(socket, refusal: refusal)
     }
     let migration = DestinationMigration(
-      id: hello.migration, socket: socket, configuration: configuration, logger: logger)
+      id: hello.migration, socket: socket, configuration: configuration, gangs: gangGuests,
+      logger: logger)
     incoming[hello.migration] = migration
     PeerConnection.welcome(socket)
     let record = await migration.run()

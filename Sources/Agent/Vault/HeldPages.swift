@@ -71,6 +71,9 @@ final class HeldPages: Sendable {
     }
   }
 
+  /// Whether all is known.
+  var isComplete: Bool { state.read { $0.isComplete } }
+
   /// Waits until all is known, at most `timeoutMs`; what comes later counts from then on. Blocks.
   func waitUntilComplete(timeoutMs: UInt64) {
     _ = state.wait(timeoutMs: timeoutMs) { $0.isComplete ? true : nil }

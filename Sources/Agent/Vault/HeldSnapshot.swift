@@ -22,9 +22,9 @@ final class HeldSnapshot: Sendable {
   static let readMsMax: UInt64 = 10_000
 
   /// Reads which pages are there. Blocks.
-  init(path: String) throws {
+  init(path: String, secret: VaultSecret? = nil) throws {
     let deadlineMs = MonotonicClock.nowMs + Self.readMsMax
-    let file = try SnapshotFile(path: path)
+    let file = try SnapshotFile(path: path, secret: secret)
     self.file = file
     var keys: [VaultKey] = []
     var filters: [UInt64] = []

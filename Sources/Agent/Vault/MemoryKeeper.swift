@@ -113,8 +113,10 @@ struct MemoryKeeper {
 
   /// What so much memory takes in a file at most, with what is not written yet.
   private func mostBytes(of memory: UInt64) -> UInt64 {
-    memory / UInt64(Page.size) * UInt64(VaultSegment.pageByteCount)
+    let bytes =
+      memory / UInt64(Page.size) * UInt64(VaultSegment.pageByteCount)
       + UInt64(2 * VaultSegment.byteCountMax)
+    return vault.keyFile == nil ? bytes : SealedLayout.fileByteCount(bytes)
   }
 
   private func add(

@@ -1,6 +1,5 @@
 import Base
 import Compaction
-import Glibc
 import HostIO
 import Wire
 
@@ -11,29 +10,25 @@ final class SnapshotFile: Sendable {
   let end: VaultEnd
   let layout: VaultLayout
   /// Bytes that it takes on the disk.
-  var byteCount: UInt64 { layout.byteCount }
-  private let descriptor: Descriptor
+  var byteCount: UInt64 { storage.fileByteCount }
+  private let storage: SnapshotStorage
 
-  init(path: String) throws {
+  /// - Parameter secret: the host's key; nil: it has none.
+  init(path: String, secret: VaultSecret? = nil) throws {
     self.path = path
-    // SAFETY: the path is a NUL-terminated copy for the call.
-    let raw = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-    guard raw >= 0 else { throw SystemError("open \(path)") }
-    descriptor = Descriptor(owning: raw)
-    var status = stat()
-    // SAFETY: `status` lives for the call.
-    guard unsafe fstat(raw, &status) == 0 else { throw SystemError("look at \(path)") }
-    let size = UInt64(clamping: status.st_size)
+    let storage = try SnapshotStorage(path: path, secret: secret)
+    self.storage = storage
+    let size = storage.byteCount
     do {
       let short = DecodeError(.truncated, in: "snapshot", at: 0, found: size)
       guard size >= UInt64(VaultHead.fixedByteCount + VaultEnd.byteCount) else { throw short }
-      let fixed = try Self.read(raw, path, at: 0, count: VaultHead.fixedByteCount)
+      let fixed = try storage.read(at: 0, count: VaultHead.fixedByteCount)
       let headByteCount = try unsafe VaultHead.byteCount(fixed: fixed.span.bytes)
       guard size >= UInt64(headByteCount + VaultEnd.byteCount) else { throw short }
-      let headBytes = try Self.read(raw, path, at: 0, count: headByteCount)
+      let headBytes = try storage.read(at: 0, count: headByteCount)
       head = try unsafe VaultHead(decoding: headBytes.span.bytes)
-      let tail = try Self.read(
-        raw, path, at: size - UInt64(VaultEnd.byteCount), count: VaultEnd.byteCount)
+      let tail = try storage.read(
+        at: size - UInt64(VaultEnd.byteCount), count: VaultEnd.byteCount)
       end = try unsafe VaultEnd(decoding: tail.span.bytes)
       layout = try VaultLayout(
         head: head, headByteCount: headByteCount, end: end, fileByteCount: size)
@@ -41,6 +36,9 @@ final class SnapshotFile: Sendable {
       throw VaultError.damaged(path: path, error)
     }
   }
+
+  /// Whether it takes the host's key to read it.
+  var isSealed: Bool { storage.isSealed }
 
   /// Keys and filters of all stored pages, in order; `visit` gets a segment's at a time.
   func lookups(_ visit: ([(key: VaultKey, filter: UInt64)]) throws -> Void) throws {
@@ -122,7 +120,7 @@ final class SnapshotFile: Sendable {
 
   /// Copies the content of a stored page, by its number among them.
   func read(_ index: UInt64, into page: UnsafeMutableRawBufferPointer) throws(SystemError) {
-    try unsafe Self.read(descriptor.raw, path, at: layout.contentOffset(index), into: page)
+    try unsafe storage.read(at: layout.contentOffset(index), into: page)
   }
 
   private func decoded<T>(_ body: () throws(DecodeError) -> T) throws -> T {
@@ -130,31 +128,6 @@ final class SnapshotFile: Sendable {
   }
 
   private func read(at offset: UInt64, count: Int) throws -> [UInt8] {
-    try Self.read(descriptor.raw, path, at: offset, count: count)
-  }
-
-  private static func read(
-    _ raw: Int32, _ path: String, at offset: UInt64, count: Int
-  ) throws -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: count)
-    // SAFETY: the pointer does not leave the closure.
-    try unsafe bytes.withUnsafeMutableBytes { try unsafe read(raw, path, at: offset, into: $0) }
-    return bytes
-  }
-
-  private static func read(
-    _ raw: Int32, _ path: String, at offset: UInt64, into buffer: UnsafeMutableRawBufferPointer
-  ) throws(SystemError) {
-    var done = 0
-    while done < buffer.count {
-      // SAFETY: `done < buffer.count`: the rest of a buffer that the caller keeps for the call.
-      let part = unsafe UnsafeMutableRawBufferPointer(rebasing: buffer[done...])
-      let count = unsafe pread(
-        raw, part.baseAddress, part.count, off_t(clamping: offset) + off_t(done))
-      if count < 0, errno == EINTR { continue }
-      guard count >= 0 else { throw SystemError("read \(path)") }
-      guard count > 0 else { throw SystemError("read \(path) (cut short)", code: EIO) }
-      done += count
-    }
+    try storage.read(at: offset, count: count)
   }
 }

@@ -17,6 +17,8 @@ final class SnapshotWriter {
   let head: VaultHead
   private let headByteCount: Int
   private let descriptor: Descriptor
+  /// Nil: bytes go into the file as they are.
+  private var sealer: ChunkSealer?
   private let contents = PageBuffer(byteCount: VaultLimits.segmentPages * Page.size)
   private var keys: [UInt64] = []
   private var filters: [UInt64] = []
@@ -28,7 +30,9 @@ final class SnapshotWriter {
   private(set) var byteCount: UInt64 = 0
 
   /// Makes the file, which must not exist.
-  init(path: String, head: VaultHead) throws {
+  ///
+  /// - Parameter secret: seals it; nil: it is readable for whoever may read files of the agent's user.
+  init(path: String, head: VaultHead, secret: VaultSecret? = nil) throws {
     (self.path, self.head) = (path, head)
     // SAFETY: the path is a NUL-terminated copy for the call.
     let raw = unsafe open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -38,6 +42,14 @@ final class SnapshotWriter {
     head.encode(into: &bytes)
     headByteCount = bytes.count
     guard flock(raw, LOCK_EX | LOCK_NB) == 0 else { throw SystemError("lock \(path)") }
+    if let secret {
+      var random = SystemRandomNumberGenerator()
+      let sealed = SealedHead(salt: (0..<SealedHead.saltByteCount).map { _ in random.next() })
+      var start: [UInt8] = []
+      sealed.encode(into: &start)
+      try store(start)
+      sealer = ChunkSealer(secret.cipher(salt: sealed.salt))
+    }
     try write(bytes)
   }
 
@@ -66,6 +78,7 @@ final class SnapshotWriter {
       id: head.id, storedPages: writtenPages, zeroPages: zeroPages, headByteCount: headByteCount
     ).encode(into: &bytes)
     try write(bytes)
+    if let rest = try sealer?.finish() { try store(rest) }
     guard fsync(descriptor.raw) == 0 else { throw SystemError("sync \(path)") }
   }
 
@@ -105,6 +118,20 @@ final class SnapshotWriter {
   }
 
   private func write(_ bytes: UnsafeRawBufferPointer) throws {
+    // SAFETY: the caller keeps the bytes for the call.
+    if let sealed = try sealer?.seal(unsafe RawSpan(_unsafeBytes: bytes)) {
+      try store(sealed)
+    } else {
+      try unsafe store(bytes)
+    }
+  }
+
+  private func store(_ bytes: [UInt8]) throws {
+    // SAFETY: the pointer does not leave the closure.
+    try unsafe bytes.withUnsafeBytes { try unsafe store($0) }
+  }
+
+  private func store(_ bytes: UnsafeRawBufferPointer) throws {
     var done = 0
     while done < bytes.count {
       // SAFETY: `done < bytes.count`: the rest of what the caller keeps for the call.

@@ -21,16 +21,25 @@ struct Vault: Sendable {
   let directory: String
   /// Bytes of all files; 0: nothing is kept.
   let quotaBytes: UInt64
+  /// The host's key, which snapshots are sealed with; nil: they are not.
+  let keyFile: String?
   /// Bytes of its file system that it never fills.
   private static let reserveBytes: UInt64 = 256 << 20
 
   init(_ configuration: AgentConfiguration) {
     self.init(
-      directory: configuration.stateDirectory + "/vault", quotaBytes: configuration.vaultQuotaBytes)
+      directory: configuration.stateDirectory + "/vault", quotaBytes: configuration.vaultQuotaBytes,
+      keyFile: configuration.vaultKeyFile)
   }
 
-  init(directory: String, quotaBytes: UInt64) {
-    (self.directory, self.quotaBytes) = (directory, quotaBytes)
+  init(directory: String, quotaBytes: UInt64, keyFile: String? = nil) {
+    (self.directory, self.quotaBytes, self.keyFile) = (directory, quotaBytes, keyFile)
+  }
+
+  /// The host's key; nil where it has none.
+  func secret() throws(VaultError) -> VaultSecret? {
+    guard let keyFile else { return nil }
+    return try VaultSecret(path: keyFile)
   }
 
   /// A file of the vault.
@@ -42,6 +51,7 @@ struct Vault: Sendable {
     let head: VaultHead?
     let end: VaultEnd?
     let problem: String?
+    let isSealed: Bool
     let uses: UInt64
     /// Seconds since 1970; nil: never.
     let lastUsedAt: Int64?
@@ -58,7 +68,9 @@ struct Vault: Sendable {
 
   /// Everything that is called a snapshot, newest first, damaged ones last.
   func entries() -> [Entry] {
-    ids(Self.suffix).compactMap(entry).sorted {
+    // Without the key what is sealed counts as damaged.
+    let secret = try? secret()
+    return ids(Self.suffix).compactMap { entry($0, secret) }.sorted {
       ($0.head?.takenAt ?? .min, $0.id.description) > ($1.head?.takenAt ?? .min, $1.id.description)
     }
   }
@@ -72,19 +84,19 @@ struct Vault: Sendable {
   private func path(_ id: VaultID, _ suffix: String) -> String { "\(directory)/\(id)\(suffix)" }
 
   /// Nil: it is gone.
-  private func entry(_ id: VaultID) -> Entry? {
+  private func entry(_ id: VaultID, _ secret: VaultSecret?) -> Entry? {
     let path = path(id, Self.suffix)
     guard let bytes = Self.status(path)?.bytes else { return nil }
     let uses = Self.status(self.path(id, Self.usesSuffix))
     do {
-      let file = try SnapshotFile(path: path)
+      let file = try SnapshotFile(path: path, secret: secret)
       return Entry(
         id: id, path: path, bytes: bytes, head: file.head, end: file.end, problem: nil,
-        uses: uses?.bytes ?? 0, lastUsedAt: uses?.changedAt)
+        isSealed: file.isSealed, uses: uses?.bytes ?? 0, lastUsedAt: uses?.changedAt)
     } catch {
       return Entry(
         id: id, path: path, bytes: bytes, head: nil, end: nil, problem: "\(error)",
-        uses: uses?.bytes ?? 0, lastUsedAt: uses?.changedAt)
+        isSealed: false, uses: uses?.bytes ?? 0, lastUsedAt: uses?.changedAt)
     }
   }
 
@@ -119,9 +131,11 @@ struct Vault: Sendable {
   func begin(_ head: VaultHead) throws -> SnapshotWriter {
     try PrivateDirectory.make(directory.parentFolder)
     try PrivateDirectory.make(directory)
+    let secret = try secret()
     return try locked {
       removeLeftovers()
-      return try SnapshotWriter(path: path(head.id, Self.partialSuffix), head: head)
+      return try SnapshotWriter(
+        path: path(head.id, Self.partialSuffix), head: head, secret: secret)
     }
   }
 

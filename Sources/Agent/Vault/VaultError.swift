@@ -11,6 +11,10 @@ enum VaultError: Error, CustomStringConvertible {
   case calledOff
   /// Reading it takes longer than a migration may be kept waiting.
   case slow(path: String)
+  /// It is sealed with a key that this host doesn't have.
+  case locked(path: String)
+  /// The host's key can't be used.
+  case noKey(path: String, String)
 
   var description: String {
     switch self {
@@ -20,6 +24,8 @@ enum VaultError: Error, CustomStringConvertible {
     case .cannotBeKept(let reason): reason
     case .calledOff: "called off"
     case .slow(let path): "\(path) cannot be read in time"
+    case .locked(let path): "\(path) is sealed, and no key is known here (vaultKeyFile)"
+    case .noKey(let path, let reason): "the key \(path) (vaultKeyFile) can't be used: \(reason)"
     }
   }
 }

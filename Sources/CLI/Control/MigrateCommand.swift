@@ -64,6 +64,11 @@ struct MigrateCommand: AsyncParsableCommand {
       "Keep a copy of the guest's memory on this host once it is gone (godwit vault): its return then sends little more than what changed."
   )
   var keep = false
+  @Option(
+    help: ArgumentHelp(
+      "Move together with other guests: pages that another guest with the same name here brought to the same destination cross the network as references. Not for guests that must not learn of each other, see Docs/compaction.md.",
+      valueName: "name"))
+  var gang: String?
   @Flag(
     help:
       "Forecast the migration first, as `godwit plan` does (some 5 s), and keep the forecast with its outcome."
@@ -85,6 +90,7 @@ struct MigrateCommand: AsyncParsableCommand {
     request.keepSource = keepSource
     request.keepMemory = keep
     request.disks = diskOptions.wishes
+    request.gang = gang
     return request
   }
 

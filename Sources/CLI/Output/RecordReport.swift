@@ -38,7 +38,7 @@ enum RecordReport {
       ("zero", pages.zero), ("uniform", pages.uniform), ("raw", pages.raw),
       ("compressed", pages.compressed),
       ("delta", pages.delta), ("duplicate", pages.duplicate), ("snapshot", pages.snapshot),
-      ("vault", pages.vault), ("disk", pages.disk),
+      ("vault", pages.vault), ("disk", pages.disk), ("gang", pages.gang),
     ]
     let counted = kinds.compactMap { name, count in count.map { "\(grouped($0)) \(name)" } }
     return counted.isEmpty ? nil : counted.joined(separator: ", ")

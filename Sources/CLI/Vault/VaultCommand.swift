@@ -10,8 +10,8 @@ struct VaultCommand: AsyncParsableCommand {
       A guest that leaves with godwit migrate --keep leaves a copy of its memory, so that its return \
       sends little more than what changed meanwhile. The agent keeps one snapshot a guest, in the \
       folder vault of its stateDirectory, within vaultQuota; what is least likely to be of use goes \
-      first. Memory of guests is a secret: the files are the agent's user's alone (mode 0600), and not \
-      encrypted.
+      first. Memory of guests is a secret: the files are the agent's user's alone (mode 0600), and sealed \
+      (AES-256-GCM) where the agent's configuration names a key (vaultKeyFile).
       """,
     subcommands: [VaultListCommand.self, VaultVerifyCommand.self, VaultPruneCommand.self])
 }
@@ -56,8 +56,8 @@ struct VaultPruneCommand: AsyncParsableCommand {
     commandName: "prune", abstract: "Remove snapshots.",
     discussion: """
       Without names: files that are no snapshots any more, and as many as are over vaultQuota. The files are removed \
-      and not overwritten first: most file systems and disks write elsewhere. Where that matters, keep \
-      stateDirectory on an encrypted file system.
+      and not overwritten first: most file systems and disks write elsewhere. Where that matters, have them \
+      sealed (vaultKeyFile), or keep stateDirectory on an encrypted file system.
       """)
 
   @Argument(help: "Guests by name or UUID, or snapshots by id.")
@@ -93,7 +93,8 @@ enum VaultReport {
     ])
     for item in items {
       table.add([
-        item.vm ?? "-", item.state.rawValue, item.takenAt.map(ListTime.utc) ?? "-",
+        item.vm ?? "-", item.state.rawValue + (item.isSealed ? ", sealed" : ""),
+        item.takenAt.map(ListTime.utc) ?? "-",
         ByteCount(item.bytes).description, item.ramBytes.map { ByteCount($0).description } ?? "-",
         "\(item.uses)", item.lastUsedAt.map(ListTime.utc) ?? "-", String(item.id.prefix(12)),
         item.problem ?? "",

@@ -97,6 +97,9 @@ public final class BatchPacker {
         case .disk(let note):
           kinds[index] = .disk
           note.encode(into: &lead)
+        case .gang(let note):
+          kinds[index] = .gang
+          note.encode(into: &lead)
         }
       } else if effort != .off, PageTexture.looksPackable(page) {
         kinds[index] = .compressed

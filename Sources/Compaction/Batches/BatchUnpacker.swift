@@ -66,6 +66,7 @@ public final class BatchUnpacker: @unchecked Sendable {
         references.append((index, .duplicate(try DuplicateNote(decoding: &notes))))
       case .held: references.append((index, .held(proof: heldDigest)))
       case .disk: references.append((index, .disk(try DiskNote(decoding: &notes))))
+      case .gang: references.append((index, .gang(try GangNote(decoding: &notes))))
       }
     }
     return references

@@ -11,4 +11,6 @@ public enum PageReference: Sendable, Hashable {
   case held(proof: [UInt8])
   /// It is the same as a block of a disk image.
   case disk(DiskNote)
+  /// It is the same as a page of another guest of the gang.
+  case gang(GangNote)
 }

@@ -89,7 +89,7 @@ public enum ResultTable {
     let kinds: [(UInt64?, String)] = [
       (pages.raw, "raw"), (pages.compressed, "compressed"), (pages.delta, "delta"),
       (pages.duplicate, "duplicate"), (pages.snapshot, "snapshot"), (pages.vault, "vault"),
-      (pages.disk, "disk"), (pages.zero, "zero"),
+      (pages.disk, "disk"), (pages.gang, "gang"), (pages.zero, "zero"),
     ]
     let known = kinds.compactMap { count, name in count.map { "\($0) \(name)" } }
     return known.isEmpty ? nil : known.joined(separator: ", ")

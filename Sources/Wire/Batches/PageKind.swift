@@ -17,6 +17,9 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
   /// What a block of a disk image holds that the destination has, too: the block and the page's identity are a
   /// note.
   case disk = 6
+  /// What a page of another guest of the same gang holds at the destination: its place and the page's identity are a
+  /// note.
+  case gang = 7
 
   /// Bytes of the note that the page has in front of the packed part.
   public var noteByteCount: Int {
@@ -26,6 +29,7 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
     case .delta: 8
     case .duplicate: DuplicateNote.byteCount
     case .disk: DiskNote.byteCount
+    case .gang: GangNote.byteCount
     }
   }
 
@@ -36,7 +40,7 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
   public var isReference: Bool {
     switch self {
     case .raw, .uniform, .compressed: false
-    case .delta, .duplicate, .held, .disk: true
+    case .delta, .duplicate, .held, .disk, .gang: true
     }
   }
 }

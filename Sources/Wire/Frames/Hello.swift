@@ -22,6 +22,8 @@ public struct Hello: Sendable, Hashable {
     /// Requests of the source's QEMU for a disk that moves (NBD) and their answers, from the welcome on; `lane` counts
     /// the connections from 1, `token` as for data.
     case disk = 7
+    /// A copy of a running guest's memory for this host's vault. Agents that don't know it refuse it.
+    case warm = 8
   }
 
   /// The protocol both agents must speak; refused when it differs.
@@ -29,7 +31,7 @@ public struct Hello: Sendable, Hashable {
   public static let byteCount = 38
 
   public let role: Role
-  /// Lane number, `0` for control, `1...64` for data; either for a probe; from `1` on for a disk.
+  /// Lane number, `0` for control and for a copy, `1...64` for data; either for a probe; from `1` on for a disk.
   public let lane: UInt16
   public let migration: MigrationID
   public let token: MigrationID

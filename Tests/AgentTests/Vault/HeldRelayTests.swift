@@ -16,8 +16,9 @@ import Wire
   /// Pages that the guest has written since it was kept.
   static let changed = stride(from: 0, to: pageCount, by: 50)
 
-  static func stream() -> [UInt8] {
-    var stream = SyntheticStream(blocks: [block])
+  static func stream(pages pageCount: Int = Self.pageCount) -> [UInt8] {
+    var stream = SyntheticStream(
+      blocks: [RAMBlock(name: "mem0", length: UInt64(pageCount) << 12)])
     stream.part { writer, out in
       for page in 0..<pageCount {
         writer.pageHeader(block: 0, offset: UInt64(page) << 12, into: &out)

@@ -32,6 +32,8 @@ final class DestinationRelay: Sendable {
   let layout = Guarded<Layout?>(nil)
   /// Whose blocks pages may refer to; nil: none were offered.
   let images: HeldImages?
+  /// Whose guests' pages may be referred to; nil: the guest goes alone.
+  let gang: HeldGang?
   private let shared: [String: SharedFile]
   /// By number; nil once the relay was stopped: a lane that comes late must not outlive it.
   private let lanes = Guarded<[UInt16: LaneReceiver]?>([:])
@@ -48,11 +50,11 @@ final class DestinationRelay: Sendable {
   init(
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
     memoryLimit: UInt64 = .max, mayPull: Bool = false, audits: Bool = false,
-    snapshot: HeldSnapshot? = nil, images: HeldImages? = nil,
+    snapshot: HeldSnapshot? = nil, images: HeldImages? = nil, gang: HeldGang? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.shared, self.onEvent) = (qemu, control, shared, onEvent)
-    (self.snapshot, self.images) = (snapshot, images)
+    (self.snapshot, self.images, self.gang) = (snapshot, images, gang)
     let entrance = PullEntrance(
       isAllowed: mayPull && shared.isEmpty, audits: audits, memoryLimit: memoryLimit)
     let port = PullPort(
@@ -63,7 +65,7 @@ final class DestinationRelay: Sendable {
     feeder = StreamFeeder(
       qemu: qemu,
       unpacking: FeederUnpacking(
-        unpacking: unpacking, snapshot: snapshot, images: images, fetches: fetches,
+        unpacking: unpacking, snapshot: snapshot, images: images, gang: gang, fetches: fetches,
         control: control,
         blockName: { block in DestinationRelay.blockName(block, layout) }),
       layout: { layout.read { $0.map { ($0.blocks, $0.sectionID) } } },

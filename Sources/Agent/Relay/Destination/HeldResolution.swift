@@ -45,18 +45,20 @@ struct HeldResolution {
 // A destination that writes pages through QEMU's stream.
 extension DestinationRelay {
   /// Whether a frame's references are such that the thread which feeds QEMU can resolve them: all of them in a
-  /// snapshot or an image, and nothing of the frame written in place.
+  /// snapshot, an image or another guest, and nothing of the frame written in place.
   func resolvesWhileFeeding(_ header: EncodedHeader) -> Bool {
-    header.kinds.allSatisfy { !$0.isReference || $0 == .held || $0 == .disk }
+    header.kinds.allSatisfy { !$0.isReference || $0 == .held || $0 == .disk || $0 == .gang }
       && header.batch.runs.allSatisfy { inPlace(Int($0.block)) == nil }
   }
 }
 
-/// Unpacks frames on the thread that feeds QEMU's stream, whose pages may be held in a snapshot or be blocks of images.
+/// Unpacks frames on the thread that feeds QEMU's stream, whose pages may be held in a snapshot, be blocks of images,
+/// or the same as another guest's.
 struct FeederUnpacking: Sendable {
   let unpacking: PageUnpacking
   let snapshot: HeldSnapshot?
   let images: HeldImages?
+  let gang: HeldGang?
   let fetches: StreamFetches
   let control: ControlLane
   let blockName: @Sendable (Int) -> String?
@@ -72,6 +74,7 @@ struct FeederUnpacking: Sendable {
     }
     let places = header.batch.runs.rawPlaces
     var missing = try images?.resolve(references, in: buffer) ?? []
+    missing += gang?.resolve(references, in: buffer) ?? []
     if let snapshot {
       missing += HeldResolution(snapshot: snapshot, blockName: blockName)
         .resolve(references, at: places, in: buffer)
@@ -91,6 +94,7 @@ struct FeederUnpacking: Sendable {
     switch kind {
     case .held: snapshot != nil
     case .disk: images != nil
+    case .gang: gang != nil
     default: !kind.isReference
     }
   }

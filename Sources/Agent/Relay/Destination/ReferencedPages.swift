@@ -22,10 +22,11 @@ final class ReferencedPages: Sendable {
   /// - Parameters:
   ///   - held: for pages that a snapshot holds; nil: there is none.
   ///   - images: for blocks of disks; nil: none were offered.
+  ///   - gang: for pages of other guests; nil: the guest goes alone.
   ///   - memory: by block; nil for a block that is not written in place.
   func resolve(
     _ references: [(place: Int, reference: PageReference)], of batch: BatchHeader,
-    in pages: PageBuffer, held: HeldResolution?, images: HeldImages?,
+    in pages: PageBuffer, held: HeldResolution?, images: HeldImages?, gang: HeldGang?,
     memory: (Int) -> SharedFile?
   ) throws(RelayFailure) -> [PagePlace] {
     let places = batch.runs.rawPlaces
@@ -46,6 +47,12 @@ final class ReferencedPages: Sendable {
         }
         continue
       }
+      if case .gang = reference {
+        guard gang != nil else {
+          throw .protocolViolation("references to a gang's guests, which were not agreed on")
+        }
+        continue
+      }
       try Self.read(place, memory, into: old, at: 0)
       switch reference {
       case .delta(let check):
@@ -55,13 +62,15 @@ final class ReferencedPages: Sendable {
         let other = PagePlace(block: note.block, page: note.page)
         try Self.read(other, memory, into: pages, at: target)
         if Self.identity(pages, target) == note.identity { continue }
-      case .held, .disk: continue
+      case .held, .disk, .gang: continue
       }
       pages.store(old.span(Page.size), at: target)
       missing.append(place)
     }
-    let elsewhere = held?.resolve(references, at: places, in: pages) ?? []
-    for index in elsewhere + (try images?.resolve(references, in: pages) ?? []) {
+    var elsewhere = held?.resolve(references, at: places, in: pages) ?? []
+    elsewhere += try images?.resolve(references, in: pages) ?? []
+    elsewhere += gang?.resolve(references, in: pages) ?? []
+    for index in elsewhere {
       try Self.read(places[index], memory, into: pages, at: index * Page.size)
       missing.append(places[index])
     }

@@ -25,6 +25,7 @@ final class SendQueue: Sendable {
     var duplicatePages: UInt64 = 0
     var heldPages: UInt64 = 0
     var diskPages: UInt64 = 0
+    var gangPages: UInt64 = 0
     /// Bytes of batches, frame headers included.
     var wireBytes: UInt64 = 0
 
@@ -37,7 +38,7 @@ final class SendQueue: Sendable {
 
     var pages: UInt64 {
       zeroPages + rawPages + uniformPages + compressedPages + deltaPages + duplicatePages
-        + heldPages + diskPages
+        + heldPages + diskPages + gangPages
     }
   }
 
@@ -263,6 +264,7 @@ extension SendQueue.Counters {
       case .duplicate: duplicatePages += 1
       case .held: heldPages += 1
       case .disk: diskPages += 1
+      case .gang: gangPages += 1
       case .raw: rawPages += 1
       }
     }

@@ -117,11 +117,13 @@ final class SourceRelay: Sendable {
       var cursor = unsafe ByteCursor(payload.span.bytes)
       switch type {
       case .acknowledge:
-        try queue.acknowledged(through: try Acknowledgement(decoding: &cursor).appliedThrough)
+        let through = try Acknowledgement(decoding: &cursor).appliedThrough
+        try queue.acknowledged(through: through)
+        encoders?.noteApplied(through: through)
       case .snapshotFilters where held != nil: try held?.arrived(payload)
       case .pageRequest where encoders != nil:
         let request = try PageRequestFrame(decoding: &cursor)
-        encoders?.noteRefetched(request.places.count)
+        encoders?.noteRefetched(request.places)
         try answers.asked(request)
       default: throw RelayFailure.protocolViolation("\(type) frame from a destination")
       }
@@ -166,6 +168,9 @@ final class SourceRelay: Sendable {
 
   /// Whether pages may go as held by a snapshot at the destination.
   var mayBeHeld: Bool { held != nil }
+
+  /// Whether pages may refer to those of other guests.
+  var isInGang: Bool { encoders?.isInGang == true }
 
   /// Pages that the destination could not make of what it has, and asked for; nil without compaction.
   var refetchedPages: UInt64? { encoders == nil ? nil : answers.pages }

@@ -1,5 +1,6 @@
 import Base
 import HostIO
+import QEMUStream
 import QMP
 import Wire
 
@@ -73,6 +74,7 @@ extension DestinationMigration {
     let images = await HeldImages.offer(
       request.images, qemu.monitor.client, vm: request.vm, configuration)
     undo.images = images?.held
+    undo.gang = await gangPart(request, qemu, mayPull: mayPull == true)
     try link.send(
       .offer(
         .init(
@@ -81,7 +83,8 @@ extension DestinationMigration {
           sharedBlocks: shared.map(\.blockName), mayPull: mayPull,
           encodings: PeerMessage.PageEncoding.allCases.map(\.rawValue),
           snapshot: undo.snapshot.flatMap { PeerMessage.SnapshotOffer($0) },
-          images: images?.matches, disks: answers)))
+          images: images?.matches, disks: answers,
+          gangBlocks: undo.gang.map { Array($0.places.keys) })))
     return qemu
   }
 
@@ -121,14 +124,16 @@ extension DestinationMigration {
       qemu: socket, control: link.lane, shared: shared,
       windowBytes: configuration.windowBytes,
       memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull, audits: undo.audits,
-      snapshot: snapshot, images: undo.images
+      snapshot: snapshot, images: undo.images, gang: undo.gang?.held(gangs)
     ) { [mailbox] in mailbox.put(.relay($0)) }
     undo.relay = relay
     link.setRelay { [weak relay] (type, payload) throws(RelayFailure) in
       try relay?.arrived(type, payload)
     }
-    link.setLayout { [weak relay] (blocks, sectionID) throws(RelayFailure) in
+    link.setLayout {
+      [weak relay, gangs, gang = undo.gang] (blocks, sectionID) throws(RelayFailure) in
       try relay?.setLayout(blocks, sectionID: sectionID)
+      if let gang { gangs.add(gang.key, blocks.map { gang.places[$0.name] }) }
     }
     link.setProgress { [state] progress in state.update { progress.update(&$0.progress) } }
     relay.start()

@@ -31,7 +31,7 @@ extension DestinationMigration {
     do {
       let vault = Vault(configuration)
       return try await Blocking.run {
-        let snapshot = try HeldSnapshot(path: entry.path)
+        let snapshot = try HeldSnapshot(path: entry.path, secret: try vault.secret())
         vault.noteUse(entry.id)
         return snapshot
       }

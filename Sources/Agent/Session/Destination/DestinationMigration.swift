@@ -38,6 +38,8 @@ final class DestinationMigration: Sendable {
   let token: MigrationID
   let configuration: AgentConfiguration
   let logger: Logger
+  /// Memory of guests that came here in gangs.
+  let gangs: GangGuests
   let link: PeerLink
   /// Names of the source's certificate; empty over plain TCP.
   let peerNames: [String]
@@ -47,13 +49,14 @@ final class DestinationMigration: Sendable {
   private let startedAtMs = MonotonicClock.nowMs
 
   init(
-    id: MigrationID, socket: any ByteConnection, configuration: AgentConfiguration, logger: Logger
+    id: MigrationID, socket: any ByteConnection, configuration: AgentConfiguration,
+    gangs: GangGuests = GangGuests(), logger: Logger
   ) {
     var random = SystemRandomNumberGenerator()
     (self.id, self.token) = (id, MigrationID(using: &random))
     var logger = logger
     logger[metadataKey: "migration"] = "\(id)"
-    (self.configuration, self.logger) = (configuration, logger)
+    (self.configuration, self.gangs, self.logger) = (configuration, gangs, logger)
     (link, peerNames) = (PeerLink(socket), PeerSecurity.peerNames(of: socket))
     state = Guarded(
       State(
@@ -113,6 +116,7 @@ final class DestinationMigration: Sendable {
       logger.warning("migration ended", metadata: ["reason": "\(describe(failure))"])
     }
     if end == .ended(.running), let qemu = undo.qemu { await restoreEvents(qemu) }
+    leaveGang(undo, hasArrived: end == .ended(.running))
     let (relay, disks, link) = (undo.relay, undo.disks, link)
     _ = try? await Blocking.run {
       relay?.stop()

@@ -9,6 +9,8 @@ struct DestinationUndo {
   var disks: IncomingDisks?
   /// Images that were offered to the source.
   var images: HeldImages?
+  /// The gang that the guest comes with; nil: it comes alone.
+  var gang: GangPart?
   var audit = AuditCheck()
   /// What is kept here of the guest, as it was offered.
   var snapshot: Vault.Entry?

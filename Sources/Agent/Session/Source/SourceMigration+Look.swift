@@ -101,7 +101,8 @@ extension SourceMigration {
       state.record.wireBytes = bytes
       state.record.disk.wireBytes = diskBytes
       state.record.pages = .init(
-        counters, isCompacted: copy.relay.encodeMs != nil, mayBeHeld: copy.relay.mayBeHeld)
+        counters, isCompacted: copy.relay.encodeMs != nil, mayBeHeld: copy.relay.mayBeHeld,
+        isInGang: copy.relay.isInGang)
       (state.record.encodeMs, state.record.refetchedPages) = (
         copy.relay.encodeMs, copy.relay.refetchedPages
       )
@@ -118,12 +119,16 @@ extension MigrationRecord.Pages {
   /// - Parameters:
   ///   - isCompacted: pages that were not made smaller could have been.
   ///   - mayBeHeld: the destination has a snapshot that pages may be taken from.
-  fileprivate init(_ counters: SendQueue.Counters, isCompacted: Bool, mayBeHeld: Bool) {
+  ///   - isInGang: pages may be the same as other guests'.
+  fileprivate init(
+    _ counters: SendQueue.Counters, isCompacted: Bool, mayBeHeld: Bool, isInGang: Bool
+  ) {
     self.init(zero: counters.zeroPages, raw: counters.rawPages)
     guard isCompacted else { return }
     (uniform, compressed) = (counters.uniformPages, counters.compressedPages)
     (delta, duplicate) = (counters.deltaPages, counters.duplicatePages)
     if mayBeHeld { snapshot = counters.heldPages }
     disk = counters.diskPages
+    if isInGang { gang = counters.gangPages }
   }
 }

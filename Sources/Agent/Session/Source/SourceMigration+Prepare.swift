@@ -80,7 +80,7 @@ extension SourceMigration {
           commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
           strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
           pull: request.mayPull, images: images.isEmpty ? nil : images.map(ImageClaim.init),
-          disks: claims.map { $0.map(\.claim) })))
+          disks: claims.map { $0.map(\.claim) }, gang: gang?.role)))
     // The destination starts its QEMU meanwhile.
     let look = Task { [wantsBound = request.withinMs != nil] in
       try? await GuestSampler.beforehand(
@@ -135,6 +135,11 @@ extension SourceMigration {
     // A page that the destination could not make is sent again, out of memory that can be read.
     if encodings.contains(.disk), !setup.readable.isEmpty {
       plan?.disks = setup.disks
+      plan?.answerableBlocks = Set(setup.readable.keys)
+    }
+    if encodings.contains(.gang), let blocks = setup.offer.gangBlocks, !setup.readable.isEmpty {
+      plan?.gang = gang
+      plan?.gangBlocks = Set(blocks)
       plan?.answerableBlocks = Set(setup.readable.keys)
     }
     return plan

@@ -79,6 +79,8 @@ final class SourceMigration: Sendable {
   let logger: Logger
   /// Its part of the bandwidth that all outgoing migrations share.
   let share: LinkShare
+  /// Guests that move together with this one; nil: it goes alone.
+  let gang: GangMember?
   let mailbox = Mailbox<Event>()
   let state: Guarded<State>
   let startedAtMs = MonotonicClock.nowMs
@@ -87,7 +89,8 @@ final class SourceMigration: Sendable {
   let holds: PhaseHolds
 
   init(
-    request: MigrationRequest, configuration: AgentConfiguration, share: LinkShare, logger: Logger,
+    request: MigrationRequest, configuration: AgentConfiguration, share: LinkShare,
+    gang: GangMember? = nil, logger: Logger,
     onProgress: @escaping @Sendable (MigrationProgress) -> Void
   ) {
     var random = SystemRandomNumberGenerator()
@@ -95,7 +98,7 @@ final class SourceMigration: Sendable {
     var logger = logger
     logger[metadataKey: "migration"] = "\(id)"
     (self.request, self.configuration, self.logger) = (request, configuration, logger)
-    (self.share, self.onProgress) = (share, onProgress)
+    (self.share, self.gang, self.onProgress) = (share, gang, onProgress)
     holds = PhaseHolds.fromEnvironment()
     var record = MigrationRecord(outcome: .failed)
     record.id = id.description

@@ -145,7 +145,7 @@ struct ReportPlots {
       let counts: [(String, UInt64?)] = [
         ("raw", pages.raw), ("compressed", pages.compressed), ("delta", pages.delta),
         ("duplicate", pages.duplicate), ("uniform", pages.uniform), ("disk", pages.disk),
-        ("vault", pages.vault), ("snapshot", pages.snapshot),
+        ("vault", pages.vault), ("snapshot", pages.snapshot), ("gang", pages.gang),
       ]
       let parts = counts.enumerated().map { index, count in
         BarPlot.Part(

@@ -19,26 +19,31 @@ final class BatchEncoder {
   private let held: HeldPages?
   /// Nil: pages do not refer to blocks of images.
   private let disks: DiskDirectory?
+  /// Nil: the guest goes alone.
+  private let gang: GangReferences?
   /// Names of blocks that the destination can ask for pages of.
   private let answerable: Set<String>
   private let blocks: @Sendable () -> [RAMBlock]
 
   init(
     queue: SendQueue, references: SentReferences?, held: HeldPages?, disks: DiskDirectory?,
-    answerable: Set<String>, blocks: @escaping @Sendable () -> [RAMBlock],
+    gang: GangReferences?, answerable: Set<String>, blocks: @escaping @Sendable () -> [RAMBlock],
     memory: @escaping @Sendable (Int) -> GuestPlace?
   ) {
     (self.queue, self.references, self.memory) = (queue, references, memory)
     (self.held, self.disks, self.blocks, self.answerable) = (held, disks, blocks, answerable)
+    self.gang = gang
   }
 
   /// The batch in the form that it goes in; itself where packing gains nothing.
   func encode(_ batch: PageBatch, _ effort: Effort) throws(RelayFailure) -> PageBatch {
     let pages = batch.header.rawPageCount
+    gang?.forget(batch.header.runs)
     // Naming what the destination holds is cheaper than sending it, so the effort has no say in this.
     let filters = held?.filters(of: batch.header.runs, blocks()) ?? []
     let mayBeHeld = filters.contains { $0 != 0 }
-    guard pages > 0, effort != .off || mayBeHeld || disks != nil else {
+    guard pages > 0, effort != .off || mayBeHeld || disks != nil || gang != nil
+    else {
       references?.forget(batch.header.runs)
       return batch
     }
@@ -55,14 +60,17 @@ final class BatchEncoder {
   ) -> PackedBatch {
     let contents = buffer.span(header.rawPageCount * Page.size)
     let isInPlace = references?.mayRefer(header.runs) == true
-    let disks = isInPlace || mayNameDisks(header.runs) ? disks : nil
+    let mayName = isInPlace || mayNameOthers(header.runs)
+    let disks = mayName ? disks : nil
+    let gang = mayName ? gang : nil
     let mayRefer = effort != .off && isInPlace
     if !mayRefer { references?.forget(header.runs) }
-    guard mayRefer || disks != nil || !filters.isEmpty else {
+    guard mayRefer || disks != nil || gang != nil || !filters.isEmpty else {
       return unsafe packer.pack(header, contents, effort)
     }
     let sent = mayRefer ? references : nil
     let sequence = header.place.sequence
+    let look = gang?.look(at: contents, count: header.rawPageCount)
     var pages = header.runs.rawPlaces.map {
       SentReferences.Page(block: $0.block, number: $0.page, hash: nil)
     }
@@ -76,19 +84,23 @@ final class BatchEncoder {
       }
       let found = unsafe sent?.find(&pages[index], content, for: sequence, into: target)
       after = max(after, found?.after ?? 0)
-      return found?.reference ?? disks?.find(content).map { PageReference.disk($0) }
+      if let reference = found?.reference { return reference }
+      if let note = disks?.find(content) { return .disk(note) }
+      guard let gang, let place = look?.places[index] else { return nil }
+      return .gang(gang.note(place, content))
     }
     packed.wait(for: after)
     if !packed.heldIdentities.isEmpty {
       packed.prove(unsafe PageIdentity.bytes(of: packed.heldIdentities.span.bytes))
     }
     sent?.sent(pages, contents, runs: header.runs, sequence: sequence)
+    if let look { gang?.sent(header.runs, look, sequence: sequence) }
     return packed
   }
 
-  /// Whether pages that only QEMU writes at the destination may be the same as blocks of disks: where all of the
-  /// guest's memory is written so, and what is asked for can be read here.
-  private func mayNameDisks(_ runs: [PageRun]) -> Bool {
+  /// Whether pages that only QEMU writes at the destination may be the same as blocks of disks or pages of other
+  /// guests: where all of the guest's memory is written so, and what is asked for can be read here.
+  private func mayNameOthers(_ runs: [PageRun]) -> Bool {
     guard references == nil else { return false }
     let blocks = blocks()
     return runs.allSatisfy { run in

@@ -16,6 +16,10 @@ struct CompactionPlan: Sendable {
   var answerableBlocks: Set<String> = []
   /// Images that the destination has, too; nil: none.
   var disks: DiskDirectory?
+  /// Guests that move together with this one; nil: it goes alone.
+  var gang: GangMember?
+  /// Names of RAM blocks whose memory the destination can read for the others of the gang.
+  var gangBlocks: Set<String> = []
 
   /// Nil: not at all.
   init?(_ choice: MigrationRequest.CompactionChoice, threads: Int) {

@@ -25,6 +25,7 @@ final class EncoderPool: Sendable {
   private let held: HeldPages?
   private let blocks: @Sendable () -> [RAMBlock]
   private let disks: DiskDirectory?
+  private let gang: GangReferences?
   private let answerable: Set<String>
   private let memory: @Sendable (Int) -> GuestPlace?
   private let workers = Guarded<[WorkerThread]>([])
@@ -46,6 +47,7 @@ final class EncoderPool: Sendable {
     (workerCount, self.queue, self.memory) = (plan.threads, queue, memory)
     (self.held, self.blocks) = (held, blocks)
     (disks, answerable) = (plan.disks, plan.answerableBlocks)
+    gang = plan.gang.map { GangReferences($0, readable: plan.gangBlocks, blocks: blocks) }
     queue.setEncoderCount(plan.threads)
     state = Guarded(
       State(controller: EffortController(workers: plan.threads, fixed: plan.effort)))
@@ -95,17 +97,25 @@ final class EncoderPool: Sendable {
     _ = state.wait { $0.isOver || ($0.waiting.isEmpty && $0.begun.isEmpty) ? true : nil }
   }
 
-  /// The destination asked for so many pages that it could not make of what it has.
-  func noteRefetched(_ pages: Int) { disks?.noteRefetched(pages) }
+  /// The destination asked for pages that it could not make of what it has.
+  func noteRefetched(_ places: [PagePlace]) {
+    disks?.noteRefetched(places.count)
+    gang?.failed(places)
+  }
+
+  /// The destination applied everything up to `sequence`.
+  func noteApplied(through sequence: UInt64) { gang?.applied(through: sequence) }
+
+  /// Whether pages may refer to those of other guests.
+  var isInGang: Bool { gang != nil }
 
   /// Time that the workers spent on packing so far, in microseconds.
   var busyUs: UInt64 { state.read { $0.busyUs } }
 
   private func encodeAll() throws(RelayFailure) {
     let encoder = BatchEncoder(
-      queue: queue, references: references, held: held, disks: disks, answerable: answerable,
-      blocks: blocks,
-      memory: memory)
+      queue: queue, references: references, held: held, disks: disks, gang: gang,
+      answerable: answerable, blocks: blocks, memory: memory)
     while true {
       let waitedFromUs = MonotonicClock.nowUs
       let next = state.wait { state -> (PageBatch, Effort)?? in
