@@ -6,7 +6,8 @@ extension DiskMove {
   private enum Work: Sendable {
     case over
     case nothing
-    case copy(Range<Int>, MoveLink)
+    /// `isNear`: where the guest is.
+    case copy(Range<Int>, MoveLink, isNear: Bool)
     case forward(ForwardedRun, MoveLink)
   }
 
@@ -28,7 +29,7 @@ extension DiskMove {
       idleUs = Self.idleUs
       switch work {
       case .over, .nothing: return
-      case .copy(let blocks, let link): copy(blocks, buffer, link)
+      case .copy(let blocks, let link, let isNear): copy(blocks, buffer, link, isNear)
       case .forward(let run, let link):
         // SAFETY: the run's buffer is this thread's since it left the queue.
         let part = unsafe UnsafeRawBufferPointer(run.data.part(0, run.byteCount))
@@ -51,25 +52,29 @@ extension DiskMove {
       let mayRead =
         state.isFrozen || !state.decision.yieldsToGuest || state.readPace.mayGo(nowUs: nowUs)
       guard mayRead, state.pace.mayGo(nowUs: nowUs) else { return .nothing }
-      if !state.queue.isEmpty {
-        let run = state.queue.removeFirst()
-        state.queuedBytes -= run.byteCount
+      // In turn: a guest that writes as fast as the link carries would keep the copier from ever going round.
+      if !state.isCopiersTurn, let run = state.takeForwarded() {
+        state.isCopiersTurn = true
         return .forward(run, link)
       }
+      state.isCopiersTurn = false
+      let followed = state.order.followedCount
       let follows = state.decision.followsGuest
       if !state.decision.defersWritten { state.deferred = nil }
       guard
         let blocks = state.order.next(
           state.map, follows: follows, nowUs: nowUs, deferred: state.deferred)
-      else { return .nothing }
+      else { return state.takeForwarded().map { .forward($0, link) } ?? .nothing }
       state.map.begin(blocks)
       state.copiedBytes += state.byteCount(blocks)
       state.readPace.spend(state.byteCount(blocks))
-      return .copy(blocks, link)
+      return .copy(blocks, link, isNear: state.order.followedCount > followed)
     }
   }
 
-  private func copy(_ blocks: Range<Int>, _ buffer: PageBuffer, _ link: MoveLink) {
+  private func copy(
+    _ blocks: Range<Int>, _ buffer: PageBuffer, _ link: MoveLink, _ isNear: Bool
+  ) {
     let range = geometry.bytes(of: blocks)
     let count = range.upperBound - range.lowerBound
     // SAFETY: a run has no more blocks than a chunk, which the buffer holds.
@@ -79,7 +84,8 @@ extension DiskMove {
       let range = geometry.bytes(of: missing)
       let start = Int(range.lowerBound) - blocks.lowerBound * DiskGeometry.blockByteCount
       do throws(StoreError) {
-        try unsafe read(range, into: buffer.part(start, Int(range.upperBound - range.lowerBound)))
+        let count = Int(range.upperBound - range.lowerBound)
+        try unsafe read(range, into: buffer.part(start, count), keeps: isNear)
       } catch {
         state.update { $0.end(blocks, arrived: false, over: link) }
         return stop("can't read the disk at \(range.lowerBound): \(error)")
@@ -89,12 +95,12 @@ extension DiskMove {
   }
 
   private func read(
-    _ range: Range<UInt64>, into part: UnsafeMutableRawBufferPointer
+    _ range: Range<UInt64>, into part: UnsafeMutableRawBufferPointer, keeps: Bool
   ) throws(StoreError) {
     if unsafe source.fetchAtOnce(at: range.lowerBound, into: part) == true { return }
     try unsafe source.fetch(at: range.lowerBound, into: part)
-    // Nobody had it in memory, so nobody misses it there.
-    source.forget(at: range.lowerBound, count: UInt64(part.count))
+    // Nobody had it in memory, so nobody misses it there; but where the guest is, it may be wanted next.
+    if !keeps { source.forget(at: range.lowerBound, count: UInt64(part.count)) }
     state.update { $0.readBytes += UInt64(part.count) }
   }
 
@@ -102,6 +108,8 @@ extension DiskMove {
     _ blocks: Range<Int>, _ bytes: UnsafeRawBufferPointer, _ link: MoveLink, isForwarded: Bool
   ) {
     let offset = geometry.bytes(of: blocks).lowerBound
+    waitForTurn(link)
+    defer { state.update { $0.linkSends -= 1 } }
     do throws(StoreError) {
       let wireBytes = try unsafe link.send(bytes, at: offset)
       state.update { state in
@@ -113,6 +121,21 @@ extension DiskMove {
     } catch {
       state.update { $0.end(blocks, arrived: false, over: link) }
       judge(error, link)
+    }
+  }
+
+  /// While the guest's writes go to both sides they must not stand behind many runs of ours.
+  private func waitForTurn(_ link: MoveLink) {
+    while true {
+      let isMine = state.wait { state -> Bool? in
+        let isFull = state.linkSends >= DiskMoveTerms.mirroredSendsMax
+        if isFull, state.decision.writes == .mirror, state.stage.isMoving, !link.isBroken {
+          return nil
+        }
+        state.linkSends += 1
+        return true
+      }
+      if isMine != nil { return }
     }
   }
 

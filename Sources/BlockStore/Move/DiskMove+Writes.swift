@@ -196,6 +196,14 @@ extension ForwardedRun {
 }
 
 extension MoveState {
+  /// The next run of the queue; nil: there is none.
+  mutating func takeForwarded() -> ForwardedRun? {
+    guard !queue.isEmpty else { return nil }
+    let run = queue.removeFirst()
+    queuedBytes -= run.byteCount
+    return run
+  }
+
   mutating func forward(_ run: ForwardedRun) {
     map.begin(run.blocks)
     queue.append(run)

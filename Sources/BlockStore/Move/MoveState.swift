@@ -74,6 +74,10 @@ struct MoveState: Sendable {
   var nextWrite: UInt64 = 1
   var queue: [ForwardedRun] = []
   var queuedBytes = 0
+  /// The next run is to be the copier's own, and not one from the queue.
+  var isCopiersTurn = false
+  /// Runs that are on the link.
+  var linkSends = 0
 
   var arrivedBytes: UInt64 = 0
   var wireBytes: UInt64 = 0
