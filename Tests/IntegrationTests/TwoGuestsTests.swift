@@ -91,7 +91,7 @@ struct TwoGuestsTests {
         sessions.append(
           try await GuestSession.start(
             options: options, commandLine: line, hosts: hosts, folder: folder, label: name,
-            isOnBridge: number == 0))
+            number: number))
       }
       let source = try await LabAgent.start(.source, session: sessions[0])
       let destination = try await LabAgent.start(.destination, session: sessions[0])

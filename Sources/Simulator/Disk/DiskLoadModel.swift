@@ -1,3 +1,5 @@
+import Base
+
 /// What a guest does to its disk: clients that each wait for their request before they make the next.
 public struct DiskLoadModel: Sendable, Equatable {
   public enum Pattern: String, Sendable, CaseIterable {
@@ -24,27 +26,27 @@ public struct DiskLoadModel: Sendable, Equatable {
 
   /// The next request of a client.
   func next(
-    _ place: inout Int, blockCount: Int, using random: inout some RandomNumberGenerator
+    _ place: inout Int, blockCount: Int, using random: inout SplitMix64
   ) -> (blocks: Range<Int>, isWrite: Bool) {
     let count = max(min(requestBlocks, blockCount), 1)
     let used = max(blockCount * usedPercent / 100, count)
     let slots = max(used / count, 1)
     let slot: Int
     switch pattern {
-    case .uniform: slot = Int.random(in: 0..<slots, using: &random)
+    case .uniform: slot = random.below(slots)
     case .hotspot:
-      let isHot = Int.random(in: 0..<5, using: &random) > 0
-      slot = Int.random(in: 0..<(isHot ? max(slots / 10, 1) : slots), using: &random)
+      let isHot = random.below(5) > 0
+      slot = random.below(isHot ? max(slots / 10, 1) : slots)
     case .sequential:
       slot = place % slots
       place += 1
     }
-    let isWrite = Int.random(in: 0..<100, using: &random) >= readPercent
+    let isWrite = random.below(100) >= readPercent
     return (slot * count..<slot * count + count, isWrite)
   }
 
   /// Time to the next request.
-  func think(using random: inout some RandomNumberGenerator) -> UInt64 {
-    thinkUs == 0 ? 0 : UInt64.random(in: 0...thinkUs * 2, using: &random)
+  func think(using random: inout SplitMix64) -> UInt64 {
+    thinkUs == 0 ? 0 : random.next() % (thinkUs * 2 + 1)
   }
 }

@@ -1,3 +1,5 @@
+import Base
+
 /// What a disk's requests cost. Times in microseconds.
 public struct DiskModel: Sendable, Equatable {
   /// Requests that are served at once.
@@ -55,7 +57,7 @@ struct DiskDevice {
 
   /// The next request to be served, and when it will have been; nil: none, or no room for one.
   mutating func begin(
-    nowUs: UInt64, using random: inout some RandomNumberGenerator
+    nowUs: UInt64, using random: inout SplitMix64
   ) -> (request: DiskRequest, endUs: UInt64)? {
     guard servedCount < model.depth, let index = choose(nowUs) else { return nil }
     let request = waiting.remove(at: index)
@@ -82,12 +84,12 @@ struct DiskDevice {
 
   /// Before the first byte; nothing where the last request ended.
   private func positioning(
-    _ request: DiskRequest, _ random: inout some RandomNumberGenerator
+    _ request: DiskRequest, _ random: inout SplitMix64
   ) -> Double {
     let fixed = request.isWrite ? model.writeUs : model.readUs
     let distance = Double(distance(request))
     guard model.seekUs > 0, distance > 0 else { return fixed }
     let seek = model.settleUs + model.seekUs * (distance / blockCount).squareRoot()
-    return fixed + seek + Double.random(in: 0..<1, using: &random) * model.turnUs
+    return fixed + seek + random.share() * model.turnUs
   }
 }

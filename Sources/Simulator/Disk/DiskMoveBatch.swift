@@ -26,7 +26,7 @@ public struct DiskMoveBatch: Sendable {
       let seed = seed &+ UInt64(run)
       var own = setup
       var random = DiskMoveRun.random(seed)
-      for _ in 0..<max(cuts, 0) { own.cutsMs.append(UInt64.random(in: 0..<60_000, using: &random)) }
+      for _ in 0..<max(cuts, 0) { own.cutsMs.append(random.next() % 60_000) }
       var quiet = setup
       (quiet.method, quiet.lengthMs) = (nil, Self.quietMs)
       guard let outcome = own.run(seed: seed), let alone = quiet.run(seed: seed) else {

@@ -75,7 +75,7 @@ final class MoveRig: Sendable {
   /// Waits for a state of the move; throws when it stops on a problem that isn't awaited.
   @discardableResult
   func until(_ what: String, _ isSo: @Sendable (MoveStatus) -> Bool) async throws -> MoveStatus {
-    let deadline = MonotonicClock.nowMs + 40_000
+    let deadline = MonotonicClock.nowMs + 100_000
     while true {
       if let status = movable.moveStatus, isSo(status) { return status }
       guard MonotonicClock.nowMs < deadline else {
