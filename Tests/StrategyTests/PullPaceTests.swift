@@ -79,6 +79,24 @@ private struct PullLink {
     #expect(waits[waits.count * 9 / 10] < bound, "90 % within \(waits[waits.count * 9 / 10]) µs")
   }
 
+  /// The first answers came over an idle link; then each takes 10 ms, whatever is on its way.
+  @Test func aWayThatBecomesLongerIsFilledAgain() throws {
+    let numbering = PageNumbering(blockPages: [200_000])
+    var invalid = PageBitmap(count: numbering.limit)
+    for page in 0..<200_000 { invalid[page] = true }
+    var directory = PullDirectory(numbering: numbering, invalid: invalid)
+    var nowUs: UInt64 = 0
+    var most = 0
+    for round in 0..<200 {
+      var asked: [Int] = []
+      while let run = directory.nextRequest(nowUs: nowUs) { asked += run.pages }
+      nowUs += round < 3 ? 300 : 10_000
+      for page in asked { _ = try directory.arrived(page, nowUs: nowUs) }
+      if round > 100 { most = max(most, directory.pace.pages) }
+    }
+    #expect(most > 4 * PullPace.pagesMin, "\(directory.pace.pages) pages ahead at the end")
+  }
+
   @Test func aBrokenConnectionBeginsAnew() throws {
     let numbering = PageNumbering(blockPages: [10_000])
     var invalid = PageBitmap(count: numbering.limit)

@@ -15,11 +15,16 @@ public struct PastForecast: Codable, Sendable, Equatable {
   /// Both at least 1.
   public var modelMs, actualMs: UInt64
 
-  /// Nil: not forecast, or not completed.
+  /// Nil: not forecast, not completed, or much of it was at the destination before.
   public init?(_ record: MigrationRecord) {
     guard record.outcome == .completed, let strategy = record.strategy,
       let model = record.forecast.modelTotalMs, let actual = record.totalMs, model > 0, actual > 0
     else { return nil }
+    // The model knows nothing of what the destination has already: such a move says nothing of others.
+    let pages = record.pages
+    let known = (pages.vault ?? 0) + (pages.gang ?? 0) + (pages.disk ?? 0)
+    let sent = (pages.raw ?? 0) + (pages.compressed ?? 0)
+    guard known <= sent / 8 else { return nil }
     (self.strategy, modelMs, actualMs) = (strategy, model, actual)
   }
 }

@@ -42,6 +42,8 @@ extension Vault {
       guard SmallFile.exists(directory) else { return [] }
       let isBlunt = request.all || !request.targets.isEmpty
       return try locked {
+        // A snapshot that can't be read only for want of the key is not damaged.
+        if !isBlunt { _ = try secret() }
         removeLeftovers()
         let removed = isBlunt ? entries : spare()
         for entry in removed { remove(entry.id) }

@@ -165,7 +165,11 @@ struct Vault: Sendable {
 
   /// Removes snapshots until `bytes` more fit into the quota: the ones that what is being written replaces, then
   /// those of the least value.
-  func makeRoom(for bytes: UInt64, replacing head: VaultHead) throws {
+  ///
+  /// - Parameter mayRemove: false: only what is free may be taken.
+  func makeRoom(
+    for bytes: UInt64, replacing head: VaultHead, mayRemove: Bool = true
+  ) throws {
     try locked {
       let now = MonotonicClock.wallSeconds
       var rest = entries().sorted { a, b in
@@ -183,6 +187,7 @@ struct Vault: Sendable {
       }
       var used = rest.reduce(partial) { $0 + $1.bytes }
       while used > quotaBytes || bytes > quotaBytes - used {
+        guard mayRemove else { throw VaultError.full(quotaBytes: quotaBytes) }
         guard !rest.isEmpty else { break }
         let entry = rest.removeFirst()
         remove(entry.id)

@@ -114,7 +114,11 @@ struct WarmReceiver {
         // A batch fills a segment at most, and what was gathered before it another.
         if writer.byteCount + UInt64(2 * VaultSegment.byteCountMax) > roomUntil {
           let room = min(Self.roomBytes, mostBytes(writer))
-          try vault.makeRoom(for: room, replacing: writer.head)
+          // Nothing makes way for what may not fit in the end.
+          let (most, isTooMuch) = writer.byteCount.addingReportingOverflow(mostBytes(writer))
+          try vault.makeRoom(
+            for: room, replacing: writer.head,
+            mayRemove: !isTooMuch && most <= vault.quotaBytes)
           roomUntil = writer.byteCount + room
         }
         try take(encoded, body, unpacking, old, &order, writer)

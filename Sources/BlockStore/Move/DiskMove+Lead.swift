@@ -63,6 +63,7 @@ extension DiskMove {
       guard goesOn else { break }
       watchLink()
       decide()
+      flushOverThere()
       let isBusy = state.read { $0.stage.isMoving && !$0.isPaused }
       MonotonicClock.sleep(us: isBusy ? Self.tickUs : Self.restUs)
     }
@@ -82,7 +83,9 @@ extension DiskMove {
     let nowUs = MonotonicClock.nowUs
     let lost = state.update { state -> MoveLink? in
       guard let link = state.link else { return nil }
-      guard link.isBroken || link.isSilent(nowUs) else { return nil }
+      // Once the destination is the disk, its flush is what the guest waits for itself.
+      let isHurried = state.stage.isMoving && state.decision.writes == .mirror
+      guard link.isBroken || link.isSilent(nowUs, isHurried: isHurried) else { return nil }
       state.link = nil
       state.map.loseUnflushed()
       state.meter.forget()
@@ -267,6 +270,27 @@ extension DiskMove {
     (state.isFlushing, state.flushedUs) = (true, nowUs)
     state.threadCount += 1
     return link
+  }
+
+  /// The destination is the disk: what the guest changed there and doesn't flush itself is put on stable storage now
+  /// and then, so that little is ever to be written again.
+  private func flushOverThere() {
+    let nowUs = MonotonicClock.nowUs
+    guard unflushed.count > 0 else { return }
+    let link = state.update { state -> MoveLink? in
+      guard state.stage.isSwitched, let link = state.link, !state.isFlushing,
+        nowUs - state.flushedUs >= Self.checkpointUs
+      else { return nil }
+      (state.isFlushing, state.flushedUs) = (true, nowUs)
+      state.threadCount += 1
+      return link
+    }
+    guard let link else { return }
+    thread("move-flush") { move in
+      // Where that fails, the guest's own flush tells it.
+      do throws(StoreError) { try move.unflushed.flush(over: link) } catch {}
+      move.state.update { $0.isFlushing = false }
+    }
   }
 
   private func flush(_ link: MoveLink) {

@@ -123,9 +123,9 @@ extension MovableStore {
   ) throws(StoreError) {
     let entered = calls.enter()
     defer { calls.leave(entered) }
-    noteChange(offset, count)
-    guard let move else { return try source.zero(at: offset, count: count, options) }
     try Self.eachPart(offset, count) { place, part throws(StoreError) in
+      noteChange(place, part)
+      guard let move else { return try source.zero(at: place, count: part, options) }
       try move.change(at: place, count: part) { store throws(StoreError) in
         try store.zero(at: place, count: part, options)
       } remotely: { link throws(StoreError) in
@@ -137,9 +137,9 @@ extension MovableStore {
   public func trim(at offset: UInt64, count: UInt64) throws(StoreError) {
     let entered = calls.enter()
     defer { calls.leave(entered) }
-    noteChange(offset, count)
-    guard let move else { return try source.trim(at: offset, count: count) }
     try Self.eachPart(offset, count) { place, part throws(StoreError) in
+      noteChange(place, part)
+      guard let move else { return try source.trim(at: place, count: part) }
       try move.change(at: place, count: part) { store throws(StoreError) in
         try store.trim(at: place, count: part)
       } remotely: { link throws(StoreError) in

@@ -44,9 +44,11 @@ final class MoveLink: Sendable {
   private static let flushUsMax: UInt64 = 120_000_000
 
   /// Whether the destination has owed answers and given none for too long.
-  func isSilent(_ nowUs: UInt64) -> Bool {
+  ///
+  /// - Parameter isHurried: the guest's writes wait for these answers, and could go on without.
+  func isSilent(_ nowUs: UInt64, isHurried: Bool) -> Bool {
     load.withLock { load in
-      let limitUs = load.flushCount > 0 ? Self.flushUsMax : Self.silenceUsMax
+      let limitUs = load.flushCount > 0 && !isHurried ? Self.flushUsMax : Self.silenceUsMax
       return load.count > 0 && nowUs - min(load.sinceUs, nowUs) > limitUs
     }
   }

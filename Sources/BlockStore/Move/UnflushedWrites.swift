@@ -37,7 +37,8 @@ final class UnflushedWrites: Sendable {
   private let state = Guarded(State())
   private let flushing = Guarded(())
 
-  var byteCount: Int { state.read { $0.byteCount } }
+  /// Changes that are kept.
+  var count: Int { state.read { $0.changes.count } }
 
   /// Makes a change over a connection; it is remembered before it is sent.
   func write(

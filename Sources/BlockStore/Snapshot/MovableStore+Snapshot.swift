@@ -17,7 +17,12 @@ extension MovableStore {
       let generation = UInt64.random(in: 1 ... .max)
       let new = try ChangeNotes.make(
         mapPath + ChangeNotes.fileSuffix, geometry, identity: identity, generation: generation)
-      notes.withLock { $0 = new }
+      let old = notes.withLock { notes in
+        defer { notes = new }
+        return notes
+      }
+      // They hear of no writes any more: a move that takes what they call unchanged from backups must not believe them.
+      old?.close()
       hasNotes.store(true, ordering: .sequentiallyConsistent)
       // A write that began before isn't noted.
       calls.turn()

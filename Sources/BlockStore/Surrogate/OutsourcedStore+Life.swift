@@ -144,17 +144,23 @@ extension OutsourcedStore {
   /// Forgets the surrogate; nothing is needed of it.
   func end() {
     guard let geometry else { return }
-    let (link, file) = state.update { state in
-      defer {
-        (state.link, state.file, state.mode) = (nil, nil, .idle)
-        state.index = SurrogateIndex(blockCount: geometry.blockCount, segmentCount: 0)
-        (state.appendedCount, state.flushedCount, state.hasLost) = (0, 0, false)
+    // Not under a flush, which would find its connection closed.
+    flushing.withLock { _ in
+      // A crash from here on must not find bits of blocks whose newest content is the original's.
+      let bits = state.read { $0.file }
+      try? bits?.sync()
+      let (link, file) = state.update { state in
+        defer {
+          (state.link, state.file, state.mode) = (nil, nil, .idle)
+          state.index = SurrogateIndex(blockCount: geometry.blockCount, segmentCount: 0)
+          (state.appendedCount, state.flushedCount, state.hasLost) = (0, 0, false)
+        }
+        return (state.link, state.file)
       }
-      return (state.link, state.file)
+      // In this order: a log that nobody knows of would keep the store from being used again.
+      link?.clear()
+      file?.remove()
     }
-    // In this order: a log that nobody knows of would keep the store from being used again.
-    link?.clear()
-    file?.remove()
     isActive.store(false, ordering: .sequentiallyConsistent)
   }
 

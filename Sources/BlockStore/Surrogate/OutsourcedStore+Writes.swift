@@ -48,7 +48,10 @@ extension OutsourcedStore {
   ) throws(StoreError) {
     switch way(blocks) {
     case .plain: try unsafe original.write(bytes, at: offset, durable: durable)
-    case .back: try unsafe writeBack(bytes, at: offset, durable, geometry, blocks)
+    case .back:
+      try unsafe writeBack(bytes, at: offset, durable, geometry, blocks)
+      // That the log's older content counts no more has to be on stable storage, too.
+      if durable { try syncBits() }
     case .log(let link):
       var first = blocks.lowerBound
       while first < blocks.upperBound {
@@ -217,12 +220,16 @@ extension OutsourcedStore {
     if options.contains(.durable) { try flush() }
   }
 
+  /// Longer zeros go to the original: in the log they would cost no room there, but memory here for each block.
+  private static let zeroBlocksInLog = 256
+
   private func zeroHeld(
     _ blocks: Range<Int>, _ geometry: DiskGeometry, _ options: ZeroOptions
   ) throws(StoreError) {
     guard !blocks.isEmpty else { return }
     var done = blocks.lowerBound
-    if case .log(let link) = way(blocks) {
+    let isSmall = blocks.count <= Self.zeroBlocksInLog
+    if isSmall, case .log(let link) = way(blocks) {
       let header = PageBuffer.zeroed(byteCount: SurrogateRecord.headerByteCount)
       while done < blocks.upperBound {
         let part = done..<min(done + SurrogateRecord.zeroBlocksMax, blocks.upperBound)
@@ -252,6 +259,14 @@ extension OutsourcedStore {
   func flush() throws(StoreError) {
     try original.flush()
     if isInUse { try flushLog() }
+  }
+
+  /// Which blocks the log has the newest content of is on stable storage when this returns.
+  private func syncBits() throws(StoreError) {
+    let file = state.read { $0.file }
+    do throws(SystemError) { try file?.sync() } catch {
+      throw StoreError(.inputOutput, "can't remember what the surrogate has: \(error)")
+    }
   }
 
   /// All records that were written, and which blocks they are of, are on stable storage when this returns.

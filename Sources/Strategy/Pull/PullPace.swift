@@ -5,8 +5,7 @@
 /// answer ever took and a short queue on top, is what may be on its way: the product of bandwidth and delay, as
 /// in BBR (Cardwell and others, 2016). At first the number doubles with each sample, until a queue shows.
 ///
-/// A rate that processors bound, not the link, is found in the same way: fewer pages ahead would make it no
-/// faster, so the number doesn't sink below what that rate needs.
+/// When the answers stay slow with the fewest pages on their way, the shortest time is another now: it begins anew.
 public struct PullPace: Sendable {
   /// Pages; at least 1.
   public static let pagesMin = 32
@@ -24,6 +23,8 @@ public struct PullPace: Sendable {
   private var timed: (page: Int, askedAtUs: UInt64, arrivedBefore: UInt64)?
   private var arrivedCount: UInt64 = 0
   private var shortestUs: UInt64?
+  /// Samples in a row that took longer than they should although little is on its way.
+  private var slowInARow = 0
   private var isStarting = true
   /// Pages a second, of the last samples, as a ring.
   private var rates: [UInt64] = []
@@ -56,6 +57,11 @@ public struct PullPace: Sendable {
     shortestUs = shortest
     let boundUs = shortest.addingSaturating(max(Self.queueUs, shortest / 8))
     if tookUs > boundUs { isStarting = false }
+    // With so little on its way no queue is ours: the way itself has become longer.
+    slowInARow = tookUs > boundUs && pages <= Self.pagesMin ? slowInARow + 1 : 0
+    if slowInARow >= Self.samplesMax {
+      (shortestUs, slowInARow, isStarting) = (tookUs, 0, true)
+    }
     let needed = (rates.max() ?? 0).scaled(by: boundUs, over: 1_000_000)
     let wanted = isStarting ? pages * 2 : Int(clamping: needed)
     // Never by leaps: one sample may be wrong.

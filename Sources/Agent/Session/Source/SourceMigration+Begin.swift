@@ -113,6 +113,7 @@ extension SourceMigration {
       throw Ending.failed(
         "QEMU did not connect to the agent's socket: \(info.errorDescription ?? info.status.name)")
     }
+    let setup = await located(setup)
     let queue = SendQueue(
       windowMax: setup.offer.windowBytes,
       bandwidth: request.bandwidthBytesPerSecond.flatMap { ByteRate(bytesPerSecond: $0) },
@@ -133,6 +134,21 @@ extension SourceMigration {
       relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins, strategy: strategy, vcpus: vcpus,
       journal: origin.journal, recovery: recovery, disks: undo.disks,
       pauseGuard: undo.pauseGuard)
+  }
+
+  /// Looks again where RAM blocks lie: nothing is plugged any more since QEMU was told to migrate, but until then, while
+  /// disks were copied perhaps for hours, it may have been.
+  private func located(_ setup: Setup) async -> Setup {
+    guard let process = setup.vm.process?.identity, !setup.readable.isEmpty else { return setup }
+    let seen = try? await SampledMemory.open(setup.monitor.client, process)
+    var setup = setup
+    // What can't be found again comes with the stream.
+    let places = seen?.places ?? [:]
+    setup.readable = places.filter { setup.readable[$0.key] != nil }
+    setup.shared = places.compactMapValues { place in
+      if case .shared(let file) = place { file } else { nil }
+    }.filter { setup.shared[$0.key] != nil }
+    return setup
   }
 
   /// The agents find each other again after a break: `request.networkPatienceMs` long, or a moment

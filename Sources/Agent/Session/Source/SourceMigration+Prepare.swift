@@ -14,9 +14,9 @@ extension SourceMigration {
     let link: PeerLink
     let offer: PeerMessage.PrepareOffer
     /// Guest memory of the source that can be read directly, by block name.
-    let shared: [String: SharedFile]
+    var shared: [String: SharedFile]
     /// Guest memory that a page can be read from again, by block name: shared, or QEMU's own.
-    let readable: [String: GuestPlace]
+    var readable: [String: GuestPlace]
     /// Blocks that the destination writes in place.
     let inPlaceBlocks: [String]
     /// Both ends have agreed that the guest may move before its memory.

@@ -15,7 +15,7 @@ extension SourceMigration {
     guard setup.mayPull, let process = setup.vm.process else { return false }
     do {
       let memory = try await StoppedMemory.open(
-        copy.relay.blocks, shared: setup.shared, setup.monitor.client, pid: process.pid)
+        copy.relay.blocks, shared: copy.relay.shared, setup.monitor.client, pid: process.pid)
       note { $0.stoppedMemory = memory }
       return true
     } catch {
