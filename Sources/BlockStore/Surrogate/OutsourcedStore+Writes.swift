@@ -227,25 +227,18 @@ extension OutsourcedStore {
     _ blocks: Range<Int>, _ geometry: DiskGeometry, _ options: ZeroOptions
   ) throws(StoreError) {
     guard !blocks.isEmpty else { return }
-    var done = blocks.lowerBound
     let isSmall = blocks.count <= Self.zeroBlocksInLog
     if isSmall, case .log(let link) = way(blocks) {
       let header = PageBuffer.zeroed(byteCount: SurrogateRecord.headerByteCount)
-      while done < blocks.upperBound {
-        let part = done..<min(done + SurrogateRecord.zeroBlocksMax, blocks.upperBound)
-        guard append(.zeros, part, header, link) else { break }
-        done = part.upperBound
-      }
+      if append(.zeros, blocks, header, link) { return }
     }
-    let rest = done..<blocks.upperBound
-    guard !rest.isEmpty else { return }
-    let range = geometry.bytes(of: rest)
-    let leaves = state.read({ $0.hasLog }) && leavesLog(rest)
+    let range = geometry.bytes(of: blocks)
+    let leaves = state.read({ $0.hasLog }) && leavesLog(blocks)
     try original.zero(
       at: range.lowerBound, count: range.upperBound - range.lowerBound, options)
     guard leaves else { return }
     try original.flush()
-    state.update { $0.drop(rest) }
+    state.update { $0.drop(blocks) }
   }
 
   func trim(at offset: UInt64, count: UInt64) throws(StoreError) {

@@ -99,16 +99,8 @@ import Wire
     defer { rig.stop() }
     let collector = Collector(rig.destination.qemu)
     rig.feed(Self.stream(), closing: false).join()
-    for _ in 0..<600 {
-      if let image = try? MemoryImage(of: collector.bytes), image.isComplete { break }
-      MonotonicClock.sleep(us: 50_000)
-    }
-    let failures = [
-      rig.events.failure(timeoutMs: 0), rig.destination.events.failure(timeoutMs: 0),
-    ].compactMap(\.self)
-    #expect(failures.isEmpty, "\(failures)")
-    let image = try MemoryImage(of: collector.bytes)
-    #expect(image.isComplete && image.pages.count == (inPlace ? 0 : Self.pageCount))
+    let image = try rig.image(collector)
+    #expect(image.pages.count == (inPlace ? 0 : Self.pageCount))
     var page = [UInt8](repeating: 0, count: Page.size)
     var differing = 0
     for number in 0..<Self.pageCount {

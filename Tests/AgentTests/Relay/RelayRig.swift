@@ -251,3 +251,19 @@ func residentBytes() -> UInt64 {
 
 /// Ends the writing direction: the other end reads what came, then the end.
 func shutdownWrite(_ socket: StreamSocket) { _ = Glibc.shutdown(socket.raw, Int32(SHUT_WR)) }
+
+extension RelayRig {
+  /// Waits until QEMU has the end of the stream, and expects that nothing failed on the way.
+  func image(_ collector: Collector) throws -> MemoryImage {
+    for _ in 0..<600 {
+      if let image = try? MemoryImage(of: collector.bytes), image.isComplete { break }
+      MonotonicClock.sleep(us: 50_000)
+    }
+    let failures = [events.failure(timeoutMs: 0), destination.events.failure(timeoutMs: 0)]
+      .compactMap(\.self)
+    #expect(failures.isEmpty, "\(failures)")
+    let image = try MemoryImage(of: collector.bytes)
+    #expect(image.isComplete)
+    return image
+  }
+}

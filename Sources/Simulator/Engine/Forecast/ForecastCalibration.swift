@@ -10,7 +10,7 @@ public struct ForecastCalibration: Sendable, Equatable {
   /// With fewer of one's own the assumed ones count as well.
   static let ownMin = 20
   /// Assumed before any are known: wide, and with more room above, for a move is held up more often than it is
-  /// helped. Ten moves of three guests in the lab came to 0.82 to 1.65 of what the model had said.
+  /// helped. Ten moves of two guests in the lab came to 0.82 to 1.65 of what the model had said.
   static let assumed = [0.85, 0.95, 1.0, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5]
 
   /// Ratios of one's own that it rests on.
