@@ -47,11 +47,12 @@ final class PullConnections: Sendable {
 
   /// Serves until the end; blocks.
   func run() -> End {
-    let reader = WorkerThread("gw-pull-rx") { [self] in readRequests() }
+    let reader = WorkerThread("gw-pull-rx", isUrgent: true) { [self] in readRequests() }
     let senders = sockets.indices.map { lane in
-      WorkerThread("gw-pull-tx-\(lane)") { [self] in send(lane: lane) }
+      // What is asked for ahead can wait.
+      WorkerThread("gw-pull-tx-\(lane)", isUrgent: lane == 0) { [self] in send(lane: lane) }
     }
-    let end = state.wait { $0.end }
+    let end = TLSConnection.hurried(for: sockets) { state.wait { $0.end } }
     for socket in sockets { socket.shutdown() }
     reader.join()
     for sender in senders { sender.join() }

@@ -20,7 +20,7 @@ public final class TLSConnection: ByteConnection {
   /// Longest wait of `finish` for the peer's close, in milliseconds.
   static let finishTimeoutMs: UInt64 = 2000
   /// Lanes spread over these.
-  private static let loops = MultiThreadedEventLoopGroup(
+  static let loops = MultiThreadedEventLoopGroup(
     numberOfThreads: min(max(System.coreCount, 2), 8))
 
   private let channel: any Channel

@@ -8,9 +8,11 @@ public final class WorkerThread: Sendable {
 
   /// Starts `body` on a new thread.
   ///
-  /// - Parameter name: at most 15 bytes are kept; shown by `ps -L` and `top -H`.
-  public init(_ name: String, _ body: @escaping @Sendable () -> Void) {
-    let box = unsafe Unmanaged.passRetained(Box(name: name, body: body))
+  /// - Parameters:
+  ///   - name: at most 15 bytes are kept; shown by `ps -L` and `top -H`.
+  ///   - isUrgent: a guest stands still until this thread has had its turn (`ThreadPriority`).
+  public init(_ name: String, isUrgent: Bool = false, _ body: @escaping @Sendable () -> Void) {
+    let box = unsafe Unmanaged.passRetained(Box(name: name, isUrgent: isUrgent, body: body))
     var thread = pthread_t()
     // SAFETY: the box is retained here and released once, by the thread.
     let result = unsafe pthread_create(
@@ -19,6 +21,7 @@ public final class WorkerThread: Sendable {
         guard let raw = unsafe raw else { return nil }
         let box = unsafe Unmanaged<Box>.fromOpaque(raw).takeRetainedValue()
         unsafe godwit_name_thread(String(box.name.utf8.prefix(15)) ?? "godwit")
+        if box.isUrgent { ThreadPriority.raiseCalling() }
         box.body()
         return nil
       }, box.toOpaque())
@@ -41,9 +44,10 @@ public final class WorkerThread: Sendable {
 
   private final class Box: Sendable {
     let name: String
+    let isUrgent: Bool
     let body: @Sendable () -> Void
-    init(name: String, body: @escaping @Sendable () -> Void) {
-      (self.name, self.body) = (name, body)
+    init(name: String, isUrgent: Bool, body: @escaping @Sendable () -> Void) {
+      (self.name, self.isUrgent, self.body) = (name, isUrgent, body)
     }
   }
 }

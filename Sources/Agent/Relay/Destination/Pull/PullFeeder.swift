@@ -78,7 +78,9 @@ final class PullFeeder: Sendable {
   /// Discards what is invalid, hands the device state over, and begins to listen and to ask. Blocks
   /// until QEMU has read it all.
   func start(_ state: DeviceState, invalid: PageBitmap) throws(RelayFailure) {
-    let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath(ReturnPathSoFar()) }
+    let worker = WorkerThread("gw-qemu-rx", isUrgent: true) { [self] in
+      readReturnPath(ReturnPathSoFar())
+    }
     reader.update { $0 = worker }
     let numbering = directory.read { $0.numbering }
     try writing { (stream) throws(RelayFailure) in
@@ -105,7 +107,7 @@ final class PullFeeder: Sendable {
   /// Goes on with a QEMU that has the device state and runs the guest, and says again what it waits for.
   ///
   func resume(_ path: ReturnPathSoFar) throws(RelayFailure) {
-    let worker = WorkerThread("gw-qemu-rx") { [self] in readReturnPath(path) }
+    let worker = WorkerThread("gw-qemu-rx", isUrgent: true) { [self] in readReturnPath(path) }
     reader.update { $0 = worker }
     try endIfDone()
     try askForMore()

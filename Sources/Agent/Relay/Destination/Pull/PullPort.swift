@@ -54,9 +54,12 @@ final class PullPort: Sendable {
     previous?.shutdown()
     if number == 0 {
       socket.setTimeout(ms: PeerLink.silenceLimitMs)
-      _ = WorkerThread("gw-pull-ask") { [self] in write(lane) }
+      _ = WorkerThread("gw-pull-ask", isUrgent: true) { [self] in write(lane) }
     }
-    _ = WorkerThread("gw-pull-rx-\(number)") { [self] in read(lane, number) }
+    // All of them write to QEMU's stream, one at a time.
+    _ = WorkerThread("gw-pull-rx-\(number)", isUrgent: true) { [self] in
+      TLSConnection.hurried(for: [socket]) { read(lane, number) }
+    }
     guard number == 0 else { return true }
     onEvent(true)
     do throws(RelayFailure) { try feeder?.connectionRenewed() } catch { onFailure(error) }
