@@ -43,6 +43,16 @@ public final class StreamSocket: ByteConnection {
     }
   }
 
+  /// Reads what has arrived, without waiting: nil when that is nothing, 0 at end of stream.
+  public func readArrived(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int? {
+    while true {
+      let count = unsafe recv(raw, buffer.baseAddress, buffer.count, Int32(MSG_DONTWAIT))
+      if count >= 0 { return count }
+      if errno == EAGAIN { return nil }
+      if errno != EINTR { throw SystemError("read from \(peer)") }
+    }
+  }
+
   /// The next byte, which stays to be read; nil at end of stream.
   public func peekByte() throws(SystemError) -> UInt8? {
     while true {

@@ -99,8 +99,19 @@ public struct HeartbeatLog: Sendable {
   }
 
   /// Beats whose number does not follow the one before: a guest that ran twice, or went back.
-  public var sequenceBreaks: UInt64 {
-    UInt64(zip(entries, entries.dropFirst()).count { $0.beat.sequence + 1 != $1.beat.sequence })
+  public var sequenceBreaks: UInt64 { UInt64(breaks.count) }
+
+  /// The first break, for people who look for a cause; nil without one.
+  public var firstBreak: String? {
+    breaks.first.map { before, after in
+      "\(before.beat.sequence) at the \(before.side.rawValue), then \(after.beat.sequence) at the "
+        + after.side.rawValue
+    }
+  }
+
+  private var breaks: [(before: Entry, after: Entry)] {
+    zip(entries, entries.dropFirst()).filter { $0.beat.sequence + 1 != $1.beat.sequence }
+      .map { (before: $0, after: $1) }
   }
 }
 

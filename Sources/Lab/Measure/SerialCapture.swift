@@ -5,6 +5,14 @@ import Synchronization
 public final class SerialCapture: Sendable {
   private let state = Mutex(HeartbeatLog())
   private let sockets: Mutex<[ListeningSocket]> = Mutex([])
+  /// The QEMUs' connections, the oldest first.
+  private let connections: Mutex<[Connection]> = Mutex([])
+
+  private struct Connection: Sendable {
+    let socket: StreamSocket
+    let side: HeartbeatLog.Side
+    var isAtEnd = false
+  }
 
   public init() {}
 
@@ -21,7 +29,12 @@ public final class SerialCapture: Sendable {
     let socket = try UnixSocket.listen(path: path)
     sockets.withLock { $0.append(socket) }
     _ = WorkerThread("serial-\(side.rawValue)") { [self] in
-      while let connection = try? socket.accept() { read(connection, side) }
+      while let connection = try? socket.accept() {
+        connections.withLock { $0.append(Connection(socket: connection, side: side)) }
+        // Only looked at here: what has arrived is taken from all connections in their order.
+        while (try? connection.peekByte()) != nil { takeArrived() }
+        takeArrived()
+      }
     }
   }
 
@@ -55,14 +68,28 @@ public final class SerialCapture: Sendable {
     return lines.isEmpty ? "; it said nothing" : "; it said: \(lines.joined(separator: " | "))"
   }
 
-  private func read(_ connection: StreamSocket, _ side: HeartbeatLog.Side) {
+  /// Takes what has arrived from every connection, the oldest first. What a guest said at the source is there before
+  /// it says anything at the destination; two threads that each read a connection of their own could still take
+  /// the one after the other.
+  private func takeArrived() {
     var chunk = [UInt8](repeating: 0, count: 4096)
-    while true {
-      // SAFETY: the buffer lives for the call, and its own count bounds it.
-      let count = unsafe try? chunk.withUnsafeMutableBytes { unsafe try connection.read(into: $0) }
-      guard let count, count > 0 else { return }
-      let now = MonotonicClock.nowUs
-      state.withLock { $0.receive(chunk[..<count], from: side, atUs: now) }
+    connections.withLock { all in
+      for index in all.indices where !all[index].isAtEnd {
+        let connection = all[index]
+        do {
+          // SAFETY: the buffer lives for the call, and its own count bounds it.
+          while let count = unsafe try chunk.withUnsafeMutableBytes({
+            unsafe try connection.socket.readArrived(into: $0)
+          }) {
+            all[index].isAtEnd = count == 0
+            guard count > 0 else { break }
+            let now = MonotonicClock.nowUs
+            state.withLock { $0.receive(chunk[..<count], from: connection.side, atUs: now) }
+          }
+        } catch {
+          all[index].isAtEnd = true
+        }
+      }
     }
   }
 }
