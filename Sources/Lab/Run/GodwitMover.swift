@@ -38,16 +38,24 @@ struct GodwitMover: Mover {
     }
   }
 
-  func move() async throws -> Move {
+  func forecast() async throws -> MigrationRecord.Forecast? {
+    guard let forecaster = session.options.forecaster else { return nil }
+    do {
+      let request = request(agents.destination)
+      await observer.note("godwit-\(strategy): looking at guest and link for a forecast")
+      var report = try await ControlClient(path: agents.source.controlSocket).plan(request)
+      report.earlier += session.options.pastForecasts
+      return try forecaster(report, request)
+    } catch {
+      throw agents.failure(error)
+    }
+  }
+
+  func move(_ forecast: MigrationRecord.Forecast?) async throws -> Move {
     do {
       let client = ControlClient(path: agents.source.controlSocket)
       var request = request(agents.destination)
-      if let forecaster = session.options.forecaster {
-        await observer.note("godwit-\(strategy): looking at guest and link for a forecast")
-        var report = try await client.plan(request)
-        report.earlier += session.options.pastForecasts
-        request.forecast = try forecaster(report, request)
-      }
+      request.forecast = forecast
       let startUs = MonotonicClock.nowUs
       let record = try await migrate(request, client)
       // The destination's QEMU is the agent's child and outlives it.

@@ -8,6 +8,7 @@ extension LabRun {
     let session: GuestSession
     let mover: any Mover
     let keeper: SampleKeeper
+    var forecast: MigrationRecord.Forecast?
   }
 
   /// One migration of fresh guests, all of them at once; a trial of each.
@@ -38,7 +39,7 @@ extension LabRun {
             options: options, commandLine: commandLine, hosts: hosts, folder: folder,
             label: number == 0 ? label : "\(label)-\(number + 1)", number: number, home: home))
       }
-      let members: [Member]
+      var members: [Member]
       switch method {
       case .rival(let rival, _):
         members = sessions.map { session in
@@ -60,6 +61,10 @@ extension LabRun {
         try await Task.sleep(for: .milliseconds(options.warmUpMs))
         if home == .destination { await observer.note("\(method.name): the way out") }
         for member in members { try await member.mover.prepare() }
+      }
+      // One after the other: an agent looks at a few guests at a time only.
+      for index in members.indices {
+        members[index].forecast = try await members[index].mover.forecast()
       }
       let calmFromUs = MonotonicClock.nowUs
       try await Task.sleep(for: .milliseconds(options.returnAfterMs ?? options.warmUpMs))
@@ -144,7 +149,7 @@ extension LabRun {
       for (index, member) in members.enumerated() {
         group.addTask {
           do {
-            let move = try await member.mover.move()
+            let move = try await member.mover.move(member.forecast)
             return (index, .success(move), MonotonicClock.nowUs)
           } catch {
             return (index, .failure(error), MonotonicClock.nowUs)
@@ -231,8 +236,11 @@ extension LabRun {
       let first = log.otherLines.first { $0.hasPrefix("ERR") } ?? "?"
       trial.damage.append("\(log.errors) errors in the guest's memory (first: \(first))")
     }
-    if log.sequenceBreaks > 0 {
-      trial.damage.append("\(log.sequenceBreaks) heartbeats lost or repeated")
+    if let first = log.firstBreak {
+      let heard = log.otherLines.suffix(3).joined(separator: " | ")
+      trial.damage.append(
+        "\(log.sequenceBreaks) heartbeats lost or repeated (first: \(first); other lines: \(heard))"
+      )
     }
     if let differing = trial.record.audit.pagesDiffering, differing > 0 {
       trial.damage.append("\(differing) pages differ between source and destination")

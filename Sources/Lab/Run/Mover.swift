@@ -7,7 +7,9 @@ protocol Mover: Sendable {
   var sourceProcess: Int32? { get }
   /// What has to happen, before the move that counts, for it to be a return.
   func prepare() async throws
-  func move() async throws -> Move
+  /// What the move is expected to come to, where that is asked for. Not part of the move: what it costs isn't measured.
+  func forecast() async throws -> MigrationRecord.Forecast?
+  func move(_ forecast: MigrationRecord.Forecast?) async throws -> Move
 }
 
 /// A migration that ended, and what stops the processes that it left running.
@@ -33,7 +35,9 @@ struct QEMUMover: Mover {
   /// QEMU remembers nothing.
   func prepare() async throws {}
 
-  func move() async throws -> Move {
+  func forecast() async throws -> MigrationRecord.Forecast? { nil }
+
+  func move(_ forecast: MigrationRecord.Forecast?) async throws -> Move {
     let migration = QEMUMigration(rival: rival, session: session, observer: observer)
     let (record, startUs, destination) = try await migration.run()
     return Move(
