@@ -111,6 +111,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   /// QEMU is gone, or the commit is in doubt, and a person must look. Nil when it was completed.
   public var isGuestSafe: Bool?
   public var totalMs: UInt64?
+  /// The longest time until the guest runs at the destination that was asked for (`--within`).
+  public var withinMs: UInt64?
   /// As QEMU at the source reports it plus the wait for the destination's `cont`.
   public var downtimeMs: UInt64?
   public var clientGapMs: UInt64?
@@ -163,6 +165,7 @@ extension MigrationRecord {
     try fields.encode(reason, forKey: .reason)
     try fields.encode(isGuestSafe, forKey: .isGuestSafe)
     try fields.encode(totalMs, forKey: .totalMs)
+    try fields.encode(withinMs, forKey: .withinMs)
     try fields.encode(downtimeMs, forKey: .downtimeMs)
     try fields.encode(clientGapMs, forKey: .clientGapMs)
     try fields.encode(wireBytes, forKey: .wireBytes)

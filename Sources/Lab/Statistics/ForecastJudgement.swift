@@ -1,6 +1,6 @@
 public import Agent
 
-/// Forecasts held against outcomes (invariant I7): of migrations that were forecast and then ended.
+/// Forecasts and promises held against outcomes (invariant I7).
 public struct ForecastJudgement: Sendable, Equatable {
   /// Migrations with a forecast, and how many of their totals lay within its band.
   public var count = 0
@@ -8,9 +8,18 @@ public struct ForecastJudgement: Sendable, Equatable {
   /// Errors of the total time relative to what it was, without sign, and the same of the pause as it was
   /// forecast just before the guest stopped; medians, nil without any.
   public var medianTotalError, medianPauseError: Double?
+  /// Migrations with `--within` that were not refused, and those whose guest ran at the destination by then. One
+  /// that pulls its memory afterwards is left out: its record doesn't say when the guest began to run.
+  public var boundedCount = 0
+  public var keptBounds = 0
 
   public init(_ records: [MigrationRecord]) {
     var (totals, pauses): ([Double], [Double]) = ([], [])
+    for record in records where record.outcome != .refused && record.pull == nil {
+      guard let withinMs = record.withinMs else { continue }
+      boundedCount += 1
+      if record.outcome == .completed, record.totalMs ?? .max <= withinMs { keptBounds += 1 }
+    }
     for record in records where record.outcome == .completed {
       if let downtime = record.downtimeMs, let forecast = record.forecast.downtimeMs, downtime > 0 {
         pauses.append(abs(Double(forecast) - Double(downtime)) / Double(downtime))
@@ -38,6 +47,10 @@ extension ForecastJudgement {
     if let medianPauseError {
       lines.append(
         "pauses as forecast just before the stop: median error \(Self.percent(medianPauseError))")
+    }
+    if boundedCount > 0 {
+      lines.append(
+        "bounds: \(keptBounds) of \(boundedCount) migrations ended within the time given")
     }
     return lines
   }

@@ -41,4 +41,18 @@ import Testing
     #expect(judgement.medianPauseError == 0.25 && judgement.count == 0)
     #expect(ForecastJudgement([]).lines.isEmpty)
   }
+
+  @Test func promisesAreKeptOrNot() {
+    let records = [(900, 1000), (1001, 1000), (nil, 1000), (5000, nil)].map {
+      (total: UInt64?, within: UInt64?) in
+      var record = Self.record(total: total, forecast: nil)
+      record.withinMs = within
+      return record
+    }
+    var refused = MigrationRecord(outcome: .refused)
+    refused.withinMs = 100
+    let judgement = ForecastJudgement(records + [refused])
+    #expect(judgement.keptBounds == 1 && judgement.boundedCount == 3)
+    #expect(judgement.lines == ["bounds: 1 of 3 migrations ended within the time given"])
+  }
 }

@@ -106,6 +106,7 @@ final class SourceMigration: Sendable {
     record.destination = request.destination
     record.startedAt = MonotonicClock.wallSeconds
     record.strategy = request.strategy
+    record.withinMs = request.withinMs
     let progress = MigrationProgress(
       id: id.description, vm: request.vm, peer: request.destination, side: "source",
       phase: .prepare, strategy: request.strategy)
