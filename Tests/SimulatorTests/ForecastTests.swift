@@ -41,6 +41,20 @@ import Testing
     }
   }
 
+  /// A guest that is sent before the link was ever full for long ends as surely as others.
+  @Test(arguments: [0, 40, 4000] as [UInt64])
+  func smallGuestsEnd(dirtiedPages: UInt64) {
+    let profile = GuestProfile(
+      ramPages: 16_384, zeroPermille: 800, dirtyCurve: [.init(windowMs: 1000, pages: dirtiedPages)])
+    let forecast = MigrationForecast(
+      profile, link: LinkModel(bytesPerSecond: 125e6), constraints: MigrationConstraints(),
+      canPull: true, penBytes: nil, runs: 10)
+    for row in forecast.rows {
+      #expect(row.completes == 1, "\(row.strategy): \(row)")
+      #expect((row.totalMs?.high ?? .infinity) < 3000, "\(row.strategy): \(row)")
+    }
+  }
+
   /// The band of a forecast from a measured curve holds what the guest itself then does.
   @Test func bandsHoldTheOutcomes() {
     let link = LinkModel(bytesPerSecond: 125e6)

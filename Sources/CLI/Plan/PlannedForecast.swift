@@ -33,7 +33,10 @@ struct PlannedForecast {
       LinkModel(
         bytesPerSecond: Double(rate), latencyMs: Double(link.roundTripUs) / 2000,
         lanes: UInt64(request.laneCount)), request.constraints)
-    (setup.canPull, setup.penBytes) = (report.canPull, SimulationSetup.usualPenBytes)
+    setup.canPull = report.canPull
+    // Where the agent can't read the guest's memory, pages come with QEMU's stream alone.
+    let comesWithStream = guest.source == .qemu || request.pageSource == .inline
+    setup.penBytes = comesWithStream ? SimulationSetup.usualPenBytes : nil
     setup.hostCores = report.hostCores
     setup.dirtyBound = DirtyBound(guest)
     let diskMs = report.diskBytes.multipliedFullWidth(by: 1000)

@@ -52,6 +52,8 @@ struct EngineRun: Sendable {
   private var writtenCost: (bytes: UInt64, pages: UInt64, perPage: UInt64) = (
     0, 0, UInt64(Page.size)
   )
+  /// Where these counts stood when the scan was over; nil: it isn't.
+  private var scanEnd: (bytes: UInt64, pages: UInt64)?
   private var packing: (pageBytes: UInt64, wireBytes: UInt64) = (1, 1)
   /// The strategy has said how the migration ends.
   var isEnding = false
@@ -148,7 +150,6 @@ struct EngineRun: Sendable {
     nowMs: UInt64, _ ledger: SourceLedger, _ queue: SendQueue
   ) -> EngineSample {
     let flow = queue.snapshot
-    noteCost(flow.counters)
     packing = flow.counters.packing
     let isFirstPass = lastSync < 2
     var (unread, zero): (UInt64, UInt64) = (0, 0)
@@ -163,6 +164,7 @@ struct EngineRun: Sendable {
       sample.supersededPages = state.ledger?.supersededCount ?? 0
       return sample
     }
+    noteCost(flow.counters, isScan: sample.freshPages > 0)
     sample.wireBytesPerPage = sample.freshPages > 0 ? cost.perPage : writtenCost.perPage
     if let cost = foretoldCost(sample, unread: unread, zero: zero) {
       (sample.wireBytesPerPage, sample.isCostForetold) = (cost, true)
@@ -195,8 +197,9 @@ struct EngineRun: Sendable {
   ///
   /// After the scan that is no measure: its last pages may all have been zeros, and what is owed then is what
   /// the guest has written. So pages with contents are reckoned by themselves. The last of them may have been
-  /// small as well (kernel text, pages of one word), and are held against all that went so far.
-  private mutating func noteCost(_ counters: SendQueue.Counters) {
+  /// small as well (kernel text, pages of one word), and are held against all that went so far; once enough was sent
+  /// after the scan, against that alone: it was there before, and may go as its difference.
+  private mutating func noteCost(_ counters: SendQueue.Counters, isScan: Bool) {
     let (bytes, pages) = (counters.wireBytes, counters.pages)
     if pages >= cost.pages + Self.costWindowPages {
       let perPage = (bytes - cost.bytes) / (pages - cost.pages)
@@ -205,8 +208,13 @@ struct EngineRun: Sendable {
     let written = pages - counters.zeroPages
     if written >= writtenCost.pages + Self.costWindowPages {
       let perPage = (bytes - writtenCost.bytes) / (written - writtenCost.pages)
-      // What is owed may be packed worse than what was sent last: never less than the mean of all.
-      writtenCost = (bytes, written, max(perPage, bytes / written, 1))
+      // What is owed may be packed worse than what was sent last: never less than the mean.
+      var mean = bytes / written
+      if let scanEnd, written >= scanEnd.pages + Self.costWindowPages {
+        mean = (bytes - scanEnd.bytes) / (written - scanEnd.pages)
+      }
+      writtenCost = (bytes, written, max(perPage, mean, 1))
     }
+    if isScan { scanEnd = nil } else { scanEnd = scanEnd ?? (bytes, written) }
   }
 }

@@ -11,12 +11,15 @@ struct RateMeter: Sendable {
 
   private var measuredMs = 0.0
   private var average: Double?
+  /// Of steps that left the link idle for a part: how fast the fastest of them was.
+  private var fastest = 0.0
   private var pageBytes: Double?
   private var standstillMs = 0.0
   private var isBusy = false
 
   mutating func note(ms: Double, budget: Double, used: Double, pages: Double) {
     isBusy = used > 0
+    fastest = max(fastest, used / ms * 1000)
     guard used >= budget * 0.9 else { return }
     if budget <= 0 { return standstillMs += ms }
     standstillMs = 0
@@ -31,8 +34,12 @@ struct RateMeter: Sendable {
   }
 
   var rate: ByteRate? {
-    guard measuredMs >= Self.firstMs, standstillMs < Self.stallMs else { return nil }
-    return average.flatMap { ByteRate(bytesPerSecond: UInt64(max($0, 0))) }
+    guard standstillMs < Self.stallMs else { return nil }
+    if measuredMs >= Self.firstMs {
+      return average.flatMap { ByteRate(bytesPerSecond: UInt64(max($0, 0))) }
+    }
+    // A small guest is over before the link was full for long; what was sent went that fast at least.
+    return isBusy ? nil : ByteRate(bytesPerSecond: UInt64(min(fastest, 1e18)))
   }
 
   var bytesPerPage: UInt64? { pageBytes.map { UInt64(max($0.rounded(), 1)) } }
