@@ -4,29 +4,73 @@ import Lab
 import Synchronization
 import Testing
 
-/// Faults that a host brings about, not a death: upgrades, disks, clocks, a link that is slow. `godwit lab
-/// faults` does all of them in all phases.
+/// The guest lives exactly once, whoever dies and whatever a host brings about. `godwit lab faults` does all faults
+/// in all phases.
 @Suite(
   .serialized,
   .enabled(
     if: Equipment.isThere,
     "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
 struct FaultTests {
+  /// Two at once, each on hosts of its own: most of their time they wait.
   @Test(
     .timeLimit(.minutes(5)),
     arguments: [
-      FaultPlan(phase: .bulk, victim: .sourceDisk),
-      FaultPlan(phase: .switchover, victim: .sourceJournal),
-      FaultPlan(phase: .commit, victim: .destinationJournal),
-      FaultPlan(phase: .bulk, victim: .slowPeer),
-      FaultPlan(phase: .bulk, victim: .destinationClock, lastsMs: 500),
-      FaultPlan(phase: .bulk, victim: .sourceAgentUpgraded, lastsMs: 300),
-      FaultPlan(phase: .bulk, victim: .destinationAgentUpgraded, lastsMs: 60_000),
-      FaultPlan(phase: .pull, victim: .sourceAgent),
-      FaultPlan(phase: .pull, victim: .destinationAgent),
-      FaultPlan(phase: .pull, victim: .link, lastsMs: 4000),
+      [FaultPlan(phase: .bulk, victim: .destinationAgent), FaultPlan(phase: .bulk, victim: .link)],
+      [
+        FaultPlan(phase: .switchover, victim: .destinationAgent),
+        FaultPlan(phase: .prepare, victim: .sourceDisk),
+      ],
+      [
+        FaultPlan(phase: .switchover, victim: .sourceAgent),
+        FaultPlan(phase: .prepare, victim: .destinationDisk),
+      ],
+      [
+        FaultPlan(phase: .commit, victim: .destinationAgent),
+        FaultPlan(phase: .bulk, victim: .connections),
+      ],
+      [
+        FaultPlan(phase: .commit, victim: .destinationQEMU),
+        FaultPlan(phase: .switchover, victim: .connections),
+      ],
     ])
-  func guestLivesOnce(plan: FaultPlan) async throws {
+  func whoeverDies(plans: [FaultPlan]) async throws { try await guestLivesOnce(plans) }
+
+  /// Upgrades, disks, clocks, a link that is slow.
+  @Test(
+    .timeLimit(.minutes(5)),
+    arguments: [
+      [
+        FaultPlan(phase: .bulk, victim: .sourceDisk),
+        FaultPlan(phase: .switchover, victim: .sourceJournal),
+      ],
+      [
+        FaultPlan(phase: .commit, victim: .destinationJournal),
+        FaultPlan(phase: .bulk, victim: .slowPeer),
+      ],
+      [
+        FaultPlan(phase: .bulk, victim: .destinationClock, lastsMs: 500),
+        FaultPlan(phase: .bulk, victim: .sourceAgentUpgraded, lastsMs: 300),
+      ],
+      [
+        FaultPlan(phase: .bulk, victim: .destinationAgentUpgraded, lastsMs: 60_000),
+        FaultPlan(phase: .pull, victim: .sourceAgent),
+      ],
+      [
+        FaultPlan(phase: .pull, victim: .destinationAgent),
+        FaultPlan(phase: .pull, victim: .link, lastsMs: 4000),
+      ],
+    ])
+  func whateverHappens(plans: [FaultPlan]) async throws { try await guestLivesOnce(plans) }
+
+  private func guestLivesOnce(_ plans: [FaultPlan]) async throws {
+    try await withThrowingTaskGroup { group in
+      for plan in plans { group.addTask { try await Self.guestLivesOnce(plan) } }
+      try await group.waitForAll()
+    }
+  }
+
+  private static func guestLivesOnce(_ plan: FaultPlan) async throws {
     var options = LabOptions()
     options.godwitProgram = Equipment.program
     options.guest.memory = .mebibytes(320)
@@ -37,7 +81,7 @@ struct FaultTests {
     try await LabRun(options: options, observer: SilentObserver())
       .runFaults([plan], seed: 1) { result in results.withLock { $0.append(result) } }
     let result = try #require(results.withLock { $0.first })
-    #expect(result.damage.isEmpty)
-    #expect(["source", "destination"].contains(result.guestAt))
+    #expect(result.damage.isEmpty, "\(plan)")
+    #expect(["source", "destination"].contains(result.guestAt), "\(plan)")
   }
 }

@@ -144,30 +144,4 @@ struct MigrationTests {
     expectIntact(trial, pageSource: "process to inline")
     #expect(trial.record.qemu.source?.hasPrefix("7.2") == true)
   }
-
-  /// The guest lives exactly once, whoever dies; `godwit lab faults` does all phases.
-  @Test(
-    .timeLimit(.minutes(5)),
-    arguments: [
-      FaultPlan(phase: .bulk, victim: .destinationAgent),
-      FaultPlan(phase: .switchover, victim: .destinationAgent),
-      FaultPlan(phase: .switchover, victim: .sourceAgent),
-      FaultPlan(phase: .commit, victim: .destinationAgent),
-      FaultPlan(phase: .commit, victim: .destinationQEMU),
-      FaultPlan(phase: .bulk, victim: .link),
-      FaultPlan(phase: .bulk, victim: .connections),
-      FaultPlan(phase: .switchover, victim: .connections),
-      FaultPlan(phase: .prepare, victim: .sourceDisk),
-      FaultPlan(phase: .prepare, victim: .destinationDisk),
-    ])
-  func guestLivesOnce(plan: FaultPlan) async throws {
-    var options = options(.none)
-    options.guest.memcachedMiB = nil
-    let results = Mutex<[FaultResult]>([])
-    try await LabRun(options: options, observer: SilentObserver())
-      .runFaults([plan], seed: 1) { result in results.withLock { $0.append(result) } }
-    let result = try #require(results.withLock { $0.first })
-    #expect(result.damage.isEmpty)
-    #expect(["source", "destination"].contains(result.guestAt))
-  }
 }

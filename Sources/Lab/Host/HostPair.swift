@@ -32,7 +32,8 @@ public struct HostPair: Sendable {
   /// Whether namespaces can be made here; else the reason.
   public static func whyNoNamespaces() async -> String? {
     guard geteuid() == 0 else { return "this is not root" }
-    let trial = NetworkNamespace(name: "\(RunFolder.namespacePrefix)probe\(getpid())")
+    let trial = NetworkNamespace(
+      name: "\(RunFolder.namespacePrefix)probe\(getpid())-\(UInt32.random(in: 0...9999))")
     do {
       try await trial.create()
       try await trial.delete()
