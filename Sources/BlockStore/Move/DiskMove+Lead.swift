@@ -118,7 +118,7 @@ extension DiskMove {
         state.update { state in
           state.connectionCount += 1
           return state.connectionCount
-        }, try destination.connect())
+        }, try destination.connect(silence: .destination))
       do {
         let isSwitching = state.read { $0.wish.ending == .switching }
         try Self.check(link.store, for: source, geometry, isSwitching: isSwitching)
