@@ -75,6 +75,7 @@ extension DiskMove {
     }
     link?.close()
     state.read { $0.supply }?.close()
+    state.read { $0.base }?.close()
   }
 
   // MARK: The connection
@@ -251,6 +252,8 @@ extension DiskMove {
         return state.thaw()
       }
       state.stage = .switched
+      // The guest writes there from now on.
+      state.base?.noteAll()
       isRemote.store(true, ordering: .relaxed)
     } else {
       state.stage = .over(.copied)
