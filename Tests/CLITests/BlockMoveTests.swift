@@ -61,7 +61,15 @@ struct BlockMoveTests {
   }
 
   /// What a method needs besides its name.
-  private func method(_ name: String) throws -> [String] {
+  private func method(_ name: String) async throws -> [String] {
+    if name == "incremental" {
+      let manifest = folder + "/base.manifest"
+      if !FileManager.default.fileExists(atPath: manifest) {
+        let made = try await CommandProcess(["block", "manifest", uri, "--output", manifest]).end()
+        #expect(made.status == 0, "\(made)")
+      }
+      return ["--method", name, "--base-manifest", manifest]
+    }
     guard name == "waio" else { return ["--method", name] }
     let surrogate = folder + "/surrogate"
     if !FileManager.default.fileExists(atPath: surrogate) {
@@ -115,9 +123,16 @@ struct BlockMoveTests {
   /// moves; each time the next one goes on with the map that was left. In the end both images are the
   /// same, though most of them was sent once only.
   @Test(
-    .timeLimit(.minutes(2)), arguments: ["precopy", "mirror", "iofollow", "waio"], UInt64(1)...2)
+    .timeLimit(.minutes(2)), arguments: ["precopy", "mirror", "iofollow", "waio", "incremental"],
+    UInt64(1)...2)
   func killedAgainAndAgain(method: String, seed: UInt64) async throws {
     var random = SplitMix64(seed: seed)
+    if method == "incremental" {
+      // Half of it is there already.
+      var bytes = try Data(contentsOf: URL(filePath: image))
+      bytes.replaceSubrange((Self.byteCount / 2)..., with: Data(count: Self.byteCount / 2))
+      try bytes.write(to: URL(filePath: copy))
+    }
     let there = try await serve(copy, at: target)
     for life in 0..<5 {
       let here = try await serve(image, at: socket)
@@ -187,6 +202,46 @@ struct BlockMoveTests {
     #expect(end["backupBytes"] as? Int ?? 0 >= Self.byteCount - (256 << 10), "\(end)")
     #expect(end["readBytes"] as? Int ?? .max <= 256 << 10, "\(end)")
     for server in [here, there, backups] { await server.terminate() }
+    try await Command.run("cmp", [image, copy])
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
+  /// Only what an older copy hasn't is sent; a manifest of something else is refused.
+  @Test(.timeLimit(.minutes(1))) func anOlderCopyIsBroughtUpToDate() async throws {
+    var bytes = try Data(contentsOf: URL(filePath: image))
+    bytes.replaceSubrange((5 << 20)..<(6 << 20), with: Data(count: 1 << 20))
+    try bytes.write(to: URL(filePath: copy))
+    let (manifest, other) = (folder + "/base.manifest", folder + "/other.manifest")
+    let made = try await CommandProcess(["block", "manifest", copy, "--output", manifest, "--json"])
+      .end()
+    let parts = try fields(made.output)["parts"] as? Int
+    #expect(made.status == 0 && parts == 384, "\(made)")
+    let none = try await CommandProcess(["block", "manifest", "/none", "--output", other]).end()
+    #expect(none.status == ExitStatus.failed.rawValue)
+    let exposed = ["block", "manifest", "nbd://192.0.2.1/x", "--output", other]
+    #expect(try await CommandProcess(exposed).end().status == ExitStatus.refused.rawValue)
+    let (there, here) = (try await serve(copy, at: target), try await serve(image, at: socket))
+    let take = try await CommandProcess(
+      ["block", "manifest", "nbd+unix:///x?socket=\(socket)", "--output", other]
+    ).end()
+    #expect(take.status == 0, "\(take)")
+    let move = ["move", "x", uri, "--method", "incremental", "--then", "copy", "--json"]
+    for (arguments, status) in [
+      ([], ExitStatus.usage), (["--base-manifest", "here"], .usage),
+      (["--base-manifest", manifest, "--samples", "0"], .usage),
+      (["--base-manifest", manifest, "--backup", uri], .usage),
+      (["--base-manifest", copy], .refused),
+      // The disk's own: 16 of 384 parts of the copy have something else, and all are looked at.
+      (["--base-manifest", other, "--samples", "65536"], .refused),
+    ] {
+      #expect(try await block(move + arguments).status == status.rawValue, "\(arguments)")
+    }
+    let moved = try await block(move + ["--base-manifest", manifest, "--verify", "all"])
+    let end = try fields(moved.output)
+    #expect(moved.status == 0 && end["phase"] as? String == "copied", "\(moved)")
+    #expect(end["skippedBytes"] as? Int == 23 << 20 && end["baseRefusals"] as? Int == 0, "\(end)")
+    #expect(end["arrivedBytes"] as? Int == 1 << 20, "\(end)")
+    for server in [here, there] { await server.terminate() }
     try await Command.run("cmp", [image, copy])
     try FileManager.default.removeItem(atPath: folder)
   }

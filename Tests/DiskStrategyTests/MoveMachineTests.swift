@@ -26,6 +26,20 @@ import Testing
     #expect(machine.look(sample(0, round: 2, nowMs: 1100)).freezes)
   }
 
+  /// What the destination has already is no matter of the machine's.
+  @Test(arguments: [MoveMethod.snapmig, .incremental]) func otherSourcesAreAsPrecopy(
+    method: MoveMethod
+  ) {
+    var (precopy, other) = (
+      MoveMachine(.precopy, pauseLimitMs: 300), MoveMachine(method, pauseLimitMs: 300)
+    )
+    for round in 0...9 as ClosedRange<UInt64> {
+      let now = sample((100 << 20) - (round << 20), round: round, nowMs: round * 100)
+      let (one, two) = (precopy.look(now), other.look(now))
+      #expect(one == two && (one.writes == .mirror) == (round >= 4), "\(round)")
+    }
+  }
+
   @Test func precopyThatDoesntShrinkMirrors() {
     var machine = MoveMachine(.precopy, pauseLimitMs: 100)
     for round in 1...3 as ClosedRange<UInt64> {

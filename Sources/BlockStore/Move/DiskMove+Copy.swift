@@ -79,7 +79,8 @@ extension DiskMove {
     let count = range.upperBound - range.lowerBound
     // SAFETY: a run has no more blocks than a chunk, which the buffer holds.
     let part = unsafe buffer.part(0, Int(count))
-    let supply = state.read { $0.supply }
+    let (supply, base) = state.read { ($0.supply, $0.base) }
+    if let base { return copy(blocks, over: base, buffer, link, isNear) }
     for missing in unsafe supply?.fill(blocks, geometry, into: part) ?? [blocks] {
       let range = geometry.bytes(of: missing)
       let start = Int(range.lowerBound) - blocks.lowerBound * DiskGeometry.blockByteCount
@@ -94,7 +95,7 @@ extension DiskMove {
     unsafe send(blocks, UnsafeRawBufferPointer(part), link, isForwarded: false)
   }
 
-  private func read(
+  func read(
     _ range: Range<UInt64>, into part: UnsafeMutableRawBufferPointer, keeps: Bool
   ) throws(StoreError) {
     if unsafe source.fetchAtOnce(at: range.lowerBound, into: part) == true { return }
@@ -104,10 +105,13 @@ extension DiskMove {
     state.update { $0.readBytes += UInt64(part.count) }
   }
 
-  private func send(
+  func send(
     _ blocks: Range<Int>, _ bytes: UnsafeRawBufferPointer, _ link: MoveLink, isForwarded: Bool
   ) {
     let offset = geometry.bytes(of: blocks).lowerBound
+    if let base = state.read({ $0.base }), !base.noteSent(blocks) {
+      return state.update { $0.end(blocks, arrived: false, over: link) }
+    }
     waitForTurn(link)
     defer { state.update { $0.linkSends -= 1 } }
     do throws(StoreError) {

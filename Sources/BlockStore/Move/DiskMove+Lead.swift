@@ -75,6 +75,7 @@ extension DiskMove {
     }
     link?.close()
     state.read { $0.supply }?.close()
+    state.read { $0.base }?.close()
   }
 
   // MARK: The connection
@@ -118,7 +119,7 @@ extension DiskMove {
         state.update { state in
           state.connectionCount += 1
           return state.connectionCount
-        }, try destination.connect())
+        }, try destination.connect(silence: .destination))
       do {
         let isSwitching = state.read { $0.wish.ending == .switching }
         try Self.check(link.store, for: source, geometry, isSwitching: isSwitching)
@@ -251,6 +252,8 @@ extension DiskMove {
         return state.thaw()
       }
       state.stage = .switched
+      // The guest writes there from now on.
+      state.base?.noteAll()
       isRemote.store(true, ordering: .relaxed)
     } else {
       state.stage = .over(.copied)

@@ -84,7 +84,9 @@ extension DiskMove {
     case .idle, .moving, .over: break
     }
     let id = state.nextWrite
-    if mayMirror, state.decision.writes == .mirror, let link = state.openLink {
+    if mayMirror, state.decision.writes == .mirror, let link = state.openLink,
+      state.base?.noteSent(blocks) ?? true
+    {
       guard state.map.isFree(blocks) else { return nil }
       let isWhole = needsWhole(state, offset, count, blocks, link)
       state.note(blocks)

@@ -57,6 +57,8 @@ final class DiskMove: Sendable {
         connectionCount: state.connectionCount, pauseUs: state.pauseUs,
         backupBytes: state.supply?.suppliedBytes.load(ordering: .relaxed),
         backupRefusals: state.supply?.refusedParts.load(ordering: .relaxed),
+        skippedBytes: state.base == nil ? nil : state.skippedBytes,
+        baseRefusals: state.base?.refusedParts.load(ordering: .relaxed),
         surrogate: source.surrogateStatus, problem: state.problem)
     }
   }

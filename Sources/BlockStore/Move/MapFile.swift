@@ -188,13 +188,16 @@ final class MapFile: @unchecked Sendable {
     try sync()
   }
 
+  /// Whether all that was ever stored is in the file: it was closed, or the host hasn't crashed since.
+  func isKnown(boot: String = BootIdentity.current) -> Bool {
+    word(at: 24) == 1 || bytes(at: 40, count: 36) == Array(boot.utf8.prefix(36))
+  }
+
   /// What is needed, as far as the file can be believed; from now on it counts as in use.
   ///
   /// - Parameter boot: what tells this run of the kernel from others.
   func load(boot: String = BootIdentity.current) throws(SystemError) -> BlockMap {
-    let isKnown =
-      word(at: 24) == 1
-      || bytes(at: 40, count: 36) == Array(boot.utf8.prefix(36))
+    let isKnown = isKnown(boot: boot)
     // Where nothing tells what was written last, everything counts as needed.
     let log = isKnown ? ActivityLog() : storedLog?.log
     var map = BlockMap(geometry, filled: log == nil)
@@ -209,10 +212,15 @@ final class MapFile: @unchecked Sendable {
     try sync()
     keep(ActivityLog())
     try sync()
+    try beginUse(boot: boot)
+    return map
+  }
+
+  /// The file is not whole from now on until it is closed.
+  func beginUse(boot: String = BootIdentity.current) throws(SystemError) {
     set(0, at: 24)
     store(Array(boot.utf8.prefix(36)), at: 40)
     try sync()
-    return map
   }
 
   /// A chunk's word.

@@ -24,21 +24,28 @@ extension MovableStore {
       guard !source.traits.isReadOnly else {
         throw MoveError("the disk \(name) is served read-only: copy it")
       }
+      if let open = move?.status, open.phase != .interrupted {
+        throw MoveError("the disk \(name) is \(open.phase) already (\(open.destination))")
+      }
       // What can be refused is refused before anything changes.
-      let probe = try destination.connect()
+      let probe = try destination.connect(silence: .destination)
       defer { probe.close() }
       try DiskMove.check(
         probe, for: source, geometry, isSwitching: wish.ending == .switching)
       let supply = try supply(wish)
       let surrogate = try openSurrogate(wish)
       let move: DiskMove
+      var base: BaseCopy?
       do {
+        base = try self.base(wish, geometry, mapPath, destination.uri, probe)
         move = try prepare(geometry, mapPath, destination)
       } catch {
         surrogate?.clear()
         supply?.close()
+        base?.close()
         throw error
       }
+      let copy = base
       move.state.update { state in
         state.destination = destination
         (state.wish, state.destinationName) = (wish, destination.uri)
@@ -47,6 +54,7 @@ extension MovableStore {
         (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
         (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
         (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
+        state.base = copy
       }
       move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
         self?.moveEnded(move)
@@ -63,12 +71,8 @@ extension MovableStore {
     _ geometry: DiskGeometry, _ mapPath: String, _ destination: MoveDestination
   ) throws -> DiskMove {
     if let open = move {
-      let status = open.status
-      guard status.phase == .interrupted else {
-        throw MoveError("the disk \(name) is \(status.phase) already (\(status.destination))")
-      }
       // What was noted counts for the destination that it was noted for.
-      if status.destination == destination.uri { return open }
+      if open.status.destination == destination.uri { return open }
       let file = try MapFile.make(mapPath, geometry, key: Self.key(identity, destination.uri))
       open.state.update { state in
         state.file = file

@@ -21,8 +21,10 @@ public struct MoveDestination: Sendable {
     (self.uri, self.exportName, self.secure, self.dial) = (uri, exportName, secure, dial)
   }
 
-  public func connect() throws -> RemoteStore {
-    try RemoteStore(over: dial(), exportName: exportName, isReadOnly: false, secure: secure)
+  /// - Parameter silence: nil: a server that is silent is waited for as long as it takes.
+  public func connect(silence: SilenceLimit? = nil) throws -> RemoteStore {
+    try RemoteStore(
+      over: dial(), exportName: exportName, isReadOnly: false, secure: secure, silence: silence)
   }
 }
 

@@ -44,6 +44,8 @@ struct MoveState: Sendable {
   var deferred: PageBitmap?
   /// Where blocks come from that haven't changed since a snapshot.
   var supply: BackupSupply?
+  /// What the destination had before the move.
+  var base: BaseCopy?
   /// What the copier has taken, in bytes.
   var copiedBytes: UInt64 = 0
   var meter = MoveMeter()
@@ -84,6 +86,7 @@ struct MoveState: Sendable {
   var readBytes: UInt64 = 0
   var forwardedBytes: UInt64 = 0
   var mirroredBytes: UInt64 = 0
+  var skippedBytes: UInt64 = 0
   var pauseUs: UInt64?
 
   init(_ geometry: DiskGeometry, map: BlockMap, file: MapFile?, destinationName: String) {
@@ -160,7 +163,11 @@ struct MoveState: Sendable {
   }
 
   /// Ends a send.
-  mutating func end(_ blocks: Range<Int>, arrived: Bool, over link: MoveLink) {
+  ///
+  /// - Parameter wasSent: false: it is there without.
+  mutating func end(
+    _ blocks: Range<Int>, arrived: Bool, over link: MoveLink, wasSent: Bool = true
+  ) {
     // What an earlier connection's other end had, it may have lost with that connection. And what is
     // being written here was perhaps read before it was.
     let isKept =
@@ -168,7 +175,8 @@ struct MoveState: Sendable {
       && !writes.contains { $0.blocks.overlaps(blocks) }
     map.end(blocks, arrived: isKept)
     save(blocks)
-    if isKept { arrivedBytes += byteCount(blocks) }
+    guard isKept else { return }
+    if wasSent { arrivedBytes += byteCount(blocks) } else { skippedBytes += byteCount(blocks) }
   }
 
   /// Takes everything off the queue that won't be sent.
@@ -200,6 +208,7 @@ extension MoveState {
     let known = file.peer
     if known.isEmpty || known != description {
       if !known.isEmpty {
+        base?.noteAll()
         map.needAll()
         if map.geometry.blockCount > 0 { save(0..<map.geometry.blockCount) }
         // Before the name that makes what the file says be believed.

@@ -12,6 +12,8 @@ public struct MoveWish: Sendable {
   public var surrogate: SurrogateWish?
   /// For `snapmig`, and only for it.
   public var snapshot: SnapshotWish?
+  /// For `incremental`, and only for it.
+  public var base: BaseWish?
 
   public init() {}
 }
@@ -77,6 +79,10 @@ public struct MoveStatus: Sendable, Codable, Hashable {
   public var backupBytes: UInt64?
   /// Reads of backups that weren't what the manifest says.
   public var backupRefusals: UInt64?
+  /// What an older copy at the destination had already, in bytes; nil: there was none.
+  public var skippedBytes: UInt64?
+  /// Parts of that copy that weren't what its manifest says.
+  public var baseRefusals: UInt64?
   /// What is in a surrogate, also after the move until all of it is back; nil: there is none.
   public var surrogate: SurrogateStatus?
   /// Why nothing moves.
@@ -85,7 +91,7 @@ public struct MoveStatus: Sendable, Codable, Hashable {
   private enum CodingKeys: CodingKey {
     case disk, destination, method, ending, phase, diskBytes, neededBytes, arrivedBytes, wireBytes,
       readBytes, forwardedBytes, mirroredBytes, roundCount, bytesPerSecond, etaMs, connectionCount,
-      pauseUs, backupBytes, backupRefusals, surrogate, problem
+      pauseUs, backupBytes, backupRefusals, skippedBytes, baseRefusals, surrogate, problem
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -109,6 +115,8 @@ public struct MoveStatus: Sendable, Codable, Hashable {
     try fields.encode(pauseUs, forKey: .pauseUs)
     try fields.encode(backupBytes, forKey: .backupBytes)
     try fields.encode(backupRefusals, forKey: .backupRefusals)
+    try fields.encode(skippedBytes, forKey: .skippedBytes)
+    try fields.encode(baseRefusals, forKey: .baseRefusals)
     try fields.encode(surrogate, forKey: .surrogate)
     try fields.encode(problem, forKey: .problem)
   }

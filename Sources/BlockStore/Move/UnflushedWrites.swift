@@ -26,6 +26,13 @@ final class UnflushedWrites: Sendable {
     let content: Content
     /// When it was answered, counted in answers and flushes; nil: it wasn't yet.
     var doneAt: UInt64?
+
+    var range: Range<UInt64> {
+      switch content {
+      case .data(let bytes): offset..<(offset + UInt64(bytes.count))
+      case .zeros(let count, _): offset..<(offset + count)
+      }
+    }
   }
 
   fileprivate struct State: Sendable {
@@ -33,6 +40,10 @@ final class UnflushedWrites: Sendable {
     var byteCount = 0
     var next: UInt64 = 1
   }
+
+  /// Changes that are on their way at once when they are made again, and their bytes.
+  static let againMax = 32
+  static let againByteCountMax = 8 << 20
 
   private let state = Guarded(State())
   private let flushing = Guarded(())
@@ -78,21 +89,77 @@ final class UnflushedWrites: Sendable {
     }
   }
 
-  /// Makes all of it again, over a connection that nobody else uses yet.
+  /// Makes all of it again, over a connection that nobody else uses yet. Many at once: over a network each would
+  /// cost a round trip otherwise, while the guest waits. Only what overlaps waits for what came before it.
   func again(over link: MoveLink) throws(StoreError) {
+    var window = Window(link)
     // What is not answered yet goes, too: whoever waits for that answer will send it again.
-    for change in state.read({ $0.changes }) {
+    for change in state.read({ $0.changes }) { try window.send(change) }
+    try window.finish(downTo: 0)
+  }
+
+  /// Writes that are made again and not answered yet, in their order. After an error the connection is closed.
+  private struct Window {
+    struct Sent {
+      let range: Range<UInt64>
+      let pending: MoveLink.Pending
+    }
+    let link: MoveLink
+    var sent: [Sent] = []
+    var byteCount = 0
+
+    init(_ link: MoveLink) { self.link = link }
+
+    mutating func send(_ change: Change) throws(StoreError) {
+      let range = change.range
+      if let last = sent.lastIndex(where: { $0.range.overlaps(range) }) {
+        try finish(downTo: sent.count - last - 1)
+      }
       switch change.content {
-      case .data(let bytes):
-        // SAFETY: the array lives for the call, which only reads it.
-        let result = unsafe bytes.withUnsafeBytes { bytes -> Result<Void, StoreError> in
-          do throws(StoreError) {
-            return .success(try unsafe link.write(bytes, at: change.offset, durable: false))
-          } catch { return .failure(error) }
-        }
-        try result.get()
+      case .data(let bytes) where bytes.count <= Int(link.store.traits.blockSizes.maximum):
+        while !sent.isEmpty, isFull(with: bytes.count) { try finish(downTo: sent.count - 1) }
+        sent.append(Sent(range: range, pending: try start(bytes, at: change.offset)))
+        byteCount += bytes.count
+      case .data(let bytes): try write(bytes, at: change.offset)
       case .zeros(let count, let options):
         try link.makeZero(at: change.offset, count: count, options)
+      }
+    }
+
+    private func isFull(with more: Int) -> Bool {
+      sent.count >= UnflushedWrites.againMax
+        || byteCount + more > UnflushedWrites.againByteCountMax
+    }
+
+    /// One that takes several requests.
+    private func write(_ bytes: [UInt8], at offset: UInt64) throws(StoreError) {
+      // SAFETY: the array lives for the call, which only reads it.
+      let result = unsafe bytes.withUnsafeBytes { bytes -> Result<Void, StoreError> in
+        do throws(StoreError) {
+          return .success(try unsafe link.write(bytes, at: offset, durable: false))
+        } catch { return .failure(error) }
+      }
+      try result.get()
+    }
+
+    private func start(
+      _ bytes: [UInt8], at offset: UInt64
+    ) throws(StoreError) -> MoveLink.Pending {
+      // SAFETY: the array lives for the call, which only reads it; a write that was started needs it no more.
+      let result = unsafe bytes.withUnsafeBytes { bytes -> Result<MoveLink.Pending, StoreError> in
+        do throws(StoreError) {
+          return .success(try unsafe link.startWrite(bytes, at: offset))
+        } catch { return .failure(error) }
+      }
+      return try result.get()
+    }
+
+    /// Waits for the oldest, until no more than `count` are left.
+    mutating func finish(downTo count: Int) throws(StoreError) {
+      while sent.count > count {
+        let first = sent.removeFirst()
+        byteCount -= Int(first.range.upperBound - first.range.lowerBound)
+        try link.finish(first.pending)
       }
     }
   }

@@ -1,5 +1,4 @@
 import Base
-import Crypto
 public import DiskStrategy
 import HostIO
 import Synchronization
@@ -9,6 +8,8 @@ public struct SnapshotWish: Sendable {
   public var manifest: DiskManifest
   /// Exports that have the disk as it was, or nearly.
   public var backups: [MoveDestination]
+  /// How long a backup may owe answers and be silent, in milliseconds: the next one, or the disk, has the same.
+  public var silenceMs: UInt64 = 5000
 
   public init(manifest: DiskManifest, backups: [MoveDestination]) {
     (self.manifest, self.backups) = (manifest, backups)
@@ -19,11 +20,14 @@ public struct SnapshotWish: Sendable {
 final class BackupSupply: Sendable {
   private struct Slot: Sendable {
     var store: RemoteStore?
-    /// Not dialled before, in microseconds.
-    var dialUs: UInt64 = 0
+    var isDialled = false
+    /// Not dialled before, in microseconds; nil: never again.
+    var dialUs: UInt64? = 0
   }
   /// Between two connections to a backup that can't be used, in microseconds.
   private static let retryUs: UInt64 = 2_000_000
+  /// One that was silent is left alone for so many times as long: it costs an eighth of the copier's time at most.
+  private static let silentRest: UInt64 = 8
 
   private let wish: SnapshotWish
   private let notes: ChangeNotes
@@ -36,12 +40,6 @@ final class BackupSupply: Sendable {
   init(_ wish: SnapshotWish, _ notes: ChangeNotes) {
     (self.wish, self.notes) = (wish, notes)
     slots = Mutex(Array(repeating: Slot(), count: wish.backups.count))
-  }
-
-  static func hash(_ bytes: UnsafeRawBufferPointer) -> [UInt8] {
-    var hash = SHA256()
-    unsafe hash.update(bufferPointer: bytes)
-    return Array(hash.finalize())
   }
 
   /// Fills `target` with those of the blocks that are as they were and that a backup has; says what is missing.
@@ -91,7 +89,7 @@ final class BackupSupply: Sendable {
         // SAFETY: the part is bounds-checked; the buffer is this call's own.
         let found = unsafe UnsafeRawBufferPointer(
           buffer.part(Int(range.lowerBound - start), Int(range.upperBound - range.lowerBound)))
-        return unsafe manifest.hash(of: part) == Self.hash(found)[...]
+        return unsafe manifest.matches(part, found)
       }
       guard isRight else {
         refusedParts.wrappingAdd(1, ordering: .relaxed)
@@ -110,32 +108,44 @@ final class BackupSupply: Sendable {
 
   /// The connection to a backup; nil: there is none now.
   private func store(_ index: Int) -> RemoteStore? {
-    let nowUs = MonotonicClock.nowUs
-    let (open, isDialled) = slots.withLock { slots -> (RemoteStore?, Bool) in
+    let startUs = MonotonicClock.nowUs
+    let (open, mayDial) = slots.withLock { slots -> (RemoteStore?, Bool) in
       if let store = slots[index].store {
         if !store.isBroken { return (store, false) }
         slots[index].store = nil
+        if store.silence != nil, slots[index].dialUs != nil {
+          slots[index].dialUs = startUs + wish.silenceMs * 1000 * Self.silentRest
+        }
       }
-      guard nowUs >= slots[index].dialUs else { return (nil, false) }
-      slots[index].dialUs = nowUs + Self.retryUs
+      guard !slots[index].isDialled, let dialUs = slots[index].dialUs, startUs >= dialUs else {
+        return (nil, false)
+      }
+      slots[index].isDialled = true
       return (nil, true)
     }
-    guard isDialled, let made = try? wish.backups[index].connect() else { return open }
-    guard made.byteCount >= wish.manifest.byteCount else {
-      made.close()
-      return nil
+    guard mayDial else { return open }
+    var made = try? wish.backups[index].connect(
+      silence: .backup(index + 1, ms: wish.silenceMs))
+    if let small = made, small.byteCount < wish.manifest.byteCount {
+      small.close()
+      made = nil
     }
-    let extra = slots.withLock { slots -> RemoteStore? in
-      defer { slots[index].store = made }
-      return slots[index].store
+    let nowUs = MonotonicClock.nowUs
+    let isWanted = slots.withLock { slots -> Bool in
+      slots[index].isDialled = false
+      guard slots[index].dialUs != nil else { return false }
+      slots[index].store = made
+      slots[index].dialUs = nowUs + max(Self.retryUs, (nowUs - startUs) * Self.silentRest)
+      return true
     }
-    extra?.close()
-    return made
+    guard !isWanted else { return made }
+    made?.close()
+    return nil
   }
 
   func close() {
     for store in slots.withLock({ slots in
-      defer { for index in slots.indices { slots[index] = Slot(dialUs: .max) } }
+      defer { for index in slots.indices { slots[index] = Slot(dialUs: nil) } }
       return slots.compactMap(\.store)
     }) { store.close() }
   }

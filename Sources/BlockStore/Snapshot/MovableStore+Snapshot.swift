@@ -1,4 +1,3 @@
-import Crypto
 public import DiskStrategy
 import HostIO
 import Synchronization
@@ -36,24 +35,11 @@ extension MovableStore {
   }
 
   private func hashAll() throws(StoreError) -> [UInt8] {
-    let buffer = PageBuffer(byteCount: Int(DiskManifest.partByteCount) * 16)
-    var hashes: [UInt8] = []
-    var place: UInt64 = 0
-    while place < byteCount {
-      let count = Int(min(byteCount - place, UInt64(buffer.byteCount)))
-      // SAFETY: parts are bounds-checked; the buffer is this call's own.
-      let bytes = unsafe buffer.part(0, count)
-      if unsafe source.fetchAtOnce(at: place, into: bytes) != true {
-        try unsafe source.fetch(at: place, into: bytes)
-        source.forget(at: place, count: UInt64(count))
-      }
-      for start in stride(from: 0, to: count, by: Int(DiskManifest.partByteCount)) {
-        let part = unsafe buffer.part(start, min(Int(DiskManifest.partByteCount), count - start))
-        hashes += unsafe BackupSupply.hash(UnsafeRawBufferPointer(part))
-      }
-      place += UInt64(count)
+    try unsafe DiskManifest.hashes(byteCount: byteCount) { place, target throws(StoreError) in
+      if unsafe source.fetchAtOnce(at: place, into: target) == true { return }
+      try unsafe source.fetch(at: place, into: target)
+      source.forget(at: place, count: UInt64(target.count))
     }
-    return hashes
   }
 
   /// The range is about to be written.
@@ -71,14 +57,51 @@ extension MovableStore {
       return nil
     }
     guard wish.method == .snapmig else { throw MoveError("backups are for snapmig alone") }
-    guard let notes = notes.withLock({ $0 }),
-      notes.generation == snapshot.manifest.generation, snapshot.manifest.byteCount == byteCount
+    let supply = BackupSupply(snapshot, try notes(of: snapshot.manifest))
+    supply.connect()
+    return supply
+  }
+
+  /// What was written since a snapshot.
+  func notes(of manifest: DiskManifest) throws(MoveError) -> ChangeNotes {
+    guard let notes = notes.withLock({ $0 }), notes.generation == manifest.generation,
+      manifest.byteCount == byteCount
     else {
       throw MoveError(
         "the manifest isn't of the last snapshot of \(name) that was taken through this server")
     }
-    let supply = BackupSupply(snapshot, notes)
-    supply.connect()
-    return supply
+    return notes
+  }
+
+  /// What a move leaves out because the destination has it; nil: it isn't asked for.
+  ///
+  /// - Parameter probe: a connection to the destination.
+  func base(
+    _ wish: MoveWish, _ geometry: DiskGeometry, _ mapPath: String, _ uri: String,
+    _ probe: RemoteStore
+  ) throws -> BaseCopy? {
+    let path = mapPath + BaseCopy.fileSuffix
+    guard let wanted = wish.base else {
+      guard wish.method != .incremental else {
+        throw MoveError("incremental needs the manifest of the destination's copy")
+      }
+      try BaseCopy.spoil(path, geometry, identity: identity, uri: uri)
+      return nil
+    }
+    guard wish.method == .incremental else {
+      throw MoveError("the manifest of a copy is for incremental alone")
+    }
+    var notes: ChangeNotes?
+    if let own = wanted.own { notes = try self.notes(of: own) }
+    let base = try BaseCopy.open(
+      path, geometry, identity: identity, uri: uri, wanted, notes,
+      goesOn: move?.status.destination == uri)
+    do {
+      try base.checkSample(over: probe)
+    } catch {
+      base.close()
+      throw error
+    }
+    return base
   }
 }

@@ -7,7 +7,8 @@ import Synchronization
 /// A disk that another NBD server has.
 ///
 /// Callers' threads send their own requests; a thread of the store's reads the answers, data straight
-/// into the caller's buffer. When the connection breaks every open and later call fails.
+/// into the caller's buffer. When the connection breaks every open and later call fails; with a limit it also does
+/// when the server owes answers and is silent.
 @safe
 public final class RemoteStore: DiskStore {
   /// Where the answer to one request goes. The caller waits until it is settled, so its buffer stays.
@@ -16,13 +17,16 @@ public final class RemoteStore: DiskStore {
     // Unchecked: the buffer is written by the reading thread alone, until `result` is set.
     let target: UnsafeMutableRawBufferPointer?
     let offset: UInt64
+    let kind: SilenceWatch.Kind
     let result = Guarded<Result<[NBDExtent], StoreError>?>(nil)
     var extents: [NBDExtent] = []
     var failure: StoreError?
 
-    init(target: UnsafeMutableRawBufferPointer?, offset: UInt64) {
+    init(
+      target: UnsafeMutableRawBufferPointer?, offset: UInt64, _ kind: SilenceWatch.Kind
+    ) {
       unsafe self.target = target
-      self.offset = offset
+      (self.offset, self.kind) = (offset, kind)
     }
 
     /// `count` bytes of the target for data at `place`; the reader of replies has checked both.
@@ -51,17 +55,21 @@ public final class RemoteStore: DiskStore {
   private let connection: any ByteConnection
   private let state: Mutex<State>
   private let sending = Mutex(())
+  private let watch: SilenceWatch?
 
   /// Makes TLS of a connection whose server has agreed to it; throws when the server isn't trusted.
   public typealias Secure = @Sendable (StreamSocket) throws -> any ByteConnection
 
   /// Shakes hands and starts to read answers, until `close` or the end of the connection.
   ///
-  /// - Parameter secure: nil: no TLS. Otherwise nothing is said before it.
+  /// - Parameters:
+  ///   - secure: nil: no TLS. Otherwise nothing is said before it.
+  ///   - silence: nil: a server that is silent is waited for as long as it takes.
   public init(
-    over socket: StreamSocket, exportName: String, isReadOnly: Bool, secure: Secure? = nil
+    over socket: StreamSocket, exportName: String, isReadOnly: Bool, secure: Secure? = nil,
+    silence: SilenceLimit? = nil
   ) throws {
-    let (session, connection, input) = try Self.shakeHands(socket, exportName, secure)
+    let (session, connection, input) = try RemoteHandshake.run(socket, exportName, secure)
     self.connection = connection
     self.session = session
     byteCount = session.byteCount
@@ -72,8 +80,10 @@ public final class RemoteStore: DiskStore {
     traits.isPrompt = false
     self.traits = traits
     state = Mutex(State(replies: ReplyReader(session)))
+    watch = silence.map { SilenceWatch($0) }
     let box = SendableInput(input)
     _ = WorkerThread("block-remote") { [self] in while readAnswer(box.input) {} }
+    watch?.start { connection.shutdown() }
   }
 
   /// The buffer moves to the reading thread with its bytes.
@@ -83,51 +93,8 @@ public final class RemoteStore: DiskStore {
     init(_ input: InputBuffer) { self.input = input }
   }
 
-  private static func send(_ bytes: [UInt8], _ connection: any ByteConnection) throws {
-    // SAFETY: the array outlives the call.
-    try unsafe connection.writeAll(bytes.span.bytes)
-  }
-
   /// Ends the connection; open and later calls fail.
   public func close() { connection.shutdown() }
-
-  private static func shakeHands(
-    _ socket: StreamSocket, _ exportName: String, _ secure: Secure?
-  ) throws -> (ClientSession, any ByteConnection, InputBuffer) {
-    var wish = ClientHandshake.Wish(exportName: exportName)
-    wish.startsTLS = secure != nil
-    var handshake = ClientHandshake(wish)
-    var connection: any ByteConnection = socket
-    var input = InputBuffer(connection)
-    var isDone = false
-    defer { if !isDone { connection.shutdown() } }
-    connection.setTimeout(ms: 10_000)
-    while true {
-      guard try input.fill() else {
-        throw SystemError("NBD handshake with \(connection.peer) (ended)", code: ECONNRESET)
-      }
-      let step = try input.look(input.count) { bytes throws(ClientError) in
-        try handshake.receive(bytes)
-      }
-      input.drop(step.used)
-      try send(handshake.takeOutput(), connection)
-      if let session = step.session {
-        connection.setTimeout(ms: 0)
-        isDone = true
-        return (session, connection, input)
-      }
-      guard handshake.isReadyForTLS, let secure else { continue }
-      // Plain bytes behind the agreement would be taken for what came encrypted.
-      guard input.count == 0 else {
-        throw SystemError("TLS with \(socket.peer): bytes before it began", code: EPROTO)
-      }
-      connection = try secure(socket)
-      connection.setTimeout(ms: 10_000)
-      (handshake, input) = (handshake.afterTLS(), InputBuffer(connection))
-      // It speaks first now.
-      try send(handshake.takeOutput(), connection)
-    }
-  }
 }
 
 // MARK: Answers
@@ -147,9 +114,12 @@ extension RemoteStore {
       guard try input.fill() else {
         throw SystemError("read from \(connection.peer) (ended)", code: ECONNRESET)
       }
+      watch?.noteHeard()
       return true
     } catch {
-      fail(StoreError(.inputOutput, "the server underneath is gone"))
+      watch?.end()
+      let silence = watch?.silence?.description
+      fail(StoreError(.inputOutput, silence ?? "the server underneath is gone"))
       return false
     }
   }
@@ -158,7 +128,7 @@ extension RemoteStore {
     switch event {
     case .data(let cookie, let offset, let count, let last):
       guard let part = unsafe waiter(cookie)?.part(offset, count),
-        try unsafe input.take(into: part)
+        try unsafe fill(part, from: input)
       else { throw SystemError("data from \(connection.peer)", code: EPROTO) }
       if last { settle(cookie) }
     case .zeros(let cookie, let offset, let count, let last):
@@ -177,10 +147,30 @@ extension RemoteStore {
     return true
   }
 
+  /// A long answer over a slow network is no silence.
+  private static let pieceByteCount = 256 << 10
+
+  private func fill(
+    _ part: UnsafeMutableRawBufferPointer, from input: InputBuffer
+  ) throws(SystemError) -> Bool {
+    var done = 0
+    while done < part.count {
+      let end = min(done + Self.pieceByteCount, part.count)
+      // SAFETY: the slice is bounds-checked.
+      guard try unsafe input.take(into: UnsafeMutableRawBufferPointer(rebasing: part[done..<end]))
+      else { return false }
+      watch?.noteHeard()
+      done = end
+    }
+    return true
+  }
+
   private func waiter(_ cookie: UInt64) -> Waiter? { state.withLock { $0.waiters[cookie] } }
 
   private func settle(_ cookie: UInt64) {
-    state.withLock { $0.waiters.removeValue(forKey: cookie) }?.settle()
+    guard let waiter = state.withLock({ $0.waiters.removeValue(forKey: cookie) }) else { return }
+    watch?.noteAnswer(waiter.kind)
+    waiter.settle()
   }
 
   private func fail(_ failure: StoreError) {
@@ -221,6 +211,9 @@ extension RemoteStore {
   /// Whether the connection is over: every call fails.
   public var isBroken: Bool { state.withLock { $0.failure != nil } }
 
+  /// Why it is over, when that was the server's silence.
+  public var silence: ServerSilence? { watch?.silence }
+
   @discardableResult
   private func ask(
     _ command: NBDCommand, _ flags: CommandFlags = [], at offset: UInt64 = 0, count: UInt64 = 0,
@@ -234,7 +227,8 @@ extension RemoteStore {
     into target: UnsafeMutableRawBufferPointer? = nil, data: UnsafeRawBufferPointer? = nil
   ) throws(StoreError) -> Pending {
     var request = NBDRequest(command, flags: flags, offset: offset, length: count)
-    let waiter = unsafe Waiter(target: target, offset: offset)
+    let kind = SilenceWatch.Kind(command, flags)
+    let waiter = unsafe Waiter(target: target, offset: offset, kind)
     let failure = state.withLock { state -> StoreError? in
       if let failure = state.failure { return failure }
       request.cookie = state.nextCookie
@@ -244,6 +238,7 @@ extension RemoteStore {
       return nil
     }
     if let failure { throw failure }
+    watch?.noteSent(kind)
     var header: [UInt8] = []
     request.encode(session.mode, into: &header)
     sending.withLock { _ in

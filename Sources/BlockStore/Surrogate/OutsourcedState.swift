@@ -23,7 +23,7 @@ struct OutsourcedState: Sendable {
     /// Nothing new goes to the surrogate.
     case returning
   }
-  /// A write, or a change of where something lies, that is under way.
+  /// A write, or a change of where something lies, that is under way or waits for its turn.
   struct Hold: Sendable {
     let id: UInt64
     let blocks: Range<Int>
@@ -67,12 +67,18 @@ struct OutsourcedState: Sendable {
 
   init() { filter = PopularityFilter(PopularityFilter.Terms()) }
 
-  /// nil: another one has some of the blocks.
-  mutating func hold(_ blocks: Range<Int>) -> UInt64? {
-    guard !holds.contains(where: { $0.blocks.overlaps(blocks) }) else { return nil }
+  /// Puts a hold in line.
+  mutating func enqueue(_ blocks: Range<Int>) -> UInt64 {
     defer { nextHold += 1 }
     holds.append(Hold(id: nextHold, blocks: blocks))
     return nextHold
+  }
+
+  /// Whether none that came before has some of its blocks: a large one isn't overtaken by small ones for ever.
+  func isGranted(_ id: UInt64) -> Bool {
+    guard let place = holds.firstIndex(where: { $0.id == id }) else { return false }
+    let blocks = holds[place].blocks
+    return !holds[..<place].contains { $0.blocks.overlaps(blocks) }
   }
 
   mutating func release(_ id: UInt64) { holds.removeAll { $0.id == id } }
@@ -91,6 +97,19 @@ struct OutsourcedState: Sendable {
   mutating func drop(_ blocks: Range<Int>) {
     index.drop(blocks)
     save(blocks)
+  }
+
+  /// The original has what a copy has: forgets copies of these blocks; false: there are none.
+  mutating func dropCopies(_ blocks: Range<Int>) -> Bool {
+    let copies = blocks.filter { index.kept[$0] }
+    for block in copies { index.drop(block..<(block + 1)) }
+    return !copies.isEmpty
+  }
+
+  /// What is in the surrogate isn't what was written there. Flushes fail from now on, too: what else is lost nobody knows.
+  mutating func noteLost() {
+    hasLost = true
+    retreat("the surrogate has lost writes")
   }
 
   /// Nothing new goes to the surrogate any more.

@@ -15,9 +15,10 @@ extension OutsourcedStore {
   private enum Work: Sendable {
     case over
     case nothing
+    case retreat(ServerSilence)
     case promote(ForwardedRun, SurrogateLink)
     case flush
-    case clean([Range<Int>], SurrogateLink)
+    case clean(SurrogateIndex.Cleaning, SurrogateLink)
     case giveBack(SurrogateLink)
   }
 
@@ -27,12 +28,24 @@ extension OutsourcedStore {
       switch nextWork() {
       case .over: return
       case .nothing: MonotonicClock.sleep(us: Self.idleUs)
+      case .retreat(let silence):
+        state.update { $0.retreat("\(silence)") }
+        note("\(name): \(silence); what is in it goes back to the disk")
       case .promote(let run, let link): copy(run, link)
-      case .flush: try? flushLog()
-      case .clean(let runs, let link): for run in runs { rewrite(run, link) }
+      case .flush:
+        // Otherwise it would be tried again and again without a rest.
+        do throws(StoreError) { try flushLog() } catch { MonotonicClock.sleep(us: Self.retryUs) }
+      case .clean(let cleaning, let link):
+        let isDone = cleaning.runs.allSatisfy { rewrite($0, of: cleaning.segment, link) }
+        if !isDone { MonotonicClock.sleep(us: Self.retryUs) }
       case .giveBack(let link):
         do throws(StoreError) {
+          let before = state.read { $0.returnedBytes }
           guard try !giveBack(from: &place, link) else { return end() }
+          // All that is left is lost.
+          if state.read({ $0.returnedBytes == before && $0.hasLost }) {
+            MonotonicClock.sleep(us: Self.retryUs)
+          }
         } catch {
           let isNew = state.update { state in
             defer { state.problem = "what it has can't be given back: \(error)" }
@@ -53,6 +66,7 @@ extension OutsourcedStore {
       case .passing: return .nothing
       case .returning: return .giveBack(link)
       case .open:
+        if let silence = link.silence { return .retreat(silence) }
         if !state.promotions.isEmpty {
           let run = state.promotions.removeFirst()
           state.promotionBytes -= run.byteCount
@@ -60,8 +74,8 @@ extension OutsourcedStore {
         }
         guard state.index.freeCount < Self.freeMin else { return .nothing }
         if state.index.staleCount > 0 { return .flush }
-        if let runs = state.index.clean() { return .clean(runs, link) }
-        return .nothing
+        guard state.index.freeCount > 0, let cleaning = state.index.clean() else { return .nothing }
+        return .clean(cleaning, link)
       }
     }
   }
@@ -82,26 +96,28 @@ extension OutsourcedStore {
     _ = append(.copy, run.blocks, buffer, link)
   }
 
-  /// Writes what is in the log once more, behind everything else.
-  private func rewrite(_ run: Range<Int>, _ link: SurrogateLink) {
+  /// Writes what a segment still has of a run once more, behind everything else; false: it can't be done now.
+  private func rewrite(_ run: Range<Int>, of segment: Int, _ link: SurrogateLink) -> Bool {
+    guard let geometry else { return true }
     let id = hold(run)
     defer { release(id) }
-    for piece in state.read({ $0.index.pieces(of: run, withCopies: false) }) {
-      switch piece.place {
-      case .original: continue
-      case .zeros:
-        let header = PageBuffer.zeroed(byteCount: SurrogateRecord.headerByteCount)
-        guard append(.zeros, piece.blocks, header, link, forCleaning: true) else { return }
-      case .log(let unit, _):
-        let header = SurrogateRecord.headerByteCount
-        let count = piece.blocks.count * SurrogateLink.unitByteCount
-        let buffer = PageBuffer.zeroed(byteCount: header + count)
-        // SAFETY: the buffer is this call's own; a record's data are padded to whole units.
-        guard (try? unsafe link.read(at: unit, 0, into: buffer.part(header, count))) != nil,
-          append(.data, piece.blocks, buffer, link, forCleaning: true)
-        else { return }
+    for part in state.read({ $0.index.rewrites(of: run, in: segment) }) {
+      let header = SurrogateRecord.headerByteCount
+      let kind: SurrogateRecord.Kind = part.isZeros ? .zeros : .data
+      let units = SurrogateRecord.unitCount(kind, part.blocks)
+      let buffer = PageBuffer.zeroed(byteCount: units * SurrogateLink.unitByteCount)
+      if !part.isZeros {
+        let bytes = geometry.bytes(of: part.blocks)
+        do throws(StoreError) {
+          // SAFETY: the buffer is this call's own; a record's data are padded with zeros to whole units.
+          let room = unsafe buffer.part(header, Int(bytes.upperBound - bytes.lowerBound))
+          _ = try unsafe gather(
+            geometry, part.blocks, bytes.lowerBound, into: room, withCopies: false, isHeld: true)
+        } catch { return false }
       }
+      guard append(kind, part.blocks, buffer, link, forCleaning: true) else { return false }
     }
+    return true
   }
 
   // MARK: Giving back
@@ -111,6 +127,8 @@ extension OutsourcedStore {
     from place: inout Int, _ link: SurrogateLink
   ) throws(StoreError) -> Bool {
     guard let geometry else { return true }
+    // Before blocks are held, which guests' writes may wait for.
+    if nextRun(from: 0) != nil { try link.reach() }
     var done: [SurrogateIndex.Piece] = []
     var bytes = 0
     while bytes < Self.returnBytesMax, let run = nextRun(from: place) {
@@ -143,30 +161,53 @@ extension OutsourcedStore {
     }
   }
 
-  /// Writes a run to the original; what of it was where.
+  /// Writes a run to the original; what of it was where. What the surrogate has lost is left out: it is an
+  /// error for whoever reads it, and older content must not take its place.
   private func giveBack(
     _ run: Range<Int>, _ geometry: DiskGeometry, _ link: SurrogateLink
   ) throws(StoreError) -> [SurrogateIndex.Piece] {
     let id = hold(run)
     defer { release(id) }
-    let pieces = state.read { $0.index.pieces(of: run, withCopies: false) }
-      .filter { $0.place != .original }
-    for piece in pieces {
-      let range = geometry.bytes(of: piece.blocks)
-      let count = range.upperBound - range.lowerBound
-      switch piece.place {
-      case .original: continue
-      case .zeros: try original.zero(at: range.lowerBound, count: count, [])
-      case .log(let unit, _):
-        let buffer = PageBuffer(byteCount: Int(count))
-        // SAFETY: the buffer is this call's own.
-        let part = unsafe buffer.part(0, Int(count))
-        // A guest's write may wait for this one.
-        try unsafe link.read(at: unit, 0, into: part, patienceMs: 1000)
-        try unsafe original.write(
-          UnsafeRawBufferPointer(part), at: range.lowerBound, durable: false)
+    var done: [SurrogateIndex.Piece] = []
+    for piece in state.read({ $0.index.pieces(of: run, withCopies: false) }) {
+      if try giveBack(piece, geometry, link) {
+        done.append(piece)
+        continue
+      }
+      for block in piece.blocks {
+        for one in state.read({ $0.index.pieces(of: block..<(block + 1), withCopies: false) }) {
+          if try giveBack(one, geometry, link) {
+            done.append(one)
+          } else if one.place != .original {
+            _ = lost(one.blocks, geometry)
+          }
+        }
       }
     }
-    return pieces
+    return done
+  }
+
+  /// false: the log hasn't got it, or no longer all of it.
+  private func giveBack(
+    _ piece: SurrogateIndex.Piece, _ geometry: DiskGeometry, _ link: SurrogateLink
+  ) throws(StoreError) -> Bool {
+    let range = geometry.bytes(of: piece.blocks)
+    let count = range.upperBound - range.lowerBound
+    switch piece.place {
+    case .original: return false
+    case .zeros: try original.zero(at: range.lowerBound, count: count, [])
+    case .log(let unit, _):
+      let byteCount = piece.blocks.count * SurrogateLink.unitByteCount
+      let buffer = PageBuffer(byteCount: byteCount)
+      let sums = state.read { $0.index.sums(of: piece.blocks) }
+      // A guest's write may wait for this read.
+      let missing = try readChecked(
+        piece.blocks, at: unit, sums, into: buffer, link, patienceMs: 1000)
+      guard missing.isEmpty else { return false }
+      // SAFETY: the buffer is this call's own.
+      try unsafe original.write(
+        UnsafeRawBufferPointer(buffer.part(0, Int(count))), at: range.lowerBound, durable: false)
+    }
+    return true
   }
 }

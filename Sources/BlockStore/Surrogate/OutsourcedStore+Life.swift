@@ -88,15 +88,20 @@ extension OutsourcedStore {
         "the newest data of \(name) are in its surrogate \(parts[1]), which can't be used: \(error)"
       )
     }
-    let index = try SurrogateScan.run(link, geometry, file)
+    var index = try SurrogateScan.run(link, geometry, file)
+    let lost = try SurrogateScan.addLost(to: &index, geometry, file, log: link.log)
+    if lost > 0 { note("\(name): the surrogate has lost what was written to \(lost) blocks") }
+    let found = index
     state.update { state in
       state = OutsourcedState()
       (state.link, state.file, state.mode) = (link, file, .returning)
-      state.index = index
+      state.index = found
       state.pinned = PageBitmap(count: geometry.blockCount)
       state.keeperCount = 1
-      // A record that was lost with the host's power was never flushed; the original has what was before it.
-      for chunk in 0..<geometry.chunkCount { file[chunk] = index.outsourced.word(chunk) }
+      // The guest's flush has to tell it.
+      state.hasLost = lost > 0
+      // A record that was lost with this host's power was never flushed; the original has what was before it.
+      for chunk in 0..<geometry.chunkCount { file[chunk] = found.outsourced.word(chunk) }
     }
     isActive.store(true, ordering: .sequentiallyConsistent)
     startKeeper()

@@ -18,8 +18,11 @@ extension OutsourcedStore {
     try unsafe writeHeld(bytes, at: offset, durable, geometry, blocks)
   }
 
+  /// Waits for its turn; `release` has to follow. Whoever has one doesn't ask for another.
   func hold(_ blocks: Range<Int>) -> UInt64 {
-    while true { if let id = state.wait(until: { $0.hold(blocks) }) { return id } }
+    let id = state.update { $0.enqueue(blocks) }
+    while state.wait(until: { $0.isGranted(id) ? true : nil }) == nil {}
+    return id
   }
 
   func release(_ id: UInt64) { state.update { $0.release(id) } }
@@ -98,8 +101,8 @@ extension OutsourcedStore {
     }
     guard let reserved else { return false }
     let count = units * SurrogateLink.unitByteCount
-    let dataSum = SurrogateRecord.sum(
-      of: buffer.span(count).extracting(SurrogateRecord.headerByteCount..<count))
+    let data = buffer.span(count).extracting(SurrogateRecord.headerByteCount..<count)
+    let (dataSum, sums) = (SurrogateRecord.sum(of: data), SurrogateRecord.blockSums(of: data))
     let record = SurrogateRecord(
       log: link.log, sequence: reserved.sequence, kind: kind, blocks: blocks, dataSum: dataSum)
     let header = record.encoded
@@ -108,7 +111,7 @@ extension OutsourcedStore {
     do throws(StoreError) {
       let generation = try link.append(buffer, count: count, at: reserved.unit, durable: false)
       state.update { state in
-        state.index.commit(record, at: reserved)
+        state.index.commit(record, at: reserved, sums: sums)
         state.pendingCount -= 1
         guard kind != .copy else { return }
         state.save(blocks)
@@ -147,7 +150,7 @@ extension OutsourcedStore {
       let place = gap + Int(old.lowerBound - range.lowerBound)
       let part = unsafe buffer.part(place, Int(old.upperBound - old.lowerBound))
       _ = try unsafe gather(
-        geometry, block..<(block + 1), old.lowerBound, into: part, withCopies: true)
+        geometry, block..<(block + 1), old.lowerBound, into: part, withCopies: true, isHeld: true)
     }
     let place = gap + Int(offset - range.lowerBound)
     unsafe buffer.part(place, bytes.count).copyMemory(from: bytes)

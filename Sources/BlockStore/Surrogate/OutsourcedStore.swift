@@ -95,54 +95,6 @@ final class OutsourcedStore: DiskStore {
     return unsafe original.readAtOnce(at: offset, into: target)
   }
 
-  /// Reads each part from where it is; says whether the log had one.
-  func gather(
-    _ geometry: DiskGeometry, _ blocks: Range<Int>, _ offset: UInt64,
-    into target: UnsafeMutableRawBufferPointer, withCopies: Bool
-  ) throws(StoreError) -> Bool {
-    while true {
-      let (pieces, link) = state.read { state in
-        (state.index.pieces(of: blocks, withCopies: withCopies), state.link)
-      }
-      var problem: StoreError?
-      for piece in pieces where problem == nil {
-        do throws(StoreError) {
-          try unsafe read(piece, geometry, offset, target, link)
-        } catch { problem = error }
-      }
-      // What a read of the original misses was written while it was read; what lies in the log may have been given
-      // away meanwhile, to anything.
-      let isOnlyOriginal = pieces.allSatisfy { $0.place == .original }
-      let isAsBefore =
-        isOnlyOriginal
-        || state.read { $0.index.pieces(of: blocks, withCopies: withCopies) == pieces }
-      guard isAsBefore else { continue }
-      if let problem { throw problem }
-      return !isOnlyOriginal
-    }
-  }
-
-  private func read(
-    _ piece: SurrogateIndex.Piece, _ geometry: DiskGeometry, _ offset: UInt64,
-    _ target: UnsafeMutableRawBufferPointer, _ link: SurrogateLink?
-  ) throws(StoreError) {
-    let bytes = geometry.bytes(of: piece.blocks)
-    let start = max(bytes.lowerBound, offset)
-    let end = min(bytes.upperBound, offset + UInt64(target.count))
-    guard start < end else { return }
-    // SAFETY: the slice is bounds-checked, and the caller keeps the buffer for the call.
-    let part = unsafe UnsafeMutableRawBufferPointer(
-      rebasing: target[Int(start - offset)..<Int(end - offset)])
-    switch piece.place {
-    case .original: try unsafe original.read(at: start, into: part)
-    // SAFETY: the part is within the caller's buffer.
-    case .zeros: unsafe part.initializeMemory(as: UInt8.self, repeating: 0)
-    case .log(let unit, _):
-      guard let link else { throw StoreError(.inputOutput, "the surrogate is gone") }
-      try unsafe link.read(at: unit, start - bytes.lowerBound, into: part)
-    }
-  }
-
   // MARK: Popular reads
 
   /// Requests of more blocks than this are passing by.

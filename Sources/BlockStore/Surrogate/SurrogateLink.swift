@@ -14,6 +14,11 @@ public struct SurrogatePlace: Sendable {
   public init(name: String, open: @escaping @Sendable () throws -> any DiskStore) {
     (self.name, self.open) = (name, open)
   }
+
+  /// - Parameter silence: after that the export's connection is over, and dialled anew for reads alone.
+  public init(name: String, export: MoveDestination, silence: SilenceLimit = .surrogate) {
+    self.init(name: name) { try export.connect(silence: silence) }
+  }
 }
 
 /// A surrogate's log: one header of its own, and units of 4096 bytes behind it.
@@ -37,6 +42,8 @@ final class SurrogateLink: Sendable {
     var store: (any DiskStore)?
     /// Counts connections.
     var generation: UInt64 = 1
+    /// Of a connection before this one.
+    var silence: ServerSilence?
   }
   private let state: Mutex<State>
   private let dialing = Mutex(())
@@ -46,7 +53,14 @@ final class SurrogateLink: Sendable {
     state = Mutex(State(store: store))
   }
 
-  var generation: UInt64 { state.withLock { $0.generation } }
+  /// Its server was silent for too long, once; nil: never.
+  var silence: ServerSilence? {
+    state.withLock { $0.silence ?? Self.silence(of: $0.store) }
+  }
+
+  private static func silence(of store: (any DiskStore)?) -> ServerSilence? {
+    (store as? RemoteStore)?.silence
+  }
 
   // MARK: Opening
 
@@ -171,16 +185,16 @@ final class SurrogateLink: Sendable {
     return generation
   }
 
-  /// Fills `target` from a place in a unit, over a new connection where that is needed.
+  /// Fills `target` from a unit on, over a new connection where that is needed.
   func read(
-    at unit: UInt64, _ skipped: UInt64, into target: UnsafeMutableRawBufferPointer,
+    at unit: UInt64, into target: UnsafeMutableRawBufferPointer,
     patienceMs: UInt64 = patienceMs
   ) throws(StoreError) {
     let deadlineMs = MonotonicClock.nowMs + patienceMs
     while true {
       let store = try current().store
       do throws(StoreError) {
-        return try unsafe store.read(at: Self.offset(unit) + skipped, into: target)
+        return try unsafe store.read(at: Self.offset(unit), into: target)
       } catch {
         guard isBroken(store), MonotonicClock.nowMs < deadlineMs else { throw error }
         if !reopen(store) { MonotonicClock.sleep(us: Self.retryUs) }
@@ -193,6 +207,13 @@ final class SurrogateLink: Sendable {
     let (store, generation) = try current()
     try store.flush()
     return generation
+  }
+
+  /// Makes a new connection where the one before has broken; throws when that can't be done now.
+  func reach() throws(StoreError) {
+    let store = try current().store
+    guard isBroken(store), !reopen(store) else { return }
+    throw StoreError(.inputOutput, "the surrogate can't be reached")
   }
 
   private func isBroken(_ store: any DiskStore) -> Bool {
@@ -213,6 +234,7 @@ final class SurrogateLink: Sendable {
       }
       let isWanted = state.withLock { state in
         guard state.store != nil else { return false }
+        state.silence = state.silence ?? Self.silence(of: broken)
         state.store = store
         state.generation += 1
         return true
@@ -228,5 +250,17 @@ extension SurrogateRecord {
   static func sum(of bytes: RawSpan) -> UInt64 {
     // SAFETY: the pointer does not leave the closure.
     unsafe bytes.withUnsafeBytes { raw in unsafe XXH3_64bits(raw.baseAddress, raw.count) }
+  }
+
+  /// The same for each block: finds what a server has lost.
+  ///
+  /// - Parameter bytes: whole blocks.
+  static func blockSums(of bytes: RawSpan) -> [UInt64] {
+    let count = SurrogateLink.unitByteCount
+    var sums: [UInt64] = []
+    for start in stride(from: 0, to: bytes.byteCount, by: count) {
+      sums.append(sum(of: bytes.extracting(start..<(start + count))))
+    }
+    return sums
   }
 }

@@ -7,8 +7,8 @@ public struct BlockCommand: AsyncParsableCommand {
     abstract: "Serve guests' disks, put running guests' disks behind the server, and move them.",
     subcommands: [
       BlockServeCommand.self, BlockAttachCommand.self, BlockDetachCommand.self,
-      BlockSnapshotCommand.self, BlockMoveCommand.self, BlockStatusCommand.self,
-      BlockPauseCommand.self,
+      BlockSnapshotCommand.self, BlockManifestCommand.self, BlockMoveCommand.self,
+      BlockStatusCommand.self, BlockPauseCommand.self,
       BlockResumeCommand.self, BlockFinishCommand.self, BlockCancelCommand.self,
     ])
 

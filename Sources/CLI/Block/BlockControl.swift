@@ -125,7 +125,13 @@ final class BlockControl: Sendable {
       (wanted.byteCountMax, wanted.popularity) = (surrogate.byteCountMax, surrogate.popularity)
       wish.surrogate = wanted
     }
-    if let path = order.manifest {
+    if let base = order.base {
+      var wanted = BaseWish(
+        manifest: try BlockManifest.read(base.manifest), seed: .random(in: 0 ... .max))
+      (wanted.sampleCount, wanted.verifiesAll) = (base.sampleCount, base.verifiesAll)
+      wanted.own = try order.manifest.map { try BlockManifest.read($0) }
+      wish.base = wanted
+    } else if let path = order.manifest {
       wish.snapshot = SnapshotWish(
         manifest: try BlockManifest.read(path), backups: try backups(order))
     }

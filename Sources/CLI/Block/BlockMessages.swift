@@ -37,9 +37,22 @@ struct BlockMoveOrder: Codable, Sendable {
   var allowsPlainNetwork: Bool
   /// For `waio`.
   var surrogate: BlockSurrogateOrder?
-  /// For `snapmig`: the path of the manifest, and URIs of exports.
+  /// For `snapmig`, and perhaps for `incremental`: the path of the manifest of the disk's last snapshot.
   var manifest: String?
+  /// For `snapmig`: URIs of exports.
   var backups: [String]?
+  /// For `incremental`.
+  var base: BlockBaseOrder?
+}
+
+/// Which copy a destination has, and how far its manifest is believed.
+struct BlockBaseOrder: Codable, Sendable {
+  /// The path of the copy's manifest.
+  var manifest: String
+  /// Parts to compare before anything is left out.
+  var sampleCount: Int
+  /// Every part is compared before it is left out.
+  var verifiesAll: Bool
 }
 
 /// Which surrogate, and what goes there.

@@ -36,7 +36,8 @@ struct BlockMoveCommand: AsyncParsableCommand {
       last of it; mirror carries the guest's writes out at both sides; iofollow sends what the guest reads \
       or writes from memory and copies where the guest is; waio lets what the guest writes and reads often go to \
       a surrogate meanwhile, and copies no faster than the guest likes; snapmig takes what hasn't changed since \
-      godwit block snapshot from backups, and compares it with the manifest. All end with both sides the same; --then says \
+      godwit block snapshot from backups, and compares it with the manifest; incremental sends only what an older copy \
+      at the destination hasn't, by the copy's manifest (godwit block manifest). All end with both sides the same; --then says \
       what follows: the guest's requests go to the destination (switch), or it keeps a copy (copy), or \
       both sides are kept the same until godwit block finish (wait).
 
@@ -69,13 +70,15 @@ struct BlockMoveCommand: AsyncParsableCommand {
   @OptionGroup var surrogate: BlockSurrogateOptions
   @Option(
     help: ArgumentHelp(
-      "For snapmig: absolute path of the manifest, on the server's host.", valueName: "path"))
+      "For snapmig, and for incremental if there is one: absolute path of the last snapshot's manifest, on the server's host.",
+      valueName: "path"))
   var manifest: String?
   @Option(
     help: ArgumentHelp(
       "For snapmig: URI of an export that has the disk as it was; once for each backup, 16 at most.",
       valueName: "uri"))
   var backup: [String] = []
+  @OptionGroup var base: BlockBaseOptions
   @Flag(help: "Allow plain TCP to other hosts: anybody on the way can read the disk.")
   var insecureNetwork = false
   @Flag(help: "Return once the move is under way.")
@@ -95,9 +98,12 @@ struct BlockMoveCommand: AsyncParsableCommand {
     guard (method == .waio) == (surrogate.surrogate != nil) else {
       throw ValidationError("--method waio and --surrogate go together")
     }
-    guard (method == .snapmig) == (manifest != nil), backup.isEmpty == (manifest == nil) else {
-      throw ValidationError("--method snapmig, --manifest and --backup go together")
+    guard (method == .incremental) == (base.baseManifest != nil) else {
+      throw ValidationError("--method incremental and --base-manifest go together")
     }
+    guard method != .snapmig || manifest != nil, (method == .snapmig) == !backup.isEmpty,
+      manifest == nil || method == .snapmig || method == .incremental
+    else { throw ValidationError("--method snapmig, --manifest and --backup go together") }
     guard manifest.map({ $0.hasPrefix("/") }) ?? true else {
       throw ValidationError("--manifest takes an absolute path")
     }
@@ -112,7 +118,7 @@ struct BlockMoveCommand: AsyncParsableCommand {
       destination: destination, method: method, ending: then,
       bytesPerSecond: bandwidth?.bytesPerSecond, pauseLimitMs: pause ?? MoveWish().pauseLimitMs,
       allowsPlainNetwork: insecureNetwork, surrogate: surrogate.order,
-      manifest: manifest, backups: backup.isEmpty ? nil : backup)
+      manifest: manifest, backups: backup.isEmpty ? nil : backup, base: base.order)
     let begun = try await server.client.ask(request)
     if detach { return try BlockMoveReport.show(begun, json: output.json) }
     let end = try await BlockMoveReport.follow(disk, server.client, json: output.json)
@@ -179,6 +185,7 @@ enum BlockMoveReport {
       if let pause = move.pauseUs { parts.append("writes waited \(pause / 1000) ms") }
     }
     if let bytes = move.backupBytes { parts.append("\(ByteCount(bytes)) from backups") }
+    if let bytes = move.skippedBytes { parts.append("\(ByteCount(bytes)) there already") }
     if let surrogate = move.surrogate { parts.append(BlockSurrogate.line(surrogate)) }
     if let problem = move.problem { parts.append(TerminalText.plain(problem)) }
     return "\(name) to \(place): \(move.phase.rawValue); " + parts.joined(separator: ", ")

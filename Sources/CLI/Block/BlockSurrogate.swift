@@ -11,7 +11,7 @@ enum BlockSurrogate {
   static func find(_ name: String, _ folder: String) throws -> SurrogatePlace {
     if let address = NBDAddress(name) {
       let export = address.destination(folder)
-      return SurrogatePlace(name: name) { try export.connect() }
+      return SurrogatePlace(name: name, export: export)
     }
     guard name.hasPrefix("/"), !name.contains(where: \.isNewline) else {
       throw ControlError(

@@ -12,6 +12,8 @@ public enum MoveMethod: String, Sendable, Codable, CaseIterable {
   case waio
   /// As `precopy`, but what hasn't changed since a snapshot comes from backups of it.
   case snapmig
+  /// As `precopy`, but the destination has an older copy: what is the same there isn't sent.
+  case incremental
 }
 
 /// What becomes of the guest's requests while a disk moves.

@@ -50,6 +50,9 @@ extension SurrogateIndex {
     }
   }
 
+  /// What was said of the blocks' data when they were committed; 0 for zeros, and for what isn't in the log.
+  public func sums(of blocks: Range<Int>) -> [UInt64] { blocks.map { known($0)?.sum ?? 0 } }
+
   /// Whether none of the blocks is in the log.
   public func isAbsent(_ blocks: Range<Int>) -> Bool {
     !blocks.contains { outsourced[$0] || kept[$0] }
@@ -57,40 +60,4 @@ extension SurrogateIndex {
 
   /// Whether the log alone has the newest content of one of them.
   public func isOutsourced(_ blocks: Range<Int>) -> Bool { blocks.contains { outsourced[$0] } }
-}
-
-/// Cleaning: what is still needed of a segment is written once more, behind everything else.
-extension SurrogateIndex {
-  /// Drops copies of a segment and says what else of it is needed, when that is at most half of it; nil: no
-  /// segment is worth it.
-  public mutating func clean() -> [Range<Int>]? {
-    var chosen: Int?
-    for index in segments.indices where isCleanable(index) {
-      if let before = chosen, segments[before].outsourced <= segments[index].outsourced { continue }
-      chosen = index
-    }
-    guard let chosen else { return nil }
-    var needed: [Range<Int>] = []
-    for record in segments[chosen].records {
-      let own = record.blocks.filter { known($0)?.sequence == record.sequence }
-      if record.kind == .copy {
-        for block in own { drop(block..<(block + 1)) }
-        continue
-      }
-      for block in own {
-        if let last = needed.last, last.upperBound == block {
-          needed[needed.count - 1] = last.lowerBound..<(block + 1)
-        } else {
-          needed.append(block..<(block + 1))
-        }
-      }
-    }
-    return needed
-  }
-
-  private func isCleanable(_ index: Int) -> Bool {
-    let segment = segments[index]
-    return isClosed(index) && segment.live > 0 && segment.pending == 0
-      && segment.outsourced <= Self.segmentUnitCount / 2
-  }
 }

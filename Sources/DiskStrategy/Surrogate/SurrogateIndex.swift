@@ -9,6 +9,10 @@ public import Base
 ///
 /// Units are blocks of 4096 bytes behind the log's own header. Invariants: a block has one place at most, the
 /// one with the highest sequence; it is in `outsourced` or in `kept` exactly when it has one.
+///
+/// Room: the guest's records never take the last free segment, nor what cleaning has opened of it. So
+/// what is chosen for cleaning, half a segment at most, always has room, and each cleaning leaves more room than
+/// there was.
 public struct SurrogateIndex: Sendable {
   /// Units of a segment.
   public static let segmentUnitCount = 1024
@@ -17,9 +21,15 @@ public struct SurrogateIndex: Sendable {
 
   struct Place: Sendable, Hashable {
     let sequence: UInt64
-    /// Where the block's data are; nil: it is zeros, of the record at `home`.
-    let unit: UInt64?
+    /// The record's header.
     let home: UInt64
+    /// Of the block's data; says nothing for zeros.
+    let sum: UInt64
+    /// The block's number within the record; nil: it is zeros.
+    let index: UInt16?
+
+    /// Where the block's data are; nil: it is zeros.
+    var unit: UInt64? { index.map { home + 1 + UInt64($0) } }
   }
   struct Segment: Sendable {
     /// Blocks whose place is here, and records that are being written.
@@ -28,6 +38,8 @@ public struct SurrogateIndex: Sendable {
     /// Blocks here whose data the original hasn't.
     var outsourced = 0
     var records: [SurrogateRecord] = []
+    /// Cleaning wasn't worth it with so many blocks; nil: nobody knows.
+    var liveInVain: Int?
   }
 
   /// Blocks whose newest content is in the log alone.
@@ -39,6 +51,10 @@ public struct SurrogateIndex: Sendable {
   private var free: [Int]
   private var stale: [Int] = []
   private var flushing: [Int] = []
+  /// Where data were that were written again as they are, until a flush has covered that: by then nothing
+  /// else has taken their place.
+  private var before: [Int: UInt64] = [:]
+  private var flushingBefore: [Int: UInt64] = [:]
   private var current: Int?
   private var usedUnits = 0
   private var nextSequence: UInt64 = 1
@@ -70,18 +86,19 @@ public struct SurrogateIndex: Sendable {
 
   /// nil: the log is full.
   ///
-  /// - Parameter forCleaning: may take the last free segment.
+  /// - Parameter forCleaning: may take the last free segment, and append while there is none.
   public mutating func reserve(_ unitCount: Int, forCleaning: Bool = false) -> Reservation? {
     precondition(unitCount >= 1 && unitCount <= Self.segmentUnitCount)
     if current == nil || usedUnits + unitCount > Self.segmentUnitCount {
       guard free.count > (forCleaning ? 0 : 1), let next = free.popLast() else { return nil }
       let full = current
       (current, usedUnits) = (next, 0)
-      segments[next].records = []
+      (segments[next].records, segments[next].liveInVain) = ([], nil)
       segmentsUsed = max(segmentsUsed, next + 1)
       if let full { retire(full) }
     }
-    guard let current else { return nil }
+    // Otherwise the guest would fill what cleaning needs as fast as it is cleaned.
+    guard let current, forCleaning || !free.isEmpty else { return nil }
     let unit = UInt64(current * Self.segmentUnitCount + usedUnits)
     usedUnits += unitCount
     segments[current].pending += 1
@@ -90,8 +107,12 @@ public struct SurrogateIndex: Sendable {
   }
 
   /// The record is in the log: from now on its blocks are read there.
-  public mutating func commit(_ record: SurrogateRecord, at reservation: Reservation) {
-    put(record, at: reservation.unit)
+  ///
+  /// - Parameter sums: of each block's data; none for zeros.
+  public mutating func commit(
+    _ record: SurrogateRecord, at reservation: Reservation, sums: [UInt64]
+  ) {
+    put(record, at: reservation.unit, sums)
     end(reservation)
   }
 
@@ -105,22 +126,26 @@ public struct SurrogateIndex: Sendable {
   }
 
   /// Takes a record that was found in a log. Of those of a block the newest one counts, in whatever order.
-  public mutating func restore(_ record: SurrogateRecord, at unit: UInt64) {
+  public mutating func restore(_ record: SurrogateRecord, at unit: UInt64, sums: [UInt64]) {
     nextSequence = max(nextSequence, record.sequence &+ 1)
-    put(record, at: unit)
+    put(record, at: unit, sums)
   }
 
-  private mutating func put(_ record: SurrogateRecord, at unit: UInt64) {
+  private mutating func put(_ record: SurrogateRecord, at unit: UInt64, _ sums: [UInt64]) {
+    precondition(sums.count == (record.kind == .zeros ? 0 : record.blocks.count))
     let segment = Int(unit) / Self.segmentUnitCount
     segments[segment].records.append(record)
     for (index, block) in record.blocks.enumerated() {
+      let isZeros = record.kind == .zeros
+      let new = Place(
+        sequence: record.sequence, home: unit, sum: isZeros ? 0 : sums[index],
+        index: isZeros ? nil : UInt16(index))  // a record with data has fewer blocks than a segment
       if let old = places[block] {
         guard old.sequence < record.sequence else { continue }
         leave(block, old)
+        keep(block, old, new)
       }
-      places[block] = Place(
-        sequence: record.sequence,
-        unit: record.kind == .zeros ? nil : unit + 1 + UInt64(index), home: unit)
+      places[block] = new
       segments[segment].live += 1
       if record.kind == .copy {
         _ = kept.insert(block)
@@ -131,10 +156,26 @@ public struct SurrogateIndex: Sendable {
     }
   }
 
+  /// Remembers where the same data are that a failure of the surrogate's power can't take any more.
+  private mutating func keep(_ block: Int, _ old: Place, _ new: Place) {
+    guard let unit = old.unit, new.unit != nil, old.sum == new.sum else { return forget(block) }
+    // Of several the first one is the most likely to be on stable storage.
+    if unitBefore(block) == nil { before[block] = unit }
+  }
+
+  private mutating func forget(_ block: Int) {
+    before[block] = nil
+    flushingBefore[block] = nil
+  }
+
+  /// Where the block's data are, too, if what is at its place is lost; nil: nowhere that is known.
+  public func unitBefore(_ block: Int) -> UInt64? { flushingBefore[block] ?? before[block] }
+
   /// The blocks are no longer in the log: the original has them.
   public mutating func drop(_ blocks: Range<Int>) {
     for block in blocks {
       if let old = places.removeValue(forKey: block) { leave(block, old) }
+      forget(block)
     }
   }
 
@@ -170,11 +211,18 @@ public struct SurrogateIndex: Sendable {
   public mutating func beginFlush() {
     flushing += stale
     stale = []
+    flushingBefore.merge(before) { first, _ in first }
+    before = [:]
   }
 
   public mutating func endFlush(_ isDone: Bool) {
-    if isDone { free = flushing.reversed() + free } else { stale += flushing }
-    flushing = []
+    if isDone {
+      free = flushing.reversed() + free
+    } else {
+      stale += flushing
+      before.merge(flushingBefore) { _, first in first }
+    }
+    (flushing, flushingBefore) = ([], [:])
   }
 }
 

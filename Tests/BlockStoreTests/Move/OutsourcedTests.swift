@@ -254,6 +254,9 @@ import Testing
       for word in [88] + stride(from: 12_288, to: file.count, by: 8) where random.next() % 2 == 0 {
         file.replaceSubrange(word..<(word + 8), with: mapped[word..<(word + 8)])
       }
+      // Another run of the kernel finds it.
+      file.replaceSubrange(24..<32, with: repeatElement(0, count: 8))
+      file.replaceSubrange(40..<76, with: repeatElement(UInt8(ascii: "x"), count: 36))
       try Data(file).write(to: URL(filePath: path))
     }
     original.restart(&random)
