@@ -18,6 +18,7 @@ extension MovableStore {
       guard let mapPath else {
         throw MoveError("there is nowhere to keep the map of a move (godwit block serve --maps)")
       }
+      try checkIsHere()
       guard let geometry = DiskGeometry(byteCount: byteCount) else {
         throw MoveError("a disk of \(byteCount) bytes can't be moved")
       }
@@ -135,6 +136,7 @@ extension MovableStore {
   public func suspendMove() {
     move?.suspend()
     source.suspend()
+    suspendPull()
     notes.withLock { $0 }?.close()
   }
 
@@ -150,6 +152,7 @@ extension MovableStore {
   static let elsewhereNote = " (moved to another server)"
 
   var moveNote: String? {
+    if isPulled { return Self.pulledNote }
     // The image alone isn't the disk while a surrogate has some of it.
     guard let move else { return source.isInUse ? Self.movingNote : nil }
     switch move.status.phase {

@@ -172,6 +172,10 @@ extension MovableStore {
 
   public func cache(at offset: UInt64, count: UInt64) { source.cache(at: offset, count: count) }
 
+  public func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool {
+    source.mayWait(at: offset, count: count, writes: writes)
+  }
+
   public func status(
     at offset: UInt64, count: UInt64, extentsMax: Int
   ) throws(StoreError) -> [NBDExtent] {

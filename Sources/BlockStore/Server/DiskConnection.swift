@@ -78,6 +78,6 @@ struct DiskConnection {
       link.waitUntilIdle()
       connection.finish()
     }
-    try RequestLoop(input, session, link, server.queue).run()
+    try RequestLoop(input, session, link, server.queue, server.waiting).run()
   }
 }

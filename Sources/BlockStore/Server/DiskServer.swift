@@ -19,6 +19,7 @@ public final class DiskServer: Sendable {
   let disks: [ServedDisk]
   let options: Options
   let queue = JobQueue<RequestJob>()
+  let waiting = WaitingPool()
   private let log: @Sendable (String) -> Void
   private let state = Guarded(State())
   private let pool: [WorkerThread]

@@ -18,15 +18,16 @@ final class RequestLoop {
   let link: ConnectionLink
   private let reader: RequestReader
   private let queue: JobQueue<RequestJob>
+  private let waiting: WaitingPool
   private let batch = PageBuffer(byteCount: 192 << 10)
   private var batchCount = 0
   private var header: [UInt8] = []
 
   init(
     _ input: InputBuffer, _ session: ServerSession, _ link: ConnectionLink,
-    _ queue: JobQueue<RequestJob>
+    _ queue: JobQueue<RequestJob>, _ waiting: WaitingPool
   ) {
-    (self.input, self.link, self.queue) = (input, link, queue)
+    (self.input, self.link, self.queue, self.waiting) = (input, link, queue, waiting)
     reader = RequestReader(session)
   }
 
@@ -100,7 +101,9 @@ final class RequestLoop {
   // MARK: Writes
 
   private func write(_ request: NBDRequest) throws {
-    if !request.flags.contains(.fua), link.disk.isPrompt(MonotonicClock.nowUs) {
+    if !request.flags.contains(.fua), link.disk.isPrompt(MonotonicClock.nowUs),
+      !link.disk.store.mayWait(at: request.offset, count: request.length, writes: true)
+    {
       return try writeAsItComes(request)
     }
     flush()
@@ -111,7 +114,7 @@ final class RequestLoop {
       guard try unsafe input.take(into: data.part(0, Int(request.length))) else {
         throw SystemError("read a request's data (ended inside)", code: ECONNRESET)
       }
-      queue.push(RequestJob(request: request, from: request.offset, data: data, link: link))
+      push(RequestJob(request: request, from: request.offset, data: data, link: link))
     } catch {
       link.release(RequestJob.byteCount(request))
       throw error
@@ -163,7 +166,11 @@ final class RequestLoop {
     // Before this thread may have to wait.
     flush()
     link.admit(RequestJob.byteCount(job.request))
-    queue.push(job)
+    push(job)
+  }
+
+  private func push(_ job: RequestJob) {
+    if job.mayWait { waiting.push(job) } else { queue.push(job) }
   }
 
   private func answer(_ write: (ReplyWriter, inout [UInt8]) -> Void) {

@@ -13,6 +13,7 @@ extension MovableStore {
       guard move?.isElsewhere != true else {
         throw MoveError("the disk \(name) is at its destination: take the snapshot there")
       }
+      try checkIsHere()
       let generation = UInt64.random(in: 1 ... .max)
       let new = try ChangeNotes.make(
         mapPath + ChangeNotes.fileSuffix, geometry, identity: identity, generation: generation)

@@ -70,6 +70,11 @@ public protocol DiskStore: AnyObject, Sendable {
   /// The range was read for a copy and won't be again: a hint to keep it out of the page cache.
   func forget(at offset: UInt64, count: UInt64)
 
+  /// Whether a request may have to wait for another host, so that others must not stand behind it.
+  ///
+  /// - Parameter writes: whether it changes the range.
+  func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool
+
   /// What is allocated from `offset` on (`base:allocation`): at least one extent, at most
   /// `extentsMax`, none beyond `offset + count`.
   func status(at offset: UInt64, count: UInt64, extentsMax: Int) throws(StoreError) -> [NBDExtent]
@@ -80,5 +85,6 @@ extension DiskStore {
     nil
   }
   public func cache(at offset: UInt64, count: UInt64) {}
+  public func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool { false }
   public func forget(at offset: UInt64, count: UInt64) {}
 }

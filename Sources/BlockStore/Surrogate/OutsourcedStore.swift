@@ -142,6 +142,9 @@ final class OutsourcedStore: DiskStore {
 
   func cache(at offset: UInt64, count: UInt64) { original.cache(at: offset, count: count) }
   func forget(at offset: UInt64, count: UInt64) { original.forget(at: offset, count: count) }
+  func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool {
+    original.mayWait(at: offset, count: count, writes: writes)
+  }
 
   func status(
     at offset: UInt64, count: UInt64, extentsMax: Int

@@ -10,8 +10,8 @@ final class BlockControl: Sendable {
   private static let requestMs: UInt64 = 10_000
   private static let pollMs: UInt64 = 100
 
-  private let disks: [(name: String, store: MovableStore)]
-  fileprivate let folder: String
+  let disks: [(name: String, store: MovableStore)]
+  let folder: String
   private let isOver = Guarded(false)
 
   /// - Parameter folder: of certificates.
@@ -46,8 +46,11 @@ final class BlockControl: Sendable {
       }
       if request.command == .snapshot {
         reply.snapshot = try snapshot(request)
+      } else if let pulls = try steerPull(request) {
+        reply.pulls = pulls
       } else {
         reply.moves = try carryOut(request)
+        if request.command == .status { reply.pulls = pulls(request) }
       }
     } catch let error as MoveError {
       reply.error = ControlError(.refused, TerminalText.plain(error.description))
@@ -74,12 +77,12 @@ final class BlockControl: Sendable {
     case .resume: try disk.store.resumeMove()
     case .finish: try disk.store.finishMove(request.ending ?? .switching)
     case .cancel: try disk.store.cancelMove()
-    case .status, .snapshot: break
+    case .status, .snapshot, .pull: break
     }
     return disk.store.moveStatus.map { [$0] } ?? []
   }
 
-  private func disk(_ request: BlockRequest) throws -> (name: String, store: MovableStore) {
+  func disk(_ request: BlockRequest) throws -> (name: String, store: MovableStore) {
     guard let disk = disks.first(where: { $0.name == request.disk }) else {
       let names = disks.map(\.name).joined(separator: ", ")
       throw ControlError(.refused, "there is no such disk here; there are: \(names)")

@@ -5,7 +5,7 @@ import DiskStrategy
 /// A request to a server of disks: one JSON object on one line, one request per connection.
 struct BlockRequest: Codable, Sendable {
   enum Command: String, Codable, Sendable {
-    case move, pause, resume, finish, cancel, status, snapshot
+    case move, pause, resume, finish, cancel, status, snapshot, pull
   }
 
   /// Version of this protocol.
@@ -19,6 +19,8 @@ struct BlockRequest: Codable, Sendable {
   var disk: String?
   /// For `move`.
   var move: BlockMoveOrder?
+  /// For `pull`.
+  var pull: BlockPullOrder?
   /// For `snapshot`: the path of the manifest.
   var manifest: String?
   /// For `finish`.
@@ -55,6 +57,14 @@ struct BlockBaseOrder: Codable, Sendable {
   var verifiesAll: Bool
 }
 
+/// What a pull is told.
+struct BlockPullOrder: Codable, Sendable {
+  var source: String
+  var bytesPerSecond: UInt64?
+  var overwrites: Bool
+  var allowsPlainNetwork: Bool
+}
+
 /// Which surrogate, and what goes there.
 struct BlockSurrogateOrder: Codable, Sendable {
   /// An absolute path, or the URI of an export.
@@ -68,6 +78,8 @@ struct BlockReply: Codable, Sendable {
   var error: ControlError?
   /// Of the disk, or of all that move, moved or were interrupted.
   var moves: [MoveStatus]?
+  /// Of the disk, or of all that are pulled, or were.
+  var pulls: [DiskPullStatus]?
   /// For `snapshot`.
   var snapshot: BlockSnapshotReport?
 }

@@ -40,14 +40,19 @@ struct BlockServeCommand: AsyncParsableCommand {
   @OptionGroup var sockets: BlockSocketOptions
   @Option(
     help: ArgumentHelp(
-      "Socket to make for godwit block move (default: that of --socket with .control behind it).",
+      "Socket to make for godwit block move and pull (default: that of --socket with .control behind it).",
       valueName: "path"))
   var control: String?
   @Option(
     help: ArgumentHelp(
-      "Folder for the maps of moves (default: beside each image; for block devices there is none).",
+      "Folder for the maps of moves and pulls (default: beside each image; for block devices there is none).",
       valueName: "path"))
   var maps: String?
+  @Flag(
+    help:
+      "The sources of disks that are pulled are the same disks as before, also where their servers call them otherwise."
+  )
+  var trustSource = false
   @Option(help: "Threads for requests that have to wait for a device (1 to 256).")
   var threads = 16
   @Option(help: "Clients that may be connected at once (1 to 1024).")
@@ -84,7 +89,7 @@ struct BlockServeCommand: AsyncParsableCommand {
     let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
     let opened = try await OpenImages.open(
       zip(images, names).map { ($0, $1) }, format: format, fileOptions, maps: maps,
-      certificates: sockets.folder.path)
+      certificates: sockets.folder.path, trustsSource: trustSource)
     do {
       try await serve(opened, signals)
     } catch {

@@ -16,10 +16,11 @@ struct OpenImages: Sendable {
   /// - Parameters:
   ///   - maps: folder for the maps of moves; nil: beside each image.
   ///   - certificates: folder of what TLS with a destination needs.
+  ///   - trustsSource: disks that are pulled have the source they had, whatever it says of itself now.
   static func open(
     _ images: [(path: String, name: String)], format: BlockServeCommand.ImageFormat?,
     _ options: FileStore.Options, maps: String?,
-    certificates: String
+    certificates: String, trustsSource: Bool
   ) async throws -> OpenImages {
     var opened = OpenImages()
     do {
@@ -41,8 +42,11 @@ struct OpenImages: Sendable {
         }
         // Clients on this host see by it whether they have the same file.
         let identity = try FileStore.identity(of: image.path)
+        let pulled = try await withPull(
+          store, image, format == .qcow2 ? nil : pullPath(image.path, maps, identity), identity,
+          certificates, trustsSource)
         let movable = try MovableStore(
-          store, name: image.name, identity: identity,
+          pulled, name: image.name, identity: identity,
           mapPath: mapPath(image.path, maps, identity), resolve: { try resolve($0, certificates) },
           findSurrogate: { try BlockSurrogate.find($0, certificates) }
         ) { Output.error($0) }
@@ -74,12 +78,37 @@ struct OpenImages: Sendable {
     return identity.hasPrefix("file ") ? image + ".godwit-map" : nil
   }
 
-  /// The destination that an earlier server moved a disk to.
+  /// Goes on with a pull that an earlier server began; waits for its source.
+  private static func withPull(
+    _ store: any DiskStore, _ image: (path: String, name: String), _ path: String?,
+    _ identity: String, _ certificates: String, _ trustsSource: Bool
+  ) async throws -> PulledStore {
+    let name = image.name
+    return try await WorkerThread.run("block-pull") {
+      try PulledStore(
+        store, name: name, identity: identity, path: path,
+        resolve: { try resolve($0, certificates) }, trustsSource: trustsSource
+      ) { Output.error($0) }
+    }
+  }
+
+  /// Where the map of an image's pull is kept; nil: nowhere.
+  private static func pullPath(
+    _ image: String, _ maps: String?, _ identity: String
+  ) -> String? {
+    let beside = image + ".godwit-pull"
+    // One that an earlier server left there is never overlooked.
+    if maps != nil, SmallFile.exists(beside) { return beside }
+    return mapPath(image, maps, identity).map { String($0.dropLast("map".count)) + "pull" }
+  }
+
+  /// The destination that an earlier server moved a disk to, or pulled it from.
   private static func resolve(
     _ uri: String, _ certificates: String
   ) throws -> MoveDestination {
     guard let address = NBDAddress(uri) else {
-      throw ControlError(.failed, "the disk is at \(TerminalText.plain(uri)), which can't be read")
+      throw ControlError(
+        .failed, "the disk, or some of it, is at \(TerminalText.plain(uri)), which can't be read")
     }
     return address.destination(certificates)
   }

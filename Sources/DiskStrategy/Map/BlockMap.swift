@@ -149,43 +149,10 @@ public struct BlockMap: Sendable {
 }
 
 /// Finding what to send next.
-extension BlockMap {
-  /// The first run of blocks at or after `block` that are needed and not on their way; it stays within
-  /// one chunk. nil: none up to the end.
-  ///
-  /// - Parameter others: blocks that don't count; nil: none.
-  public func nextRun(from block: Int, without others: PageBitmap? = nil) -> Range<Int>? {
-    var chunk = needed.firstWord(atOrAfter: max(block, 0) >> 6)
-    while let index = chunk {
-      var bits = needed.word(index) & ~sending.word(index) & ~(others?.word(index) ?? 0)
-      if index == max(block, 0) >> 6 { bits &= .max << UInt64(max(block, 0) & 63) }
-      if bits != 0 {
-        let first = bits.trailingZeroBitCount
-        let length = (~(bits >> UInt64(first))).trailingZeroBitCount
-        return (index << 6 + first)..<(index << 6 + min(first + length, 64))
-      }
-      chunk = needed.firstWord(atOrAfter: index + 1)
-    }
-    return nil
-  }
+extension BlockMap: BlockRuns {
+  public var wanted: PageBitmap { needed }
 
-  /// The last run of blocks before `block` that are needed and not on their way.
-  public func previousRun(before block: Int) -> Range<Int>? {
-    let last = block - 1
-    guard last >= 0 else { return nil }
-    var chunk = needed.lastWord(atOrBefore: last >> 6)
-    while let index = chunk {
-      var bits = needed.word(index) & ~sending.word(index)
-      if index == last >> 6 { bits &= .max >> UInt64(63 - last & 63) }
-      if bits != 0 {
-        let end = 64 - bits.leadingZeroBitCount
-        let length = (~(bits << UInt64(64 - end))).leadingZeroBitCount
-        return (index << 6 + max(end - length, 0))..<(index << 6 + end)
-      }
-      chunk = needed.lastWord(atOrBefore: index - 1)
-    }
-    return nil
-  }
+  public func taken(_ chunk: Int) -> UInt64 { sending.word(chunk) }
 
   /// Those of `blocks` that are needed and not on their way: the first run of them, however long.
   public func freeRun(in blocks: Range<Int>) -> Range<Int>? {

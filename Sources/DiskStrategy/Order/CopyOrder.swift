@@ -42,16 +42,21 @@ public struct CopyOrder: Sendable {
 
   /// The next run, or nil: nothing can be taken now.
   ///
-  /// - Parameter deferred: blocks that are left for a later round; nil: none.
+  /// - Parameters:
+  ///   - deferred: blocks that are left for a later round; nil: none.
+  ///   - longest: blocks of a run, at most.
   public mutating func next(
-    _ map: BlockMap, follows: Bool, nowUs: UInt64, deferred: PageBitmap? = nil
+    _ map: some BlockRuns, follows: Bool, nowUs: UInt64, deferred: PageBitmap? = nil,
+    longest: Int = DiskGeometry.chunkBlockCount
   ) -> Range<Int>? {
-    if follows, followedInARow < Self.followedInARowMax, let run = behindGuest(map, nowUs) {
+    if follows, followedInARow < Self.followedInARowMax,
+      let run = behindGuest(map, nowUs, longest)
+    {
       (followedCount, followedInARow) = (followedCount + 1, followedInARow + 1)
       return run
     }
     followedInARow = 0
-    if let run = map.nextRun(from: position, without: deferred) {
+    if let run = map.nextRun(from: position, without: deferred)?.prefix(longest) {
       position = run.upperBound
       return run
     }
@@ -60,7 +65,7 @@ public struct CopyOrder: Sendable {
       position = 0
       roundCount += 1
     }
-    guard let run = map.nextRun(from: 0, without: deferred) else {
+    guard let run = map.nextRun(from: 0, without: deferred)?.prefix(longest) else {
       // A round in which everything was left for the next one is one, too.
       if deferred != nil, roundCount == 0 { roundCount = 1 }
       return nil
@@ -69,11 +74,14 @@ public struct CopyOrder: Sendable {
     return run
   }
 
-  private func behindGuest(_ map: BlockMap, _ nowUs: UInt64) -> Range<Int>? {
+  private func behindGuest(
+    _ map: some BlockRuns, _ nowUs: UInt64, _ longest: Int
+  ) -> Range<Int>? {
     guard let guestEnd, nowUs - min(guestUs, nowUs) < Self.busyUs else { return nil }
     let run = isBackward ? map.previousRun(before: guestEnd) : map.nextRun(from: guestEnd)
     guard let run else { return nil }
     let distance = isBackward ? guestEnd - run.upperBound : run.lowerBound - guestEnd
-    return distance < Self.regionBlockCount ? run : nil
+    guard distance < Self.regionBlockCount else { return nil }
+    return isBackward ? run.suffix(longest) : run.prefix(longest)
   }
 }

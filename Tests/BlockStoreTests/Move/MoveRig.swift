@@ -246,14 +246,25 @@ final class DiskLoad: Sendable {
   }
   let parts: Int
   private let partByteCount: Int
-  private let rig: MoveRig
+  private let server: RunningServer
+  private let known: [UInt8]?
 
-  init(_ rig: MoveRig, parts: Int = 3, seed: UInt64, pauseUs: UInt64 = 500) throws {
-    (self.rig, self.parts) = (rig, parts)
+  convenience init(
+    _ rig: MoveRig, parts: Int = 3, seed: UInt64, pauseUs: UInt64 = 500
+  ) throws {
+    try self.init(rig.source, parts: parts, seed: seed, pauseUs: pauseUs)
+  }
+
+  /// - Parameter known: what the disk has; nil: that is read first.
+  init(
+    _ server: RunningServer, known: [UInt8]? = nil, parts: Int = 3, seed: UInt64,
+    pauseUs: UInt64 = 500
+  ) throws {
+    (self.server, self.known, self.parts) = (server, known, parts)
     partByteCount = MoveRig.byteCount / parts
     state.update { $0.running = parts }
     for part in 0..<parts {
-      let client = try rig.source.connect()
+      let client = try server.connect()
       _ = WorkerThread("load-\(part)") { [self] in
         run(part, client, seed &* 31 &+ UInt64(part), pauseUs)
         client.close()
@@ -266,7 +277,9 @@ final class DiskLoad: Sendable {
     let base = UInt64(part * partByteCount)
     var mine = [UInt8](repeating: 0, count: partByteCount)
     do {
-      mine = try client.bytes(at: base, count: partByteCount)
+      mine =
+        try known.map { Array($0[Int(base)..<(Int(base) + partByteCount)]) }
+        ?? client.bytes(at: base, count: partByteCount)
       var step = 0
       while !state.read({ $0.stops }) {
         step += 1
