@@ -83,9 +83,22 @@ struct GuestSession: Sendable {
   func arrival(at side: HostPair.Side) throws -> [String] {
     var placement = Self.placement(
       side == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
-      monitor: nil, disks: (disk, rootDisk), number: number)
+      monitor: nil,
+      disks: (side == .destination ? movedDisk ?? disk : disk, rootDisk), number: number)
     placement.role = .destinationOfAgent
     return try commandLine.arguments(for: placement)
+  }
+
+  /// Where the guest's disk comes to lie when it moves, too; nil: both hosts share it.
+  var movedDisk: String? { options.movesDisk && disk != nil ? file("disk-there.raw") : nil }
+
+  /// What an agent is asked for beside that.
+  var diskWishes: DiskWishes? {
+    guard let movedDisk else { return nil }
+    var wishes = DiskWishes()
+    wishes.names = ["disk0"]
+    wishes.paths = ["disk0": movedDisk]
+    return wishes
   }
 
   func file(_ name: String) -> String { folder.file("\(label)-\(name)") }

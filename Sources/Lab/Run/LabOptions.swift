@@ -34,6 +34,8 @@ public struct LabOptions: Sendable {
   public var returnAfterMs: UInt64?
   /// Use the loopback interface even where namespaces could be made.
   public var forceLoopback = false
+  /// The hosts don't share the guest's own disk: it moves with the guest (Godwit only).
+  public var movesDisk = false
   /// Agents talk over plain TCP, to see what TLS costs.
   public var insecure = false
   /// Makes a forecast of a migration from what an agent found out, before Godwit moves a guest; nil: none is

@@ -16,6 +16,9 @@ extension LabRun {
     commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder, observer: any LabObserver
   ) async throws -> [Trial] {
     let returns = options.returnAfterMs != nil
+    guard !options.movesDisk || (!returns && method.kind == "godwit") else {
+      throw LabError("only Godwit moves a guest's disk, and only there")
+    }
     guard !returns || commandLine.source.path == commandLine.destination.path else {
       throw LabError("a return needs the same QEMU on both sides")
     }
