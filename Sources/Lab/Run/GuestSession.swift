@@ -76,7 +76,7 @@ struct GuestSession: Sendable {
     try commandLine.arguments(
       for: Self.placement(
         role, hosts: hosts, folder: folder, label: label, monitor: monitor,
-        disks: (disk, rootDisk), number: number))
+        disks: (movedDisk ?? disk, rootDisk), number: number))
   }
 
   /// Arguments of a QEMU that an agent starts on `side` for the guest to arrive in.
@@ -109,6 +109,8 @@ struct GuestSession: Sendable {
     await source.process.terminate()
     serial.close()
     serial.write(to: file("console.log"))
+    // Many trials' images would fill the disk.
+    if let movedDisk { _ = unsafe unlink(movedDisk) }
   }
 
   private static func startClient(
