@@ -97,7 +97,10 @@ let package = Package(
       ] + nio),
     core(
       "Lab",
-      ["Base", "Agent", "HostIO", "PKI", "QMP", "Strategy", logging, system, subprocess] + nio),
+      [
+        "Base", "Agent", "BlockStore", "HostIO", "PKI", "QMP", "Strategy", logging, system,
+        subprocess,
+      ] + nio),
     core(
       "CLI",
       [

@@ -26,16 +26,16 @@ public final class PauseGuard: Sendable {
   /// Starts a guard for the QEMU of a monitor, and returns once it is there.
   ///
   /// - Parameter path: of a socket for agent and guard.
-  static func start(monitor: String, socket path: String, logPath: String) async throws
+  static func start(monitor: String, socket path: String) async throws
     -> PauseGuard
   {
     try await Blocking.run {
       let listener = try UnixSocket.listen(path: path)
       let process = try DaemonProcess.spawn(
         program: "/proc/self/exe", arguments: ["guard-pause", path, monitor], environment: [],
-        logPath: logPath)
+        logPath: "/dev/null")
       guard let connection = try listener.accept(timeoutMs: startTimeoutMs) else {
-        throw Ending.failed("no process guards the guest's pause; see \(logPath)")
+        throw Ending.failed("no process guards the guest's pause")
       }
       return PauseGuard(connection, process)
     }

@@ -104,15 +104,24 @@ extension LabRunCommand {
     var selection = MatrixSelection()
     selection.rounds = repeatCount
     selection.guests = guest
-    if let wrong = guest?.first(where: { name in !scenario.guests.contains { $0.name == name } }) {
-      let names = scenario.guests.map(\.name).joined(separator: ", ")
-      throw ValidationError("there is no guest \(TerminalText.plain(wrong)); there are \(names)")
+    if let wrong = guest?.first(where: { !scenario.subjects.contains($0) }) {
+      let names = scenario.subjects.joined(separator: ", ")
+      throw ValidationError(
+        "there is no \(scenario.kind.rawValue) \(TerminalText.plain(wrong)); there are \(names)")
     }
     if let strategy {
       let rivals = scenario.methods.filter { if case .rival = $0 { true } else { false } }
       selection.methods = rivals + strategy.methods
     }
     if let only { selection.methods = only.methods + (strategy?.methods ?? []) }
+    // A suite has guests and disks: what is of the other kind is left out there.
+    let fitting = selection.methods?.filter { $0.isOfDisks == (scenario.kind == .disk) }
+    if suite == nil, let wrong = selection.methods?.first(where: { fitting?.contains($0) != true })
+    {
+      throw ValidationError(
+        "\(TerminalText.plain(wrong.name)) does not move a \(scenario.kind.rawValue) alone")
+    }
+    selection.methods = fitting
     do {
       for method in selection.methods ?? [] { _ = try scenario.tuning(of: method) }
     } catch {

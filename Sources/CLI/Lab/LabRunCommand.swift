@@ -112,7 +112,8 @@ struct LabRunCommand: AsyncParsableCommand {
     help: ArgumentHelp("How often (default: 1; of a file: its rounds).", valueName: "number"))
   var repeatCount: Int?
   @Option(
-    help: ArgumentHelp("Of a file: these guests alone, separated by commas.", valueName: "names"),
+    help: ArgumentHelp(
+      "Of a file: these guests or disks alone, separated by commas.", valueName: "names"),
     transform: LabArguments.names)
   var guest: [String]?
   @Option(
@@ -152,6 +153,9 @@ struct LabRunCommand: AsyncParsableCommand {
     if !isMatrix, let tuned = named.first(where: { $0.tuning != nil }) {
       throw ValidationError(
         "\(TerminalText.plain(tuned.name)): tunings are for experiments that are files")
+    }
+    if !isMatrix, let wrong = named.first(where: \.isOfDisks) {
+      throw ValidationError("\(wrong.name) moves a disk alone; \(scenario) moves a guest")
     }
     if isMatrix { for name in try experiments() { _ = try selection(try Self.load(name)) } }
     if let wrong = isMatrix ? nameOfOptionThatIsTheFiles : nameOfOptionThatNeedsAFile {

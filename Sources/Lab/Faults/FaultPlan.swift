@@ -37,6 +37,7 @@ public struct FaultPlan: Sendable, Hashable {
     var isQEMU: Bool { self == .sourceQEMU || self == .destinationQEMU }
     var isKilled: Bool { isAgent || isQEMU }
     var isUpgraded: Bool { self == .sourceAgentUpgraded || self == .destinationAgentUpgraded }
+    var isFrozen: Bool { self == .sourceAgentFrozen || self == .destinationAgentFrozen }
     var isDisk: Bool { self == .sourceDisk || self == .destinationDisk }
     /// The lab's network must be one that can be broken.
     var needsNamespaces: Bool { [.link, .connections, .slowPeer].contains(self) }
@@ -69,7 +70,7 @@ public struct FaultPlan: Sendable, Hashable {
   }
 
   static let phases: [MigrationPhase] = MigrationPhase.allCases.filter {
-    ![.disks, .keep, .done].contains($0)
+    ![.keep, .done].contains($0)
   }
 
   /// Everything that can break, in every phase.
@@ -97,6 +98,10 @@ public struct FaultPlan: Sendable, Hashable {
   func mustComplete(patienceMs: UInt64) -> Bool {
     // The guest runs at the destination, and whoever is left gives it its pages.
     if phase == .pull { return !victim.isQEMU }
+    // Copies of disks don't outlive a connection, whoever of the two agents is silent.
+    if phase == .disks, victim.isFrozen || [.connections, .link].contains(victim) {
+      return false
+    }
     return switch victim {
     case .connections: phase <= .iterate && phase > .prepare
     case .link, .sourceAgentFrozen, .destinationAgentFrozen:

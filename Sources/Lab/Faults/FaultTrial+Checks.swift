@@ -71,6 +71,9 @@ extension FaultTrial {
       var problems: [String] = []
       if isQEMUThere { problems.append("a QEMU is left behind at the destination") }
       if let problem = await settingsProblem() { problems.append(problem) }
+      if let image = session.movedDisk, SmallFile.exists(image) {
+        problems.append("an image is left behind at the destination")
+      }
       return problems
     case "destination":
       guard isQEMUHere else { return [] }

@@ -91,6 +91,7 @@ struct FaultTrial: Sendable {
     request.pageSource = session.options.pageSource
     request.strategy = plan.strategy.rawValue
     request.networkPatienceMs = Self.networkPatienceMs
+    request.disks = session.diskWishes
     do {
       for try await update in ControlClient(path: agents.source.controlSocket).migrate(request) {
         switch update {

@@ -18,6 +18,8 @@ extension LabRun {
       for round in 0..<options.repeatCount {
         for (number, plan) in plans.enumerated() {
           try Task.checkCancellation()
+          var options = options
+          if plan.phase == .disks { options.movesDisk = true }
           let session = try await GuestSession.start(
             options: options, commandLine: commandLine, hosts: hosts, folder: folder,
             label: "\(round)f\(number)")

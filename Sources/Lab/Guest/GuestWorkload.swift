@@ -7,6 +7,9 @@ extension GuestSpecification {
       case hotspot
     }
 
+    /// How often the guest says what it has done.
+    static let heartbeatMs: UInt64 = 10
+
     /// Memory filled and checked; nil: what the guest has room for.
     public var memoryMiB: UInt64?
     /// Share of each page that compresses well, in percent.
@@ -33,6 +36,7 @@ extension GuestSpecification {
         "mem=\(memoryMiB ?? room)", "compress=\(compressPercent)", "hot=\(hotMiB)",
         "rate=\(dirtyMiBPerSecond.map { "\($0)" } ?? "max")", "pattern=\(pattern.rawValue)",
         "threads=\(threads)", "verify=\(verifyMiBPerSecond.map { "\($0)" } ?? "max")",
+        "beat=\(Self.heartbeatMs)",
       ] + (changeBytes.map { ["change=\($0)"] } ?? []) + (kernel?.arguments ?? [])
         + (disk?.arguments ?? [])
     }

@@ -12,6 +12,7 @@ public import HostIO
 ///              br0 ─ tap0     tap0 ─ br0
 ///              mig0 10.78.0.1 ══ tbf ══ mig0 10.78.0.2        the migration network
 /// ```
+/// With latency the link leads through a fourth namespace, where a `DelayLine` holds every frame for that time.
 /// Without root: everything on the loopback interface; no link to shape and none to count bytes on.
 public struct HostPair: Sendable {
   public enum Kind: Sendable, Equatable { case namespaces, loopback }
@@ -20,7 +21,10 @@ public struct HostPair: Sendable {
   public let kind: Kind
   /// Bytes per second of the migration link, each way.
   public let linkBytesPerSecond: UInt64
+  /// Of the migration link, each way.
+  public let linkLatencyMs: UInt64
   let prefix: String
+  private var distance: DelayLine?
 
   /// 1 Gbit/s.
   static let defaultLinkBytesPerSecond: UInt64 = 125_000_000
@@ -45,11 +49,14 @@ public struct HostPair: Sendable {
 
   /// Makes the hosts. What was made is removed when a step fails.
   public static func create(
-    kind: Kind, linkRate: ByteRate?, folder: RunFolder
+    kind: Kind, linkRate: ByteRate?, latencyMs: UInt64 = 0, folder: RunFolder
   ) async throws -> HostPair {
-    let pair = HostPair(
+    guard kind == .namespaces || latencyMs == 0 else {
+      throw LabError("a link with latency needs namespaces: run as root")
+    }
+    var pair = HostPair(
       kind: kind, linkBytesPerSecond: linkRate?.bytesPerSecond ?? defaultLinkBytesPerSecond,
-      prefix: folder.prefix)
+      linkLatencyMs: latencyMs, prefix: folder.prefix)
     guard kind == .namespaces else { return pair }
     do {
       try await pair.build()
@@ -89,10 +96,11 @@ public struct HostPair: Sendable {
   /// Ends what still runs on the hosts and removes them.
   public func remove() async {
     guard kind == .namespaces else { return }
+    distance?.stop()
     await Leftovers.removeNamespaces(prefix: prefix)
   }
 
-  private func build() async throws {
+  private mutating func build() async throws {
     guard let client = clientNamespace else { return }
     let (source, destination) = (namespace(.source), namespace(.destination))
     for namespace in [source, destination, client] { try await namespace.create() }
@@ -110,14 +118,33 @@ public struct HostPair: Sendable {
       try await attach(Self.tap, in: host)
     }
     let link = Self.migrationInterface
-    try await source.ip(
-      "link", "add", link, "type", "veth", "peer", "name", link, "netns", destination.name)
+    if linkLatencyMs > 0 {
+      try await buildDistance()
+    } else {
+      try await source.ip(
+        "link", "add", link, "type", "veth", "peer", "name", link, "netns", destination.name)
+    }
     for side in Side.allCases {
       let host = namespace(side)
       try await host.ip("address", "add", "\(address(side))/30", "dev", link)
       try await host.ip("link", "set", link, "up")
       try await shapeLink(side, "add")
     }
+  }
+
+  /// A link that leads through a namespace between the hosts.
+  private mutating func buildDistance() async throws {
+    let middle = NetworkNamespace(name: prefix + "m")
+    try await middle.create()
+    for (side, name) in [(Side.source, "far-s"), (.destination, "far-d")] {
+      try await namespace(side).ip(
+        "link", "add", Self.migrationInterface, "type", "veth", "peer", "name", name, "netns",
+        middle.name)
+      try await middle.ip("link", "set", name, "up")
+    }
+    distance = try await DelayLine.start(
+      in: middle, between: ("far-s", "far-d"), latencyMs: linkLatencyMs,
+      bytesPerSecond: linkBytesPerSecond)
   }
 
   /// Limits what `side` sends on the migration link; `divisor` of the link's rate is left.

@@ -56,10 +56,22 @@ public struct MatrixComparison: Sendable {
     return (written, asked, Double(first.lab.linkBytesPerSecond))
   }
 
+  /// What a disk's clients had before its moves: requests per second, and the median of their latency in microseconds;
+  /// medians over all moves. Nil for guests.
+  public var diskAlone: (perSecond: Double, medianUs: Double)? {
+    let before = results.values.flatMap(\.self).compactMap(\.lab.disk?.before)
+    guard let rate = Estimate.median(before.map { Double($0.perSecond) }),
+      let latency = Estimate.median(before.map { Double($0.medianUs) })
+    else { return nil }
+    return (rate, latency)
+  }
+
   /// Those that were measured here, or that every move has.
   public var figures: [MatrixFigure] {
-    MatrixFigure.allCases.filter { figure in
-      figure.isOfEveryMove || methods.contains { estimate(figure, $0) != nil }
+    let facts = results.values.flatMap(\.self).map(\.lab)
+    return MatrixFigure.allCases.filter { figure in
+      figure.isOfEveryMove && facts.contains { figure.applies(to: $0) }
+        || methods.contains { estimate(figure, $0) != nil }
     }
   }
 

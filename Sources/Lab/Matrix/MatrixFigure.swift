@@ -4,6 +4,10 @@ import Base
 /// What is compared between methods; smaller is better in each.
 public enum MatrixFigure: String, Sendable, CaseIterable {
   case total, downtime, gap, wire, slower, back, lost, together, processor, memory
+  /// Of a disk's clients.
+  case latency, tail
+  /// What was read from the source's disks.
+  case reads
 
   var title: String {
     switch self {
@@ -17,6 +21,9 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .together: "ALL MOVED"
     case .processor: "CPU"
     case .memory: "AGENTS' RAM"
+    case .latency: "LATENCY"
+    case .tail: "99 %"
+    case .reads: "DISK READ"
     }
   }
 
@@ -30,6 +37,8 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
       + " then",
     "CPU: of QEMU on both hosts, virtual processors left out, and of Godwit's agents; AGENTS' RAM: the most that"
       + " both had of their own",
+    "LATENCY, 99 %: half of a disk's clients' requests, and 99 of 100, took no longer while it moved; SLOWER of a disk:"
+      + " requests that they lacked; DISK READ: from the source's disk for the move, as whoever moved it says",
     "median [95 % interval] over rounds; ratios are medians of ratios within a round",
   ]
 
@@ -37,6 +46,13 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
   func value(_ result: MatrixResult) -> Double? {
     let (record, lab) = (result.record, result.lab)
     func number(_ value: UInt64?) -> Double? { value.map { Double($0) } }
+    if let disk = lab.disk, [.slower, .latency, .tail].contains(self) {
+      return switch self {
+      case .slower: disk.slowdownPercent.map { Double($0) }
+      case .latency: number(disk.during?.medianUs)
+      default: number(disk.during?.tailUs)
+      }
+    }
     if self == .slower { return lab.throughput.map { Double($0.slowdownPercent) } }
     // Of all guests together: counted once.
     if let together = lab.together, self == .together || self == .wire {
@@ -44,7 +60,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
       guard let totalMs = together.totalMs else { return .infinity }
       return number(self == .wire ? together.wireBytes : totalMs)
     }
-    guard result.isDone else { return isOfEveryMove ? .infinity : nil }
+    guard result.isDone else { return isOfEveryMove && applies(to: lab) ? .infinity : nil }
     // A guest that was heard and did not come back in all that time never did.
     func reached(_ field: KeyPath<GuestThroughput, UInt64?>) -> Double? {
       lab.throughput.map { number($0[keyPath: field]) ?? .infinity }
@@ -56,27 +72,39 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .wire: number(record.wireBytes)
     case .back: reached(\.recoveryMs)
     case .lost: reached(\.lostMs)
-    case .slower, .together: nil
+    case .slower, .together, .latency, .tail: nil
+    case .reads: number(record.disk.bytesReadAtSource)
     case .processor: number(lab.cost?.processorMs)
     case .memory: number(lab.cost?.agentPeakBytes)
     }
   }
 
   /// Whether every method has it, for every guest: tables leave others out where nobody has them.
-  var isOfEveryMove: Bool { ![.together, .processor, .memory].contains(self) }
+  var isOfEveryMove: Bool {
+    ![.together, .processor, .memory, .latency, .tail, .reads].contains(self)
+  }
+
+  /// A disk alone has no downtime, and no work but its clients' requests.
+  func applies(to lab: MatrixResult.Facts) -> Bool {
+    lab.disk == nil || ![.downtime, .back, .lost].contains(self)
+  }
 
   func text(_ value: Double) -> String {
     guard value.isFinite else { return "never" }
     let whole = UInt64(clamping: Int64(max(min(value.rounded(), 9e15), 0)))
     switch self {
     case .slower: return "\(Int(value.rounded())) %"
-    case .wire, .memory: return ByteCount(whole).description
+    case .wire, .memory, .reads: return ByteCount(whole).description
+    case .latency, .tail:
+      return whole < 10_000 ? "\(whole) us" : Milliseconds.format(whole / 1000)
     default: return Milliseconds.format(whole)
     }
   }
 
   /// A ratio of it says something: percents and times that may be 0 have none, nor does what only one side has.
   public var hasRatio: Bool {
-    [.total, .downtime, .gap, .wire, .lost, .together, .processor].contains(self)
+    [
+      .total, .downtime, .gap, .wire, .lost, .together, .processor, .latency, .tail, .reads,
+    ].contains(self)
   }
 }

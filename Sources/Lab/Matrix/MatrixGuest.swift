@@ -12,6 +12,8 @@ public struct MatrixGuest: Sendable, Equatable {
   public var specification = GuestSpecification()
   /// What the clients of its server do.
   public var clients = StoreClient.Options()
+  /// Its own disk is on storage of its host's alone, and moves with it.
+  public var movesDisk = false
   /// Rewritten memory per second as a multiple of the link's rate, where it was given so.
   private var timesLink: Double?
 
@@ -32,7 +34,7 @@ extension MatrixGuest: Decodable {
     case rootDisk, redis, kernel, `class`, copies, disk, count
   }
   enum DiskKeys: String, CodingKey, CaseIterable {
-    case size, block, operations, writePercent, compute
+    case size, block, operations, writePercent, compute, moves
   }
   enum ClientKeys: String, CodingKey, CaseIterable {
     case connections, valueBytes, keys, pattern, setPercent, batch, pause
@@ -113,6 +115,9 @@ extension MatrixGuest: Decodable {
   private mutating func decodeDiskLoad(_ values: KeyedDecodingContainer<CodingKeys>) throws {
     guard values.contains(.disk) else { return }
     let table = try values.nestedContainer(keyedBy: DiskKeys.self, forKey: .disk)
+    movesDisk = try table.decodeIfPresent(Bool.self, forKey: .moves) ?? false
+    // A disk that moves may be one that the guest leaves alone.
+    if movesDisk, table.allKeys == [.moves] { return }
     guard let size = try table.size(.size) else {
       throw DecodingError.dataCorruptedError(
         forKey: .size, in: table, debugDescription: "a disk load needs a size")

@@ -1,6 +1,6 @@
 import Base
 
-/// One migration of a scenario: this guest, with this QEMU, by this method, in this round.
+/// One migration of a scenario: this guest (or disk), with this QEMU, by this method, in this round.
 public struct MatrixCell: Sendable, Hashable {
   public let round: Int
   public let guest, qemu: String
@@ -32,8 +32,8 @@ public enum MatrixPlan {
       scenario.methods + (selection.methods ?? []).filter { !scenario.methods.contains($0) }
     var cells: [MatrixCell] = []
     for round in 0..<(selection.rounds ?? scenario.rounds) {
-      let blocks = scenario.guests.flatMap { guest in
-        scenario.qemus.map { (guest: guest.name, qemu: $0) }
+      let blocks = scenario.subjects.flatMap { name in
+        scenario.qemus.map { (guest: name, qemu: $0) }
       }
       for (guest, qemu) in shuffled(blocks, scenario.seed, ["\(round)"]) {
         if let guests = selection.guests, !guests.contains(guest) { continue }

@@ -20,6 +20,8 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     public var godwit: String
     public var host: HostFacts
     public var linkBytesPerSecond: UInt64
+    /// Each way, where the link has some; nil: that of this machine.
+    @OrNull public var linkLatencyMs: UInt64?
     /// Namespaces or loopback.
     public var network: String
     /// How the guest's processors ran: `tcg` or `kvm`.
@@ -42,6 +44,10 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     @OrNull public var cost: MoveCost?
     /// Nil where the guest was moved alone.
     @OrNull public var together: Together?
+    /// Of a disk that was moved alone; then there was no guest.
+    @OrNull public var disk: DiskMeasures?
+    /// What others got over the link while this moved; nil: there were none.
+    @OrNull public var competingBytesPerSecond: UInt64?
     public var samples: [MigrationSample] = []
   }
 
@@ -62,13 +68,4 @@ public struct MatrixResult: Codable, Sendable, Equatable {
 
   public var isDone: Bool { record.outcome == .completed }
   public var isIntact: Bool { lab.damage.isEmpty }
-}
-
-/// The machine that an experiment ran on.
-public struct HostFacts: Codable, Sendable, Equatable {
-  public var processors: Int
-  @OrNull public var processor: String?
-  @OrNull public var kernel: String?
-  /// Hundredths of the load average over a minute when the migration began: whether the machine was quiet.
-  @OrNull public var loadPercent: UInt64?
 }

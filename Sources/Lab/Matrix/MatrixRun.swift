@@ -1,6 +1,5 @@
 import Agent
 import Base
-import Glibc
 import HostIO
 
 /// Runs a scenario out of a file: every cell a fresh guest, a migration, a result.
@@ -39,8 +38,8 @@ public struct MatrixRun: Sendable {
     await observer.note(
       "\(scenario.name): \(doneCount + todo.count) migrations, \(doneCount) of them already done")
     guard let first = todo.first else { return summary }
-    try await LabRun(options: try options(for: first), observer: observer).withHosts {
-      _, hosts, folder in
+    try await withHosts(LabRun(options: try options(for: first), observer: observer)) {
+      hosts, folder in
       var failures = 0
       for (index, cell) in todo.enumerated() {
         try Task.checkCancellation()
@@ -68,6 +67,13 @@ public struct MatrixRun: Sendable {
     return summary
   }
 
+  private func withHosts(
+    _ run: LabRun, _ body: (HostPair, RunFolder) async throws -> Void
+  ) async throws {
+    guard scenario.kind == .guest else { return try await run.withNetwork(body) }
+    try await run.withHosts { _, hosts, folder in try await body(hosts, folder) }
+  }
+
   /// What the results file has of this experiment, and the cells that it lacks.
   func open() throws -> (done: [MatrixResult], todo: [MatrixCell]) {
     let cells = MatrixPlan.cells(scenario, selection)
@@ -75,7 +81,7 @@ public struct MatrixRun: Sendable {
     let todo = try cells.filter { cell in
       let results = groups[cell.key] ?? []
       // What was refused may be possible by now. Of guests moved at once all must be there.
-      return try results.count < guest(cell).count
+      return try results.count < count(cell)
         || results.contains { $0.record.outcome == .refused }
     }
     let isOpen = Set(todo.map(\.key))
@@ -106,6 +112,14 @@ public struct MatrixRun: Sendable {
     _ cell: MatrixCell, number: Int, past: [PastForecast], hosts: HostPair, folder: RunFolder
   ) async throws -> [MatrixResult] {
     var options = try options(for: cell)
+    if case .disk(let method) = cell.method {
+      var facts = try facts(cell, options, hosts)
+      facts.host.loadPercent = HostFacts.loadPercent()
+      let trial = DiskTrial(
+        method: method, disk: try disk(cell), label: "m\(number)", options: options, hosts: hosts,
+        folder: folder, observer: observer)
+      return try await trial.run().map { MatrixResult($0, facts) }
+    }
     options.pastForecasts = past
     let run = LabRun(options: options, observer: observer)
     let commandLine = try await run.prepare(CacheFolder())
@@ -124,13 +138,29 @@ public struct MatrixRun: Sendable {
     return guest
   }
 
+  private func disk(_ cell: MatrixCell) throws -> MatrixDisk {
+    guard let disk = scenario.disks.first(where: { $0.name == cell.guest }) else {
+      throw LabError("\(scenario.name) has no disk \(cell.guest)")
+    }
+    return disk
+  }
+
+  /// Guests or disks that are moved at once.
+  private func count(_ cell: MatrixCell) throws -> Int {
+    scenario.kind == .disk ? try disk(cell).count : try guest(cell).count
+  }
+
   private func options(for cell: MatrixCell) throws -> LabOptions {
-    let guest = try guest(cell)
     var options = common
     options.scenario = scenario.name
-    options.guestCount = guest.count
-    (options.guest, options.clients) = (guest.specification, guest.clients)
-    options.linkRate = scenario.link
+    if scenario.kind == .guest {
+      let guest = try guest(cell)
+      options.guestCount = guest.count
+      (options.guest, options.clients) = (guest.specification, guest.clients)
+      options.movesDisk = guest.movesDisk
+    }
+    (options.linkRate, options.linkLatencyMs) = (scenario.link, scenario.linkLatencyMs)
+    options.competingRate = scenario.competing
     options.methods = [cell.method]
     options.audit = false
     (options.timeoutMs, options.downtimeLimitMs) = (scenario.timeoutMs, scenario.downtimeLimitMs)
@@ -150,32 +180,41 @@ public struct MatrixRun: Sendable {
   }
 
   private func fingerprint(_ cell: MatrixCell) throws -> String {
-    let guest = try guest(cell)
     let rest = [
       scenario.timeoutMs, scenario.downtimeLimitMs, scenario.warmUpMs,
       scenario.link?.bytesPerSecond ?? HostPair.defaultLinkBytesPerSecond,
     ]
+    let others =
+      (scenario.competing.map { ["beside \($0.bytesPerSecond)"] } ?? [])
+      + (scenario.linkLatencyMs > 0 ? ["\(scenario.linkLatencyMs) ms each way"] : [])
+    guard scenario.kind == .guest else {
+      return CacheFolder.key(["\(try disk(cell))", "\(rest)", "\(common.forceLoopback)"] + others)
+    }
+    let guest = try guest(cell)
     return CacheFolder.key(
       [
         "\(guest.specification)", "\(guest.clients)", "\(rest)", "\(scenario.pageSource)",
         "\(common.insecure) \(common.forceLoopback)",
         try options(for: cell).tuning.fingerprint,
       ] + (scenario.returnAfterMs.map { ["return after \($0)"] } ?? [])
-        + (guest.count > 1 ? ["\(guest.count) at once"] : []))
+        + (guest.count > 1 ? ["\(guest.count) at once"] : [])
+        + (guest.movesDisk ? ["its disk moves"] : []) + others)
   }
 
   private func facts(
     _ cell: MatrixCell, _ options: LabOptions, _ hosts: HostPair
   ) throws -> MatrixResult.Facts {
-    MatrixResult.Facts(
+    let isGuest = scenario.kind == .guest
+    return MatrixResult.Facts(
       method: cell.method.name, cell: cell.key, block: cell.block, guest: cell.guest,
       qemu: cell.qemu, round: cell.round, seed: scenario.seed, fingerprint: try fingerprint(cell),
       godwit: GodwitVersion.current.godwit, host: HostFacts.read(),
       linkBytesPerSecond: hosts.linkBytesPerSecond,
+      linkLatencyMs: hosts.linkLatencyMs > 0 ? hosts.linkLatencyMs : nil,
       network: hosts.kind == .namespaces ? "namespaces" : "loopback",
-      accelerator: options.guest.accelerator.rawValue,
-      dirtyMiBPerSecond: options.guest.workload.dirtyMiBPerSecond,
-      workingSetBytes: options.guest.workingSetBytes, timeoutMs: options.timeoutMs)
+      accelerator: isGuest ? options.guest.accelerator.rawValue : nil,
+      dirtyMiBPerSecond: isGuest ? options.guest.workload.dirtyMiBPerSecond : nil,
+      workingSetBytes: isGuest ? options.guest.workingSetBytes : 0, timeoutMs: options.timeoutMs)
   }
 }
 
@@ -196,6 +235,7 @@ extension MatrixResult {
     (facts.throughput, facts.samples) = (trial.throughput, trial.samples)
     (facts.kernelRunsAfter, facts.cost) = (trial.kernelRunsAfter, trial.cost)
     facts.together = trial.together
+    (facts.disk, facts.competingBytesPerSecond) = (trial.disk, trial.competingBytesPerSecond)
     self.init(record: trial.record, lab: facts)
   }
 
@@ -207,26 +247,5 @@ extension MatrixResult {
   /// The block's.
   var baseBlock: String {
     lab.together == nil ? lab.block : String(lab.block.prefix { $0 != "#" })
-  }
-}
-
-extension HostFacts {
-  static func read() -> HostFacts {
-    let processor = (try? SmallFile.read("/proc/cpuinfo", bytesMax: 4 << 20))
-      .flatMap { $0.split(separator: "\n").first { $0.hasPrefix("model name") } }
-      .flatMap { $0.split(separator: ":").last }
-    let kernel = try? SmallFile.read("/proc/sys/kernel/osrelease")
-    return HostFacts(
-      processors: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
-      processor: processor.map { String($0.drop { $0 == " " }) },
-      kernel: kernel.map { String($0.prefix { !$0.isNewline }) })
-  }
-
-  /// `1.53` in `/proc/loadavg` is 153.
-  static func loadPercent() -> UInt64? {
-    guard let text = try? SmallFile.read("/proc/loadavg"),
-      let first = text.split(separator: " ").first, let load = Double(first), load < 1e6
-    else { return nil }
-    return UInt64(load * 100)
   }
 }

@@ -23,12 +23,20 @@ public struct MatrixScenario: Sendable, Equatable {
 
   public var name: String
   public var about = ""
+  /// Whether guests are moved, or disks alone.
+  public enum Kind: String, Sendable, CaseIterable { case guest, disk }
+  public var kind = Kind.guest
   /// nil: 1 Gbit/s.
   public var link: ByteRate?
+  /// In the file `[link]` with `rate`, `latency` (each way), and `competing`: traffic of others on it.
+  public var linkLatencyMs: UInt64 = 0
+  public var competing: ByteRate?
+  static let latencyMaxMs: UInt64 = 1000
   /// `newest`: the lab's own; `installed`: the distribution's; or a path.
   public var qemus = ["newest"]
   public var methods: [LabMethod] = []
   public var guests: [MatrixGuest] = []
+  public var disks: [MatrixDisk] = []
   public var tunings: [String: MethodTuning] = [:]
   /// Rounds: each is a fresh random order of everything.
   public var rounds = 3
@@ -43,6 +51,9 @@ public struct MatrixScenario: Sendable, Equatable {
   public var isForecast = false
 
   init(name: String) { self.name = name }
+
+  /// Names of what is moved.
+  public var subjects: [String] { kind == .disk ? disks.map(\.name) : guests.map(\.name) }
 
   /// Reads a scenario: a path that ends in `.toml`, or the name of one that comes with the program.
   public static func load(_ name: String) throws -> MatrixScenario {
@@ -70,10 +81,11 @@ public struct MatrixScenario: Sendable, Equatable {
 
   private var problem: String? {
     if methods.isEmpty { return "methods: there is none" }
-    if guests.isEmpty { return "there is no [[guest]]" }
+    if subjects.isEmpty { return "there is no [[\(kind.rawValue)]]" }
     if qemus.isEmpty { return "qemu: there is none" }
+    if let problem = kindProblem { return problem }
     for (key, names) in [
-      ("guest", guests.map(\.name)), ("methods", methods.map(\.name)), ("qemu", qemus),
+      (kind.rawValue, subjects), ("methods", methods.map(\.name)), ("qemu", qemus),
     ] {
       if names.count > Self.listCountMax { return "\(key): more than \(Self.listCountMax)" }
       if Set(names).count < names.count { return "\(key): a name is there twice" }
@@ -86,11 +98,28 @@ public struct MatrixScenario: Sendable, Equatable {
         return "count: guests that return, or have clients, are moved alone"
       }
     }
+    if returnAfterMs != nil, guests.contains(where: \.movesDisk) {
+      return "moves: a guest that returns shares its disk with both hosts"
+    }
     for method in methods {
       do { _ = try tuning(of: method) } catch { return "methods: \(error)" }
     }
     if !(1...10_000).contains(rounds) { return "rounds: must be in 1...10000" }
     return nil
+  }
+
+  /// What does not go with `kind`.
+  private var kindProblem: String? {
+    if let wrong = methods.first(where: { $0.isOfDisks != (kind == .disk) }) {
+      return "methods: \(wrong.name) does not move a \(kind.rawValue) alone"
+    }
+    guard kind == .disk else {
+      return disks.isEmpty ? nil : "[[disk]] needs kind = \"disk\"; a guest's own is disk = { }"
+    }
+    if !guests.isEmpty || returnAfterMs != nil || isForecast || qemus.count > 1 {
+      return "kind: a disk alone has no guest, return, forecast, or several QEMUs"
+    }
+    return disks.lazy.compactMap(\.problem).first
   }
 
   /// How a method is tuned; throws when the file has no such tuning, or it does not fit.
@@ -106,21 +135,25 @@ extension MatrixScenario: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case tuning
     case name, about, link, qemu, methods, guest, rounds, seed, timeout, downtime, warmUp,
-      pageSource, returnAfter, forecast
+      pageSource, returnAfter, forecast, kind, disk
   }
+  enum LinkKeys: String, CodingKey, CaseIterable { case rate, latency, competing }
 
   static var keyNames: [String] {
     CodingKeys.allCases.map(\.rawValue) + MatrixGuest.CodingKeys.allCases.map(\.rawValue)
       + MatrixGuest.ClientKeys.allCases.map(\.rawValue)
       + MatrixGuest.DiskKeys.allCases.map(\.rawValue)
       + MethodTuning.CodingKeys.allCases.map(\.rawValue)
+      + MatrixDisk.CodingKeys.allCases.map(\.rawValue)
+      + MatrixDisk.LoadKeys.allCases.map(\.rawValue) + LinkKeys.allCases.map(\.rawValue)
   }
 
   public init(from decoder: any Decoder) throws {
     let values = try decoder.container(keyedBy: CodingKeys.self)
     name = try values.decode(String.self, forKey: .name)
     about = try values.decodeIfPresent(String.self, forKey: .about) ?? about
-    link = try values.parsed(.link, "a rate like 1Gbit") { ByteRate(parsing: $0) }
+    kind = try values.parsed(.kind, "guest or disk") { Kind(rawValue: $0) } ?? kind
+    try decodeLink(values)
     qemus = try values.decodeIfPresent([String].self, forKey: .qemu) ?? qemus
     methods = try values.decode([String].self, forKey: .methods).map { name in
       guard let method = LabMethod(name: name) else {
@@ -142,8 +175,25 @@ extension MatrixScenario: Decodable {
       } ?? pageSource
     isForecast = try values.decodeIfPresent(Bool.self, forKey: .forecast) ?? false
     guests = try values.decodeIfPresent([MatrixGuest].self, forKey: .guest) ?? []
+    disks = try values.decodeIfPresent([MatrixDisk].self, forKey: .disk) ?? []
     tunings = try values.decodeIfPresent([String: MethodTuning].self, forKey: .tuning) ?? [:]
     let rate = link?.bytesPerSecond ?? HostPair.defaultLinkBytesPerSecond
     for index in guests.indices { guests[index].settle(linkBytesPerSecond: rate) }
+  }
+
+  /// A rate alone, or a table.
+  private mutating func decodeLink(_ values: KeyedDecodingContainer<CodingKeys>) throws {
+    let what = "a rate like 1Gbit"
+    guard values.contains(.link), (try? values.decode(String.self, forKey: .link)) == nil else {
+      link = try values.parsed(.link, what) { ByteRate(parsing: $0) }
+      return
+    }
+    let table = try values.nestedContainer(keyedBy: LinkKeys.self, forKey: .link)
+    link = try table.parsed(.rate, what) { ByteRate(parsing: $0) }
+    competing = try table.parsed(.competing, what) { ByteRate(parsing: $0) }
+    linkLatencyMs =
+      try table.parsed(.latency, "a duration up to 1s") { text in
+        Milliseconds.parse(text).flatMap { $0 <= Self.latencyMaxMs ? $0 : nil }
+      } ?? 0
   }
 }

@@ -12,6 +12,8 @@ public struct MethodTuning: Sendable, Equatable {
   public var atDeadline: DeadlineAction?
   public var throttleForm: ThrottleForm?
   public var compaction: MigrationRequest.CompactionChoice?
+  /// Guests that are moved at once leave as one gang.
+  public var isGang: Bool?
   /// QEMU's alone, on both sides, over what the rival has by itself.
   var capabilities: [String: Bool] = [:]
   var parameters: [String: JSONValue] = [:]
@@ -34,6 +36,7 @@ public struct MethodTuning: Sendable, Equatable {
       + (atDeadline.map { "atDeadline=\($0.rawValue) " } ?? "")
       + (throttleForm.map { "throttle=\($0.rawValue) " } ?? "")
       + (compaction.map { "compaction=\($0.rawValue) " } ?? "")
+      + (isGang.map { "gang=\($0) " } ?? "")
   }
 
   /// What is set in `other` wins.
@@ -46,6 +49,7 @@ public struct MethodTuning: Sendable, Equatable {
     atDeadline = other.atDeadline ?? atDeadline
     throttleForm = other.throttleForm ?? throttleForm
     compaction = other.compaction ?? compaction
+    isGang = other.isGang ?? isGang
     capabilities.merge(other.capabilities) { $1 }
     parameters.merge(other.parameters) { $1 }
   }
@@ -57,17 +61,23 @@ public struct MethodTuning: Sendable, Equatable {
     if let atDeadline { request.atDeadline = atDeadline }
     if let throttleForm { request.throttleForm = throttleForm }
     if let compaction { request.compaction = compaction }
+    if isGang == true { request.gang = Self.gangName }
   }
+
+  /// The agents of a trial are its own: one name does for all gangs.
+  static let gangName = "lab"
 
   /// Why `method` cannot be tuned like this; nil when it can.
   func problem(with method: LabMethod) -> String? {
     switch method {
     case .rival:
-      pageSource == nil && godwits.isEmpty
+      return pageSource == nil && godwits.isEmpty
         ? nil : "only downtime, capabilities and parameters mean something to QEMU alone"
     case .strategy:
-      capabilities.isEmpty && parameters.isEmpty
+      if isGang == true, compaction == .off { return "a gang shares pages: compaction is not off" }
+      return capabilities.isEmpty && parameters.isEmpty
         ? nil : "Godwit's agents set QEMU's capabilities and parameters"
+    case .disk: return "a disk's way has no settings"
     }
   }
 }
@@ -75,7 +85,7 @@ public struct MethodTuning: Sendable, Equatable {
 extension MethodTuning: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case downtime, pageSource, capabilities, parameters
-    case within, maxDowntime, maxThrottle, atDeadline, throttle, compaction
+    case within, maxDowntime, maxThrottle, atDeadline, throttle, compaction, gang
   }
 
   /// A parameter is a number, a text or a truth.
@@ -128,6 +138,7 @@ extension MethodTuning: Decodable {
     compaction = try values.parsed(.compaction, "auto, off, lz4 or zstd") {
       MigrationRequest.CompactionChoice(rawValue: $0)
     }
+    isGang = try values.decodeIfPresent(Bool.self, forKey: .gang)
     capabilities =
       try values.decodeIfPresent([String: Bool].self, forKey: .capabilities) ?? [:]
     parameters =

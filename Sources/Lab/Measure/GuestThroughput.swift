@@ -1,15 +1,17 @@
 /// How much work a guest got done before, during and after its move, from the counter in its
 /// heartbeats. A unit of work is a page written or checked.
 public struct GuestThroughput: Codable, Sendable, Equatable {
-  /// Of `timeline`.
-  public static let bucketMs: UInt64 = 50
+  /// Of `timeline`: as often as the guest says how far it is.
+  static let bucketMs = GuestSpecification.Workload.heartbeatMs
+  /// What it was before results said so.
+  private static let earlierBucketMs: UInt64 = 50
   /// The guest is back once it did so much of its former work, in percent, over `windowMs`.
   static let recoveredPercent: UInt64 = 90
   static let windowMs: UInt64 = 500
   static let stepMs: UInt64 = 10
   static let aftermathMs: UInt64 = 1500
   /// Buckets kept: 20 minutes.
-  static let bucketCountMax: UInt64 = 24_000
+  static let bucketCountMax: UInt64 = 120_000
 
   /// Units per second before the migration.
   public var baselinePerSecond: UInt64
@@ -22,6 +24,9 @@ public struct GuestThroughput: Codable, Sendable, Equatable {
   /// All work that was not done from the start to `windowMs` after the guest was back, downtime
   /// included, as time at full speed; nil where `recoveryMs` is.
   @OrNull public var lostMs: UInt64?
+  @OrNull private var timelineBucketMs: UInt64?
+  /// Length of a bucket of `timeline`, in milliseconds.
+  public var bucketMs: UInt64 { timelineBucketMs.map { max($0, 1) } ?? Self.earlierBucketMs }
   /// Units per bucket of `bucketMs`, from the migration's start until `aftermathMs` after its end.
   public var timeline: [UInt64]
 
@@ -45,6 +50,7 @@ public struct GuestThroughput: Codable, Sendable, Equatable {
     let stopUs = moved ? lastAtSource ?? window.endUs : window.endUs
     let during = curve.rate(fromUs: window.startUs, toUs: max(stopUs, window.startUs + 1))
     slowdownPercent = 100 - Int(clamping: Ratio.scale(during ?? before, 100, over: before))
+    timelineBucketMs = Self.bucketMs
     timeline = curve.buckets(
       fromUs: window.startUs, toUs: min(window.untilUs, window.endUs + Self.aftermathMs * 1000),
       widthUs: Self.bucketMs * 1000,

@@ -32,7 +32,7 @@ public struct HeartbeatLog: Sendable {
     public let beat: Heartbeat
   }
 
-  /// Beats kept: 5 hours at 20 ms. Older ones are dropped, in halves.
+  /// Beats kept: two and a half hours at 10 ms. Older ones are dropped, in halves.
   static let entryCountMax = 900_000
   /// Other lines kept (kernel messages, errors of the workload).
   static let lineCountMax = 400

@@ -23,8 +23,12 @@ public enum MatrixTable {
     return lines
   }
 
-  /// A busy machine's guests write less than they were asked to: then the name of the guest lies.
+  /// What ran before the moves. A busy machine's guests write less than they were asked to: then the name of the guest lies.
   static func dirtyRate(_ comparison: MatrixComparison) -> String? {
+    if let alone = comparison.diskAlone {
+      let rate = UInt64(min(alone.perSecond.rounded(), 1e15))
+      return "\(rate) requests/s before, half within \(MatrixFigure.latency.text(alone.medianUs))"
+    }
     // What memcached writes is not counted.
     guard let rate = comparison.dirtyRate, rate.written > 0 || (rate.asked ?? 1) > 0 else {
       return nil

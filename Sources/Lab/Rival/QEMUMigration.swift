@@ -18,6 +18,9 @@ struct QEMUMigration {
   let session: GuestSession
   let observer: any LabObserver
 
+  /// What became of the guest's disk; nil: both hosts share it, or it was not over when the memory was.
+  private typealias Followed = (info: MigrationInfo, reason: String?, disk: RivalDisk.Copied?)
+
   private var port: UInt16 { Self.firstPort + UInt16(session.number) }
 
   /// Moves the session's guest. The destination's QEMU is handed back, running or not.
@@ -26,12 +29,13 @@ struct QEMUMigration {
   {
     let startUs = MonotonicClock.nowUs
     let path = session.file("destination.qmp")
+    let disk = try RivalDisk.prepare(session)
     let process = try GuestProcess.start(
       session.commandLine.destination,
       arguments: try session.destination(.destination, monitor: path), monitorPath: path,
       on: session.hosts, side: .destination, folder: session.folder)
     do {
-      let record = try await move(to: process, startUs: startUs)
+      let record = try await move(to: process, disk, startUs: startUs)
       return (record, startUs, process)
     } catch {
       await process.process.terminate()
@@ -39,23 +43,50 @@ struct QEMUMigration {
     }
   }
 
-  /// - Parameter startUs: when it was asked for; what goes before QEMU's own `total-time` counts too, as it
-  ///   does for Godwit, which starts QEMU at the destination by itself.
-  private func move(to destination: GuestProcess, startUs: UInt64) async throws -> MigrationRecord {
+  /// - Parameters:
+  ///   - disk: the guest's own, where it moves, too.
+  ///   - startUs: when it was asked for; what goes before QEMU's own `total-time` counts too, as it
+  ///     does for Godwit, which starts QEMU at the destination by itself.
+  private func move(
+    to destination: GuestProcess, _ disk: RivalDisk?, startUs: UInt64
+  ) async throws -> MigrationRecord {
     let incoming = try await destination.monitor()
     let outgoing = try await session.source.monitor()
     defer { incoming.client.close() }
     try await configure(outgoing.client, incoming.client)
+    if let disk {
+      try await outgoing.client.migrateSetCapabilities(["pause-before-switchover": true])
+      if let reason = try await disk.copy(from: outgoing.client, to: incoming.client) {
+        await outgoing.close()
+        return failure(reason, startUs: startUs)
+      }
+    }
     let uri = "tcp:\(session.hosts.address(.destination)):\(port)"
     try await incoming.client.migrateIncoming(uri: uri)
     let preparedMs = (MonotonicClock.nowUs - startUs) / 1000
     try await outgoing.client.migrate(uri: uri)
-    let (info, reason) = try await follow(outgoing.client)
+    let (info, reason, copied) = try await follow(outgoing.client) {
+      try await disk?.finish(outgoing.client, incoming.client)
+    }
     // "completed" at the source is not yet "running" at the destination.
     if info.status == .completed { try await waitUntilRunning(incoming.client) }
     await outgoing.close()
     let report = RivalReport(rival: rival, session: session, info: info)
-    return report.record(preparedMs: preparedMs, reason: reason)
+    var record = report.record(preparedMs: preparedMs, reason: reason)
+    if disk != nil { record.disk.movedBytes = GuestDisk.size.bytes }
+    record.disk.bytesReadAtSource = copied?.copiedBytes
+    record.disk.pauseMs = copied?.pauseMs
+    return record
+  }
+
+  /// Of a disk that was not copied in its time.
+  private func failure(_ reason: String, startUs: UInt64) -> MigrationRecord {
+    var record = MigrationRecord(outcome: .failed, reason: reason)
+    record.method = LabMethod.rival(rival).kind
+    record.strategy = rival.rawValue
+    record.isGuestSafe = true
+    record.totalMs = (MonotonicClock.nowUs - startUs) / 1000
+    return record
   }
 
   private func configure(_ source: QMPClient, _ destination: QMPClient) async throws {
@@ -80,18 +111,30 @@ struct QEMUMigration {
   }
 
   /// Polls until the end; flips to post-copy after the first pass, cancels what takes too long.
-  private func follow(_ client: QMPClient) async throws -> (MigrationInfo, String?) {
+  ///
+  /// - Parameter atStop: what the stopped guest's disk needs, before its devices follow.
+  private func follow(
+    _ client: QMPClient, atStop: () async throws -> RivalDisk.Copied?
+  ) async throws -> Followed {
+    let movesDisk = session.movedDisk != nil
+    var copied: RivalDisk.Copied?
     let startMs = MonotonicClock.nowMs
     var reason: String?
     var hasFlipped = rival != .postcopy
     while true {
       let info = try await client.queryMigrate()
       let elapsedMs = MonotonicClock.nowMs - startMs
-      if info.status.isFinal { return (info, reason ?? info.errorDescription) }
+      if info.status.isFinal { return (info, reason ?? info.errorDescription, copied) }
       if info.status == .postcopyPaused {
         return (
-          info, "post-copy lost its connection: \(info.errorDescription ?? "no reason given")"
+          info, "post-copy lost its connection: \(info.errorDescription ?? "no reason given")",
+          copied
         )
+      }
+      if info.status == .preSwitchover, copied == nil, movesDisk {
+        copied = try await atStop()
+        try await client.migrateContinue()
+        continue
       }
       await observer.progress(
         RivalReport(rival: rival, session: session, info: info).progress(elapsedMs: elapsedMs))
@@ -109,7 +152,8 @@ struct QEMUMigration {
         throw LabError("\(rival.name) neither ends nor can be cancelled (\(info.status))")
       }
       try await Task.sleep(
-        for: .milliseconds(hasFlipped ? Self.pollIntervalMs : Self.flipIntervalMs))
+        // A guest that stopped waits for whoever ends its disk's copy.
+        for: .milliseconds(hasFlipped && !movesDisk ? Self.pollIntervalMs : Self.flipIntervalMs))
     }
   }
 

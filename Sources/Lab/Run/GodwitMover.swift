@@ -95,6 +95,7 @@ struct GodwitMover: Mover {
     request.pageSource = options.pageSource
     options.tuning.apply(to: &request)
     request.audit = options.audit
+    request.disks = session.diskWishes
     // The lab ends its QEMUs itself, once it has looked at them.
     request.keepSource = true
     if session.hosts.kind == .loopback {

@@ -76,16 +76,29 @@ struct GuestSession: Sendable {
     try commandLine.arguments(
       for: Self.placement(
         role, hosts: hosts, folder: folder, label: label, monitor: monitor,
-        disks: (disk, rootDisk), number: number))
+        disks: (movedDisk ?? disk, rootDisk), number: number))
   }
 
   /// Arguments of a QEMU that an agent starts on `side` for the guest to arrive in.
   func arrival(at side: HostPair.Side) throws -> [String] {
     var placement = Self.placement(
       side == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
-      monitor: nil, disks: (disk, rootDisk), number: number)
+      monitor: nil,
+      disks: (side == .destination ? movedDisk ?? disk : disk, rootDisk), number: number)
     placement.role = .destinationOfAgent
     return try commandLine.arguments(for: placement)
+  }
+
+  /// Where the guest's disk comes to lie when it moves, too; nil: both hosts share it.
+  var movedDisk: String? { options.movesDisk && disk != nil ? file("disk-there.raw") : nil }
+
+  /// What an agent is asked for beside that.
+  var diskWishes: DiskWishes? {
+    guard let movedDisk else { return nil }
+    var wishes = DiskWishes()
+    wishes.names = ["disk0"]
+    wishes.paths = ["disk0": movedDisk]
+    return wishes
   }
 
   func file(_ name: String) -> String { folder.file("\(label)-\(name)") }
@@ -96,6 +109,8 @@ struct GuestSession: Sendable {
     await source.process.terminate()
     serial.close()
     serial.write(to: file("console.log"))
+    // Many trials' images would fill the disk.
+    if let movedDisk { _ = unsafe unlink(movedDisk) }
   }
 
   private static func startClient(

@@ -1,8 +1,10 @@
-/// A way to move a guest: by QEMU alone in one of its ways, or through Godwit's agents.
+/// A way to move a guest: by QEMU alone in one of its ways, or through Godwit's agents; or a way to move a disk alone.
 public enum LabMethod: Sendable, Hashable {
   case rival(Rival, tuning: String? = nil)
   /// Godwit with the strategy of this name; the agent refuses one that it does not know.
   case strategy(String, tuning: String? = nil)
+  /// Of experiments with disks.
+  case disk(DiskMethod)
 
   /// QEMU by itself, over plain TCP between the hosts.
   public static let qemu = Self.rival(.precopy)
@@ -10,16 +12,18 @@ public enum LabMethod: Sendable, Hashable {
 
   /// All names, for a message.
   public static let names =
-    (Rival.allCases.map(\.name) + ["godwit-STRATEGY"]).joined(separator: ", ")
+    (Rival.allCases.map(\.name) + ["godwit-STRATEGY"]).joined(separator: ", ") + "; for disks "
+    + DiskMethod.allCases.map(\.rawValue).joined(separator: ", ")
 
   public static let godwitPrefix = "godwit-"
 
-  /// `qemu-xbzrle`, `godwit-precopy`, with a tuning of an experiment's file `qemu-xbzrle+NAME`.
+  /// `qemu-xbzrle`, `godwit-precopy`, with a tuning of an experiment's file `qemu-xbzrle+NAME`; of a disk `iofollow`.
   public var name: String {
     let plain =
       switch self {
       case .rival(let rival, _): rival.name
       case .strategy(let strategy, _): Self.godwitPrefix + strategy
+      case .disk(let method): method.rawValue
       }
     return tuning.map { "\(plain)+\($0)" } ?? plain
   }
@@ -28,11 +32,18 @@ public enum LabMethod: Sendable, Hashable {
   public var tuning: String? {
     switch self {
     case .rival(_, let tuning), .strategy(_, let tuning): tuning
+    case .disk: nil
     }
   }
 
+  public var isOfDisks: Bool { if case .disk = self { true } else { false } }
+
   /// From a name as above; `qemu` and `godwit` alone mean pre-copy. Nil for a rival that does not exist.
   public init?(name whole: String) {
+    if let method = DiskMethod(rawValue: whole) {
+      self = .disk(method)
+      return
+    }
     let parts = whole.split(separator: "+", maxSplits: 1, omittingEmptySubsequences: false)
     let name = String(parts[0])
     let tuning = parts.count > 1 ? String(parts[1]) : nil
@@ -53,6 +64,7 @@ public enum LabMethod: Sendable, Hashable {
     switch self {
     case .rival: "qemu"
     case .strategy: "godwit"
+    case .disk(let method): method.isRival ? "qemu" : "godwit"
     }
   }
 }

@@ -14,6 +14,10 @@ public struct LabOptions: Sendable {
   public var destinationQEMU: String?
   /// nil: 1 Gbit/s.
   public var linkRate: ByteRate?
+  /// Of the link, each way.
+  public var linkLatencyMs: UInt64 = 0
+  /// Traffic of others on the link while a guest is moved, from the source to the destination; nil: none.
+  public var competingRate: ByteRate?
   /// In this order, each on a fresh guest.
   public var methods: [LabMethod] = [.qemu, .godwit]
   public var repeatCount = 1
@@ -34,6 +38,8 @@ public struct LabOptions: Sendable {
   public var returnAfterMs: UInt64?
   /// Use the loopback interface even where namespaces could be made.
   public var forceLoopback = false
+  /// The hosts don't share the guest's own disk: it moves with the guest.
+  public var movesDisk = false
   /// Agents talk over plain TCP, to see what TLS costs.
   public var insecure = false
   /// Makes a forecast of a migration from what an agent found out, before Godwit moves a guest; nil: none is
@@ -55,7 +61,7 @@ public struct LabOptions: Sendable {
     var plans: [(method: LabMethod, audit: Bool, label: String)] = []
     for (index, method) in methods.enumerated() {
       switch method {
-      case .rival: plans.append((method, false, "q\(index)"))
+      case .rival, .disk: plans.append((method, false, "q\(index)"))
       case .strategy:
         if methods.count > 1 || !audit { plans.append((method, false, "g\(index)")) }
         if audit { plans.append((method, true, "a\(index)")) }

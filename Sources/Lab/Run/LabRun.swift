@@ -45,10 +45,14 @@ public struct LabRun: Sendable {
   func withHosts(
     _ body: (GuestCommandLine, HostPair, RunFolder) async throws -> Void
   ) async throws {
+    let commandLine = try await prepare(CacheFolder())
+    try await withNetwork { hosts, folder in try await body(commandLine, hosts, folder) }
+  }
+
+  /// The same where no guest is booted.
+  func withNetwork(_ body: (HostPair, RunFolder) async throws -> Void) async throws {
     // A guest that dies closes its connections; writing to them must be an error, not a signal.
     _ = signal(SIGPIPE, SIG_IGN)
-    let cache = CacheFolder()
-    let commandLine = try await prepare(cache)
     let folder = try await RunFolder.create()
     let hosts: HostPair
     do {
@@ -59,7 +63,7 @@ public struct LabRun: Sendable {
       throw error
     }
     do {
-      try await body(commandLine, hosts, folder)
+      try await body(hosts, folder)
     } catch {
       // What fails because the run was called off is no failure.
       let isCalledOff = Task.isCancelled || error is CancellationError
@@ -95,7 +99,8 @@ public struct LabRun: Sendable {
   private func makeHosts(_ folder: RunFolder) async throws -> HostPair {
     let reason = options.forceLoopback ? "asked for" : await HostPair.whyNoNamespaces()
     let hosts = try await HostPair.create(
-      kind: reason == nil ? .namespaces : .loopback, linkRate: options.linkRate, folder: folder)
+      kind: reason == nil ? .namespaces : .loopback, linkRate: options.linkRate,
+      latencyMs: options.linkLatencyMs, folder: folder)
     let rate = ByteRate(bytesPerSecond: hosts.linkBytesPerSecond)?.description ?? "?"
     if let reason {
       await observer.note(
@@ -103,7 +108,9 @@ public struct LabRun: Sendable {
           + " of \(rate) stands for it, bytes on the wire are what each side says of itself, and the clients have"
           + " to reconnect after the move because the guest changes its address")
     } else {
-      await observer.note("hosts: two network namespaces, joined by a link of \(rate)")
+      await observer.note(
+        "hosts: two network namespaces, joined by a link of \(rate)"
+          + (hosts.linkLatencyMs > 0 ? ", \(hosts.linkLatencyMs) ms each way" : ""))
     }
     return hosts
   }

@@ -17,6 +17,9 @@ extension LabRun {
     commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder, observer: any LabObserver
   ) async throws -> [Trial] {
     let returns = options.returnAfterMs != nil
+    guard !options.movesDisk || !returns else {
+      throw LabError("a guest that returns shares its disk with both hosts")
+    }
     guard !returns || commandLine.source.path == commandLine.destination.path else {
       throw LabError("a return needs the same QEMU on both sides")
     }
@@ -47,6 +50,8 @@ extension LabRun {
           let mover = QEMUMover(rival: rival, session: session, observer: keeper)
           return Member(session: session, mover: mover, keeper: keeper)
         }
+      case .disk(let method):
+        throw LabError("\(method.rawValue) moves a disk, not a guest")
       case .strategy(let strategy, _):
         let pair = try await AgentPair.start(sessions, observer: observer)
         agents = pair
@@ -84,8 +89,9 @@ extension LabRun {
     observer: any LabObserver
   ) async throws -> [Trial] {
     guard let hosts = members.first?.session.hosts else { return [] }
+    let wireMeter = try await WireMeter.start(hosts, members.first?.session.options.competingRate)
+    defer { wireMeter.stop() }
     let meter = CostMeter(sources: members.compactMap(\.mover.sourceProcess), agents: agents)
-    let wireBefore = try await hosts.wireBytes()
     let startSeconds = MonotonicClock.wallSeconds
     let memory = Task { await meter.watchMemory() }
     defer { memory.cancel() }
@@ -97,7 +103,8 @@ extension LabRun {
       destinations: moves.compactMap(\.move.destinationProcess), memory: peaks)
     let result: Result<[Trial], any Error>
     do {
-      let wireAfter = try await hosts.wireBytes()
+      let wire = try await wireMeter.read()
+      wireMeter.stop()
       await observer.note("\(method.name): checking the guest's memory")
       try await Task.sleep(for: .milliseconds(aftermathMs))
       var trials: [Trial] = []
@@ -124,13 +131,12 @@ extension LabRun {
           let runs = session.serial.look { $0.last?.beat.kernelRuns ?? 0 }
           trial.kernelRunsAfter = runs - min(runsBefore, runs)
         }
+        trial.competingBytesPerSecond = wire.competingBytesPerSecond
         if move.isLeftBehind { trial.damage.append("a QEMU was left behind at the destination") }
         trials.append(trial)
       }
-      var wire: UInt64?
-      if let wireBefore, let wireAfter { wire = wireAfter - wireBefore }
       let startUs = moves.map(\.move.startUs).min() ?? 0
-      Together.share(&trials, lengthMs: (endUs - min(startUs, endUs)) / 1000, wireBytes: wire)
+      Together.share(&trials, lengthMs: (endUs - min(startUs, endUs)) / 1000, wireBytes: wire.bytes)
       trials[0].cost = cost
       result = .success(trials)
     } catch {

@@ -25,6 +25,10 @@ public struct Trial: Sendable, Equatable {
   public var cost: MoveCost?
   /// Nil where a guest was moved alone.
   public var together: Together?
+  /// Of a disk that was moved alone.
+  public var disk: DiskMeasures?
+  /// What others got over the link beside the move; nil: there were none.
+  public var competingBytesPerSecond: UInt64?
   /// What the migration said of itself while it ran.
   public var samples: [MigrationSample] = []
 

@@ -42,6 +42,69 @@ import Testing
     }
   }
 
+  /// A connection takes one way there and back; what is sent over it arrives whole.
+  @Test(.enabled(if: isRoot, "skipped: network namespaces need root"))
+  func hostsAreAsFarApartAsAskedFor() async throws {
+    try await withBase { base in
+      let folder = try await RunFolder.create(base: base)
+      let hosts = try await HostPair.create(
+        kind: .namespaces, linkRate: ByteRate(parsing: "500Mbit"), latencyMs: 30, folder: folder)
+      let (here, there) = (hosts.namespace(.source), hosts.namespace(.destination))
+      let listener = try await WorkerThread.run("test") {
+        try there.enter()
+        return try TCPSocket.listen(host: "10.78.0.2", port: 5555)
+      }
+      let (sender, tookUs) = try await WorkerThread.run("test") {
+        try here.enter()
+        let startUs = MonotonicClock.nowUs
+        let socket = try TCPSocket.connect(host: "10.78.0.2", port: 5555, timeoutMs: 10_000)
+        return (socket, MonotonicClock.nowUs - startUs)
+      }
+      #expect(tookUs >= 60_000)
+      let bytes = (0..<(4 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 13) }
+      let receiver = try await WorkerThread.run("test") { try listener.accept(timeoutMs: 5000) }
+      _ = WorkerThread("test") {
+        try? sender.writeAll(bytes.span.bytes)
+        sender.shutdown()
+      }
+      let got = try await WorkerThread.run("test") { () -> [UInt8] in
+        var (all, room) = ([UInt8](), [UInt8](repeating: 0, count: 1 << 16))
+        while let receiver,
+          case let count = try room.withUnsafeMutableBytes({
+            try receiver.read(into: $0)
+          }), count > 0
+        { all += room[..<count] }
+        return all
+      }
+      #expect(got == bytes)
+      #expect(try #require(try await hosts.wireBytes()) > UInt64(bytes.count))
+      await hosts.remove()
+      folder.remove()
+    }
+  }
+
+  /// What others send is counted by itself.
+  @Test(.enabled(if: isRoot, "skipped: network namespaces need root"))
+  func othersUseTheLink() async throws {
+    try await withBase { base in
+      let folder = try await RunFolder.create(base: base)
+      let hosts = try await HostPair.create(
+        kind: .namespaces, linkRate: ByteRate(parsing: "500Mbit"), folder: folder)
+      let meter = try await WireMeter.start(hosts, ByteRate(parsing: "80Mbit"))
+      try await Task.sleep(for: .milliseconds(500))
+      let reading = try await meter.read()
+      meter.stop()
+      let rate = try #require(reading.competingBytesPerSecond)
+      // Never more than asked for, but for the burst.
+      #expect(rate > 0 && rate < 20_000_000)
+      let left = try #require(reading.bytes)
+      #expect(left < rate)
+      #expect(try await WireMeter.start(hosts, nil).read().competingBytesPerSecond == nil)
+      await hosts.remove()
+      folder.remove()
+    }
+  }
+
   @Test(.enabled(if: isRoot, "skipped: network namespaces need root"))
   func aDeadRunsHostsAndProcessesAreRemoved() async throws {
     try await withBase { base in

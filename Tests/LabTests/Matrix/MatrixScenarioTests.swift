@@ -143,6 +143,22 @@ import Testing
     #expect(tuning.fingerprint != MethodTuning().fingerprint)
   }
 
+  @Test func aGang() throws {
+    let text =
+      Self.small.replacingOccurrences(of: "\"godwit-precopy\"", with: "\"godwit-precopy+gang\"")
+      + "\n[tuning.gang]\ngang = true\n"
+    let scenario = try MatrixScenario.parse(text, path: "x.toml")
+    let tuning = try scenario.tuning(of: .strategy("precopy", tuning: "gang"))
+    var request = MigrationRequest(vm: "v", destination: "d")
+    tuning.apply(to: &request)
+    #expect(request.gang != nil && request.problem == nil)
+    #expect(tuning.fingerprint != MethodTuning().fingerprint)
+    #expect(throws: LabError.self) { try scenario.tuning(of: .rival(.precopy, tuning: "gang")) }
+    #expect(throws: ConfigurationError.self) {
+      try MatrixScenario.parse(text + "compaction = \"off\"\n", path: "x.toml")
+    }
+  }
+
   @Test(arguments: [
     ("link = \"200Mbit\"", "link = \"fast\"", "fast"),
     ("rounds = 2", "rounds = 0", "rounds"),

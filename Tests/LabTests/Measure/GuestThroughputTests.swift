@@ -32,8 +32,9 @@ import Testing
     #expect(found.baselinePerSecond == 10_000)
     #expect(found.slowdownPercent == 0)
     #expect(found.recoveryMs == nil && found.lostMs == nil)
-    #expect(found.timeline.allSatisfy { $0 == 500 })
-    #expect(found.timeline.count == 70)  // 2 s of migration, 1.5 s after it
+    #expect(found.bucketMs == 10)
+    #expect(found.timeline.allSatisfy { $0 == 100 })
+    #expect(found.timeline.count == 350)  // 2 s of migration, 1.5 s after it
   }
 
   /// Half speed while it is moved, 200 ms of silence, 300 ms at a tenth, then as before.

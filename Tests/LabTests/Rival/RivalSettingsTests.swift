@@ -83,13 +83,21 @@ import Testing
       #expect(LabMethod(name: rival.name) == .rival(rival))
       #expect(LabMethod.rival(rival).name == rival.name)
     }
+    for method in DiskMethod.allCases {
+      #expect(LabMethod(name: method.rawValue) == .disk(method))
+      #expect(LabMethod.disk(method).name == method.rawValue)
+      #expect(
+        LabMethod.disk(method).kind == (method.rawValue.hasPrefix("qemu-") ? "qemu" : "godwit"))
+    }
     #expect(LabMethod(name: "qemu") == .rival(.precopy))
     #expect(LabMethod(name: "godwit") == .strategy("precopy"))
     #expect(LabMethod(name: "godwit-timebound")?.name == "godwit-timebound")
     #expect(LabMethod(name: "qemu-xbzrle+big") == .rival(.xbzrle, tuning: "big"))
     #expect(LabMethod(name: "qemu-xbzrle+big")?.name == "qemu-xbzrle+big")
     #expect(LabMethod(name: "godwit+tight")?.name == "godwit-precopy+tight")
-    for wrong in ["qemu-xbzrle+", "+big", "", "qemu-", "qemu-fast", "godwit-", "precopy"] {
+    for wrong in [
+      "qemu-xbzrle+", "+big", "", "qemu-", "qemu-fast", "godwit-", "hotpages", "mirror+x",
+    ] {
       #expect(LabMethod(name: wrong) == nil, "\(wrong)")
     }
   }

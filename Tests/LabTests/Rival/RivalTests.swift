@@ -29,6 +29,25 @@ struct RivalTests {
     return trials.withLock { $0 }
   }
 
+  /// As an operator does it: the disk is mirrored to an export of the destination's QEMU, then the memory moves.
+  @Test func theGuestsDiskMovesToo() async throws {
+    let trials = try await trials { options in
+      options.methods = [.rival(.postcopy)]
+      options.guest.hasDisk = true
+      options.movesDisk = true
+      var load = GuestSpecification.DiskLoad(sizeMiB: 16)
+      load.operationsPerSecond = 100
+      options.guest.workload.disk = load
+    }
+    let trial = try #require(trials.first)
+    #expect(trial.damage.isEmpty, "\(trial.damage)")
+    #expect(trial.record.outcome == .completed, "\(trial.record.reason ?? "")")
+    #expect(trial.record.disk.movedBytes == 64 << 20)
+    #expect(try #require(trial.record.disk.bytesReadAtSource) > 16 << 20)
+    let pause = try #require(trial.record.disk.pauseMs)
+    #expect(try #require(trial.record.downtimeMs) >= pause)
+  }
+
   @Test func everyRivalMovesAGuest() async throws {
     let trials = try await trials { $0.methods = Rival.allCases.map { LabMethod.rival($0) } }
     #expect(trials.map(\.record.strategy) == Rival.allCases.map(\.rawValue))

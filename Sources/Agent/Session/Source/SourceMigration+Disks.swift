@@ -38,7 +38,10 @@ extension SourceMigration {
         ])
     }
     guard !moving.isEmpty else { return [] }
-    note { $0.progress.diskBytes = moving.reduce(0) { $0 &+ $1.claim.byteCount } }
+    note { state in
+      let bytes = moving.reduce(0) { $0 &+ $1.claim.byteCount }
+      (state.progress.diskBytes, state.progress.diskRemainingBytes) = (bytes, bytes)
+    }
     return moving
   }
 
@@ -100,12 +103,10 @@ extension SourceMigration {
 
   /// From the guest's stop until its disks are complete QEMU waits for us: whatever becomes of us.
   private func guardPause(_ setup: Setup) async throws -> PauseGuard {
-    let (folder, logs) = (configuration.runtimeDirectory, configuration.stateDirectory + "/log")
-    try PrivateDirectory.make(logs)
     let label = String(id.description.prefix(12))
     return try await PauseGuard.start(
-      monitor: setup.vm.monitorPath, socket: "\(folder)/\(label).guard",
-      logPath: "\(logs)/guard-\(label).log")
+      monitor: setup.vm.monitorPath,
+      socket: "\(configuration.runtimeDirectory)/\(label).guard")
   }
 
   /// Puts what the copies say into the progress: the memory is still to come.

@@ -83,6 +83,7 @@ public struct ReportPage: Sendable {
   /// What was measured, where: for people who want to know what the figures are worth.
   static func facts(_ results: [MatrixResult]) -> [String] {
     func distinct(_ values: [String]) -> String { Set(values).sorted().joined(separator: ", ") }
+    let far = results.compactMap(\.lab.linkLatencyMs).map(Milliseconds.format)
     var facts = [
       "\(results.count) migrations, \(results.map(\.lab.round).max().map { $0 + 1 } ?? 0) rounds; Godwit "
         + distinct(results.map(\.lab.godwit)),
@@ -91,8 +92,15 @@ public struct ReportPage: Sendable {
           results.map {
             ByteRate(bytesPerSecond: $0.lab.linkBytesPerSecond)?.description ?? "none"
           })
+        + (far.isEmpty ? "" : ", \(distinct(far)) each way")
         + " (\(distinct(results.map(\.lab.network))))",
     ]
+    let others = results.compactMap(\.lab.competingBytesPerSecond).sorted()
+    if let most = others.last, let rate = ByteRate(bytesPerSecond: others[others.count / 2]) {
+      facts.append(
+        "beside others' traffic, which got \(rate) at the median and at most "
+          + (ByteRate(bytesPerSecond: most)?.description ?? "nothing"))
+    }
     let hosts = results.map { result in
       "\(result.lab.host.processors) processors (\(result.lab.host.processor ?? "unknown")), Linux "
         + (result.lab.host.kernel ?? "unknown")

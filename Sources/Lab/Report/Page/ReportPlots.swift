@@ -24,14 +24,14 @@ struct ReportPlots {
 
   var all: [ReportPlot] {
     [
-      bars(.total), bars(.together), bars(.downtime), bars(.wire), bars(.processor), throughput,
-      operations, owed, classes,
+      bars(.total), bars(.together), bars(.downtime), bars(.wire), bars(.reads), bars(.latency),
+      bars(.tail), trade, bars(.processor), throughput, operations, owed, classes,
     ].compactMap(\.self)
   }
 
   private func bars(_ figure: MatrixFigure) -> ReportPlot? {
     // Round numbers of bytes are binary.
-    let unit = figure == .wire || figure == .memory ? 1_048_576.0 : 1
+    let unit = [.wire, .memory, .reads].contains(figure) ? 1_048_576.0 : 1
     let rows = comparison.methods.compactMap { method -> BarPlot.Row? in
       guard let estimate = comparison.estimate(figure, method) else { return nil }
       let part = BarPlot.Part(
@@ -56,6 +56,25 @@ struct ReportPlots {
       }.svg)
   }
 
+  /// What a disk's clients pay for a fast move.
+  private var trade: ReportPlot? {
+    let points = comparison.methods.compactMap { method -> TradePlot.Point? in
+      guard let total = comparison.estimate(.total, method)?.median, total.isFinite,
+        let latency = comparison.estimate(.latency, method)?.median
+      else { return nil }
+      return TradePlot.Point(name: method, x: total, y: latency, colour: colours[method] ?? 0)
+    }
+    guard points.count > 1 else { return nil }
+    return ReportPlot(
+      name: "\(slug)-trade", title: "Latency of the clients against the time of the move",
+      note: "Medians over all rounds. Nearer to the lower left corner is better in both.",
+      svg: TradePlot(
+        title: "Latency against time, \(comparison.guest)", xTitle: "time of the move",
+        yTitle: "median latency", points: points, xText: MatrixFigure.total.text,
+        yText: MatrixFigure.latency.text
+      ).svg)
+  }
+
   /// Seconds that curves are drawn for: three times what most methods took, for one that never ends would leave
   /// no room for the others.
   private var horizon: Double {
@@ -65,16 +84,22 @@ struct ReportPlots {
     return (Estimate.median(totals) ?? .infinity) * 3 / 1000
   }
 
+  private static let pointsMax = 800
+
   private var throughput: ReportPlot? {
     let series = comparison.methods.compactMap { method -> LinePlot.Series? in
       guard let result = comparison.typical(method), let work = result.lab.throughput,
         work.baselinePerSecond > 0
       else { return nil }
-      let bucket = Double(GuestThroughput.bucketMs)
+      // As many points as can be told apart, however long it took.
+      let shown = min(Double(work.timeline.count), horizon * 1000 / Double(work.bucketMs))
+      let merged = max(Int(shown) / Self.pointsMax, 1)
+      let bucket = Double(work.bucketMs) * Double(merged)
       let full = Double(work.baselinePerSecond) * bucket / 1000
+      let values = ReportText.merged(work.timeline.map { Double($0) }, by: merged)
       return line(
         method,
-        ReportText.smoothed(work.timeline.map { Double($0) / full * 100 }).enumerated().map {
+        ReportText.smoothed(values.map { $0 / full * 100 }).enumerated().map {
           (Double($0) * bucket / 1000, $1)
         })
     }
@@ -82,7 +107,7 @@ struct ReportPlots {
     return ReportPlot(
       name: "\(slug)-throughput", title: "Work of the guest while it moves",
       note:
-        "In percent of its work before, over windows of 250 ms, from the start of the migration on; one"
+        "In percent of its work before, over five neighbouring points, from the start of the migration on; one"
         + " typical run of each method. Dashed: QEMU alone.",
       svg: LinePlot(
         title: "Work of the guest, \(comparison.guest)", xTitle: "seconds", yTitle: "% of before",

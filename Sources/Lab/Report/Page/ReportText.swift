@@ -17,6 +17,17 @@ enum ReportText {
     case .together: "All guests moved"
     case .processor: "Processor time of QEMU and agents"
     case .memory: "Memory of the agents"
+    case .latency: "Latency of a disk's clients while it moves, median"
+    case .tail: "Latency of a disk's clients while it moves, 99 %"
+    case .reads: "Read from the source's disk for the move"
+    }
+  }
+
+  /// Sums of `count` neighbours each; what is left over at the end is no whole sum, and dropped.
+  static func merged(_ values: [Double], by count: Int) -> [Double] {
+    guard count > 1 else { return values }
+    return stride(from: 0, to: values.count - values.count % count, by: count).map { start in
+      values[start..<(start + count)].reduce(0, +)
     }
   }
 

@@ -81,9 +81,17 @@ public struct ResultPages: Sendable {
     limits.append(
       "Both hosts, the guests and their clients were one machine with \(processors.joined(separator: " or "))"
         + " processors: what takes much processor time is slower here than on hosts of its own.")
+    let others = all.contains { $0.lab.competingBytesPerSecond != nil }
+    let isFar = all.contains { $0.lab.linkLatencyMs != nil }
     limits.append(
-      "The link is a rate limit between network namespaces, or on the loopback interface: no distance, no loss, no"
-        + " other traffic.")
+      "The link is a rate limit between network namespaces, or on the loopback interface: no loss, "
+        + (isFar ? "distance only where a page says so, " : "no distance, ")
+        + (others ? "and other traffic only where a page says so." : "no other traffic."))
+    if all.contains(where: { $0.lab.disk?.isOfLimitedDevice == true }) {
+      limits.append(
+        "Disks with a limit are QEMU's throttle filter behind a FUSE file, which carries out one request after the"
+          + " other: no seeks, so reading in sequence is no cheaper than elsewhere.")
+    }
     let few = experiments.filter {
       ($0.results.map(\.lab.round).max() ?? 0) + 1 < Estimate.countMin
     }

@@ -1,0 +1,53 @@
+/// How long requests took in a stretch of time, and how many there were. Pure.
+public struct Latency: Codable, Sendable, Equatable {
+  /// One request that was answered.
+  struct Request: Sendable, Equatable {
+    /// When its answer came, in microseconds of the monotonic clock.
+    var endUs: UInt64
+    var tookUs: UInt32
+  }
+
+  public var requests: UInt64
+  public var perSecond: UInt64
+  /// Half of them, and 99 of 100, took no longer, in microseconds.
+  public var medianUs, tailUs: UInt64
+
+  /// Of those that were answered in `[fromUs, toUs)`; nil without any.
+  init?(_ all: [Request], fromUs: UInt64, toUs: UInt64) {
+    let times = all.filter { $0.endUs >= fromUs && $0.endUs < toUs }.map(\.tookUs).sorted()
+    guard !times.isEmpty, toUs > fromUs else { return nil }
+    requests = UInt64(times.count)
+    perSecond = Ratio.scale(requests, 1_000_000, over: toUs - fromUs)
+    medianUs = UInt64(times[(times.count - 1) / 2])
+    tailUs = UInt64(times[(times.count * 99 + 99) / 100 - 1])
+  }
+}
+
+/// What a served disk's clients saw of its move.
+public struct DiskMeasures: Codable, Sendable, Equatable {
+  public var diskBytes: UInt64
+  @OrNull public var deviceOperationsPerSecond: UInt64?
+  @OrNull public var deviceBytesPerSecond: UInt64?
+  /// Of the clients' requests before the move, and from its beginning until both sides were the same.
+  @OrNull public var before: Latency?
+  @OrNull public var during: Latency?
+  /// Reads that gave something else than what was written last.
+  public var wrongReads: UInt64 = 0
+  /// Rounds of the copier, and what backups gave in place of the disk; Godwit alone says so.
+  @OrNull public var rounds: UInt64?
+  @OrNull public var backupBytes: UInt64?
+
+  init(_ disk: MatrixDisk) {
+    diskBytes = disk.byteCount
+    deviceOperationsPerSecond = disk.deviceOperationsPerSecond
+    deviceBytesPerSecond = disk.deviceBytesPerSecond
+  }
+
+  var isOfLimitedDevice: Bool { deviceOperationsPerSecond != nil || deviceBytesPerSecond != nil }
+
+  /// Requests per second that clients lacked during the move, in percent; below 0 there were more. Nil: not measured.
+  public var slowdownPercent: Int? {
+    guard let before, before.perSecond > 0 else { return nil }
+    return 100 - Int(clamping: Ratio.scale(during?.perSecond ?? 0, 100, over: before.perSecond))
+  }
+}

@@ -1,0 +1,114 @@
+import Agent
+import FoundationEssentials
+import HostIO
+
+/// A disk of a trial with everything around it: what serves it, where it goes, who has copies of it.
+///
+/// ```
+///   clients ── unix socket ── server (godwit block serve | qemu-storage-daemon) ── device ── image
+///                                │ source namespace
+///                      nbd://destination ══ the lab's link ══ qemu-nbd ── copy
+/// ```
+struct DiskStage: Sendable {
+  static let exportName = "disk"
+  static let copyName = "copy"
+  /// Of the first disk's destination; those that move at the same time have the next ones.
+  static let firstPort: UInt16 = 10809
+
+  let disk: MatrixDisk
+  let method: DiskMethod
+  /// Among the disks that move at once, from 0.
+  let number: Int
+  let label: String
+  let hosts: HostPair
+  let folder: RunFolder
+  let options: LabOptions
+
+  func file(_ name: String) -> String { folder.file("\(label)-\(number)-\(name)") }
+
+  var image: String { file("disk.raw") }
+  var copy: String { file("copy.raw") }
+  var socket: String { file("nbd") }
+  var control: String { file("control") }
+  var surrogate: String { file("surrogate") }
+  var manifest: String { file("manifest") }
+  /// The image, or what stands before it and is as slow as asked for.
+  var device: String { disk.isLimited ? file("slow.raw") : image }
+  /// Different disks hold different data.
+  var seed: UInt64 { CacheFolder.hash(["\(disk.name) \(number)"]) }
+
+  var host: String { hosts.address(.destination) }
+  var port: UInt16 { Self.firstPort + UInt16(number) }
+  var source: (hosts: HostPair, side: HostPair.Side) { (hosts, .source) }
+
+  func makeImages() async throws {
+    let (disk, seed, image, copy, surrogate) = (disk, seed, image, copy, surrogate)
+    let needsSurrogate = method == .waio
+    try await WorkerThread.run("disk-images") {
+      try DiskImage.make(image, disk, seed: seed)
+      try DiskImage.makeEmpty(copy, byteCount: disk.byteCount)
+      if needsSurrogate { try DiskImage.makeEmpty(surrogate, byteCount: disk.byteCount + 64 << 20) }
+    }
+  }
+
+  /// A device that does no more than it is asked to: QEMU's throttle filter before the image, as a file (FUSE).
+  /// Its requests are carried out one after the other, whoever makes them.
+  func startDevice() async throws -> DiskProcess? {
+    guard disk.isLimited else { return nil }
+    guard hosts.kind == .namespaces else {
+      throw LabError("a disk with deviceOperations or deviceRate needs root: it is a FUSE file")
+    }
+    try SmallFile.write([], to: device, mode: 0o600)
+    var limits = "throttle-group,id=limit"
+    if let number = disk.deviceOperationsPerSecond { limits += ",x-iops-total=\(number)" }
+    if let rate = disk.deviceBytesPerSecond { limits += ",x-bps-total=\(rate)" }
+    let process = try DiskProcess(
+      "qemu-storage-daemon",
+      [
+        "--object", limits, "--blockdev", "driver=file,node-name=f0,filename=\(image)",
+        "--blockdev", "driver=throttle,node-name=n0,throttle-group=limit,file=f0", "--export",
+        "type=fuse,id=e0,node-name=n0,mountpoint=\(device),writable=on",
+      ], on: nil, log: file("device.log"), folder: folder)
+    try await process.wait { DiskImage.byteCount(of: device) == disk.byteCount }
+    return process
+  }
+
+  /// Where the disk goes.
+  func startDestination() async throws -> DiskProcess {
+    let mark = file("nbd.pid")
+    let process = try DiskProcess(
+      "qemu-nbd",
+      [
+        "-f", "raw", "-t", "-e", "16", "-x", Self.copyName, "-b", host, "-p", "\(port)",
+        "--pid-file", mark, copy,
+      ], on: (hosts, .destination), log: file("destination.log"), folder: folder)
+    try await process.wait { SmallFile.exists(mark) }
+    return process
+  }
+
+  func startServer() async throws -> DiskProcess {
+    let server: DiskProcess
+    if method.isRival {
+      let cache = "cache.direct=\(disk.isLimited ? "on" : "off")"
+      server = try DiskProcess(
+        "qemu-storage-daemon",
+        [
+          "--chardev", "socket,id=q,path=\(control),server=on,wait=off", "--monitor", "chardev=q",
+          "--blockdev", "driver=file,node-name=f0,filename=\(device),\(cache)", "--blockdev",
+          "driver=raw,node-name=\(RivalDiskMover.node),file=f0", "--nbd-server",
+          "addr.type=unix,addr.path=\(socket),max-connections=16", "--export",
+          "type=nbd,id=e0,node-name=\(RivalDiskMover.node),name=\(Self.exportName),writable=on",
+        ], on: source, log: file("server.log"), folder: folder)
+    } else {
+      server = try DiskProcess(
+        try LabAgent.program(options),
+        [
+          "block", "serve", device, "--export-name", Self.exportName, "--socket", socket,
+          "--control", control,
+        ] + (disk.isLimited ? ["--direct"] : []), on: source, log: file("server.log"),
+        folder: folder)
+    }
+    try await server.wait { SmallFile.exists(socket) && SmallFile.exists(control) }
+    return server
+  }
+}

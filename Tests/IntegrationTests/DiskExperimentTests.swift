@@ -1,0 +1,82 @@
+import Agent
+import Base
+import Foundation
+import HostIO
+import Testing
+
+@testable import Lab
+
+/// Disks that move alone while clients read and write them; what clients read is checked, and so is the copy.
+@Suite(
+  .serialized,
+  .enabled(
+    if: Equipment.isThere,
+    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+struct DiskExperimentTests {
+  private func results(_ methods: String, _ disk: String) async throws -> [MatrixResult] {
+    let text = """
+      name = "tiny"
+      kind = "disk"
+      methods = [\(methods)]
+      rounds = 1
+      warmUp = "300ms"
+      [link]
+      rate = "1Gbit"
+      competing = "100Mbit"
+      [[disk]]
+      name = "d"
+      size = "16MiB"
+      \(disk)
+      """
+    var common = LabOptions()
+    common.godwitProgram = Equipment.program
+    let run = MatrixRun(
+      try MatrixScenario.parse(text, path: "tiny.toml"), MatrixSelection(), common: common,
+      results: nil, observer: SilentObserver())
+    let summary = try await run.run { _ in }
+    #expect(summary.undone.map(\.reason) == [])
+    for result in summary.results {
+      #expect(
+        result.isDone && result.isIntact, "\(result.record.reason ?? "") \(result.lab.damage)")
+      #expect(result.record.audit.pagesCompared == 4096 && result.record.audit.pagesDiffering == 0)
+      let disk = try #require(result.lab.disk)
+      #expect(try #require(disk.before).requests > 10 && disk.wrongReads == 0)
+      #expect(try #require(disk.during).requests > 0)
+      #expect(try #require(result.lab.competingBytesPerSecond) > 100_000)
+    }
+    return summary.results
+  }
+
+  @Test(.timeLimit(.minutes(3))) func everyWayKeepsWhatClientsWrote() async throws {
+    let results = try await results(
+      "\"precopy\", \"mirror\", \"iofollow\", \"waio\", \"qemu-mirror\", \"qemu-mirror-write-blocking\"",
+      "load = { operations = 200, block = \"16KiB\" }")
+    #expect(results.count == 6)
+    for result in results {
+      #expect(try #require(result.record.wireBytes) > 16 << 20)
+      #expect(result.record.disk.movedBytes == 16 << 20)
+    }
+    // The image is in the page cache: what of it came from the device QEMU can't tell.
+    #expect(results.filter { $0.record.disk.bytesReadAtSource == nil }.count == 2)
+  }
+
+  /// Two disks on slow devices, and two backups that have them as they were.
+  @Test(.timeLimit(.minutes(3))) func backupsSpareASlowDevice() async throws {
+    let results = try await results(
+      "\"precopy\", \"snapmig\", \"qemu-mirror\"",
+      """
+      count = 2
+      backups = 2
+      deviceRate = "20MiB/s"
+      load = { operations = 50 }
+      """)
+    #expect(results.count == 6)
+    for result in results {
+      let readBytes = try #require(result.record.disk.bytesReadAtSource)
+      #expect((readBytes < 8 << 20) == (result.lab.method == "snapmig"), "\(readBytes)")
+      let backupBytes = result.lab.disk?.backupBytes
+      #expect((backupBytes ?? 0 > 8 << 20) == (result.lab.method == "snapmig"))
+      #expect(result.lab.together?.count == 2)
+    }
+  }
+}

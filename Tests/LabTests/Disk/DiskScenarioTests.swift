@@ -1,0 +1,150 @@
+import Agent
+import Base
+import Foundation
+import Testing
+
+@testable import Lab
+
+@Suite struct DiskScenarioTests {
+  static let text = """
+    name = "disks"
+    kind = "disk"
+    methods = ["iofollow", "qemu-mirror"]
+    rounds = 2
+    [link]
+    rate = "200Mbit"
+    latency = "20ms"
+    competing = "50Mbit"
+    [[disk]]
+    name = "a"
+    size = "64MiB"
+    count = 2
+    backups = 3
+    deviceOperations = 400
+    deviceRate = "40MiB/s"
+    [disk.load]
+    operations = 100
+    depth = 2
+    writePercent = 70
+    block = "16KiB"
+    pattern = "sequential"
+    [[disk]]
+    name = "b"
+    size = "16MiB"
+    """
+
+  @Test func aFile() throws {
+    let scenario = try MatrixScenario.parse(Self.text, path: "x.toml")
+    #expect(scenario.kind == .disk && scenario.subjects == ["a", "b"])
+    #expect(scenario.link?.bytesPerSecond == 25_000_000)
+    #expect(scenario.competing?.bytesPerSecond == 6_250_000 && scenario.linkLatencyMs == 20)
+    #expect(scenario.methods == [.disk(.iofollow), .disk(.qemuMirror)])
+    let (first, second) = (scenario.disks[0], scenario.disks[1])
+    #expect(first.byteCount == 64 << 20 && first.count == 2 && first.backupCount == 3)
+    #expect(first.isLimited && first.deviceOperationsPerSecond == 400)
+    #expect(first.deviceBytesPerSecond == 40 << 20 && first.blockCount == 4096)
+    #expect(first.load.depth == 2 && first.load.writePercent == 70)
+    #expect(first.load.pattern == .sequential && first.load.operationsPerSecond == 100)
+    #expect(second.load == MatrixDisk.Load() && !second.isLimited)
+    let cells = MatrixPlan.cells(scenario)
+    #expect(cells.count == 2 * 2 * 2)
+    #expect(Set(cells.map(\.method.name)) == ["iofollow", "qemu-mirror"])
+  }
+
+  @Test(arguments: [
+    ("\"iofollow\"", "\"godwit-precopy\"", "does not move a disk"),
+    ("kind = \"disk\"", "kind = \"guest\"", "guest"),
+    ("kind = \"disk\"", "kind = \"tape\"", "tape"),
+    ("\"iofollow\"", "\"iofollow+fast\"", "iofollow+fast"),
+    ("size = \"64MiB\"", "size = \"100KiB\"", "whole MiB"),
+    ("size = \"64MiB\"\n", "", "size"),
+    ("block = \"16KiB\"", "block = \"5KiB\"", "power of two"),
+    ("block = \"16KiB\"", "block = \"12KiB\"", "power of two"),
+    ("writePercent = 70", "writePercent = 170", "0...100"),
+    ("deviceRate = \"40MiB/s\"", "deviceRate = \"slow\"", "slow"),
+    ("latency = \"20ms\"", "latency = \"2s\"", "up to 1s"),
+    ("competing = \"50Mbit\"", "competing = \"some\"", "some"),
+    ("name = \"b\"", "name = \"a\"", "twice"),
+    ("rounds = 2", "rounds = 2\nreturnAfter = \"5s\"", "kind"),
+  ])
+  func aMistakeIsNamed(right: String, wrong: String, word: String) throws {
+    let text = Self.text.replacingOccurrences(of: right, with: wrong)
+    #expect(text != Self.text)
+    let error = try #require(throws: ConfigurationError.self) {
+      try MatrixScenario.parse(text, path: "x.toml")
+    }
+    #expect(error.description.contains(word), "\(error)")
+  }
+
+  @Test func aGuestsDiskMoves() throws {
+    let text = """
+      name = "x"
+      methods = ["qemu-precopy"]
+      [[guest]]
+      name = "idle"
+      disk = { moves = true }
+      [[guest]]
+      name = "busy"
+      disk = { moves = true, size = "16MiB" }
+      [[guest]]
+      name = "shared"
+      disk = { size = "16MiB" }
+      """
+    let guests = try MatrixScenario.parse(text, path: "x.toml").guests
+    #expect(guests.map(\.movesDisk) == [true, true, false])
+    #expect(guests.map { $0.specification.workload.disk?.sizeMiB } == [nil, 16, 16])
+    let back = text.replacingOccurrences(
+      of: "name = \"x\"", with: "name = \"x\"\nreturnAfter = \"5s\"")
+    #expect(throws: ConfigurationError.self) { try MatrixScenario.parse(back, path: "x.toml") }
+    let none = text.replacingOccurrences(of: "{ moves = true }", with: "{ moves = false }")
+    #expect(throws: ConfigurationError.self) { try MatrixScenario.parse(none, path: "x.toml") }
+  }
+
+  /// A result of a disk that was moved alone.
+  static func result(
+    _ method: String, round: Int = 0, isDone: Bool = true, medianUs: UInt32 = 300
+  ) -> MatrixResult {
+    MatrixResultTests.result(method, round: round, totalMs: isDone ? 5000 : nil) { result in
+      result.record.method = method.hasPrefix("qemu") ? "qemu" : "godwit"
+      (result.record.downtimeMs, result.record.clientGapMs) = (nil, 40)
+      result.record.disk.bytesReadAtSource = 64 << 20
+      var measures = DiskMeasures(MatrixDisk(name: "g", byteCount: 64 << 20))
+      let requests = (1...1000).map { number in
+        Latency.Request(endUs: UInt64(number) * 1000, tookUs: number <= 500 ? 100 : medianUs)
+      }
+      measures.before = Latency(requests, fromUs: 1, toUs: 500_001)
+      measures.during = Latency(requests, fromUs: 500_001, toUs: 1_125_626)
+      result.lab.disk = measures
+    }
+  }
+
+  @Test func theTable() throws {
+    let results = (0..<3).flatMap { round in
+      [
+        Self.result("iofollow", round: round),
+        Self.result("qemu-mirror", round: round, medianUs: 600),
+        Self.result("waio", round: round, isDone: false),
+      ]
+    }
+    let comparison = try #require(MatrixComparison.all(results).first)
+    #expect(comparison.figures.contains(.latency) && comparison.figures.contains(.reads))
+    for figure in [MatrixFigure.downtime, .back, .lost, .memory] {
+      #expect(!comparison.figures.contains(figure))
+    }
+    #expect(comparison.estimate(.latency, "iofollow")?.median == 300)
+    #expect(comparison.estimate(.slower, "iofollow")?.median == 21)
+    #expect(comparison.ratio(.latency, "iofollow", to: "qemu-mirror")?.median == 0.5)
+    #expect(comparison.estimate(.total, "waio")?.median == .infinity)
+    let lines = MatrixTable.lines(results)
+    #expect(lines.first == "g, QEMU 10.0.2: 1000 requests/s before, half within 100 us")
+    #expect(lines.contains { $0.contains("DISK READ") && !$0.contains("DOWNTIME") })
+    let page = ReportPage(results, title: "t")
+    #expect(page.plots.contains { $0.name.hasSuffix("-latency") })
+    let trade = try #require(page.plots.first { $0.name.hasSuffix("-trade") })
+    // waio was not done: it has no place in it.
+    #expect(trade.file.ranges(of: "<circle").count == 2 && !trade.file.contains("waio"))
+    #expect(trade.file.contains(">iofollow</text>"))
+    let line = try JSONLine.encode(results[0])
+    #expect(try JSONLine.decode(MatrixResult.self, from: line.utf8) == results[0])
+  }
+}
