@@ -202,7 +202,7 @@ private struct LogModel {
 
   /// Blocks that are written one by one fill a log with headers. Cleaning comes to an end, whatever was written, and
   /// never finds no room.
-  @Test(arguments: 1...6 as ClosedRange<UInt64>) func cleaningComesToAnEnd(seed: UInt64) throws {
+  @Test(arguments: 1...4 as ClosedRange<UInt64>) func cleaningComesToAnEnd(seed: UInt64) throws {
     var random = SplitMix64(seed: seed)
     let segmentCount = 3 + Int(seed)
     var index = SurrogateIndex(blockCount: Self.blockCount, segmentCount: segmentCount)
@@ -236,7 +236,7 @@ private struct LogModel {
       return roundsMax
     }
     var (refused, rounds) = (0, 0)
-    for _ in 0..<20_000 {
+    for _ in 0..<8000 {
       let block = Int(random.next() % UInt64(400 * segmentCount))
       let isLong = random.next() % 64 == 0
       let blocks = block..<(block + (isLong ? 1 + Int(random.next() % 128) : 1))
