@@ -177,7 +177,7 @@ let package = Package(
         "Base",
         "TestSupport", argumentParser, logging, grdb,
       ] + nio),
-    tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Base"]),
+    tests("IntegrationTests", ["Lab", "Agent", "HostIO", "QMP", "Strategy", "Base"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -18,6 +18,12 @@ public enum PullFrameHarness {
       var cursor = ByteCursor(bytes.span.bytes)
       var encoded: [UInt8] = []
       switch first % 4 {
+      case 0 where first >= 128:
+        let frame = try PullIdentities(decoding: &cursor)
+        guard (1...PullIdentities.pagesMax).contains(frame.identities.count) else {
+          return "identities over their limit: \(frame)"
+        }
+        frame.encode(into: &encoded)
       case 0:
         let frame = try PullRequests(decoding: &cursor)
         guard frame.requests.count <= PullLimits.requestsMax,

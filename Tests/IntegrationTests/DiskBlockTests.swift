@@ -1,6 +1,7 @@
 import Agent
 import Base
 import Lab
+import Strategy
 import Synchronization
 import Testing
 
@@ -11,10 +12,10 @@ import Testing
     if: Equipment.isThere,
     "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
 struct DiskBlockTests {
-  @Test(.timeLimit(.minutes(5))) func thePageCacheComesFromTheDisk() async throws {
+  private func options(_ strategy: String) -> LabOptions {
     var options = LabOptions()
     options.godwitProgram = Equipment.program
-    options.methods = [.strategy("hotpages")]
+    options.methods = [.strategy(strategy)]
     options.tuning.compaction = .lz4
     options.guest.backend = .memfd
     options.guest.memory = .mebibytes(384)
@@ -23,6 +24,10 @@ struct DiskBlockTests {
     options.guest.workload.memoryMiB = 48
     options.guest.workload.hotMiB = 16
     options.warmUpMs = 500
+    return options
+  }
+
+  private func move(_ options: LabOptions) async throws -> MigrationRecord {
     let trials = Mutex<[Trial]>([])
     try await LabRun(options: options, observer: SilentObserver()).run { trial in
       trials.withLock { $0.append(trial) }
@@ -32,8 +37,26 @@ struct DiskBlockTests {
     #expect(trial.record.outcome == .completed, "\(trial.record.reason ?? "")")
     #expect(trial.record.audit.pagesDiffering == 0)
     #expect((trial.record.audit.pagesCompared ?? 0) > 80_000)
+    return trial.record
+  }
+
+  @Test(.timeLimit(.minutes(5))) func thePageCacheComesFromTheDisk() async throws {
+    let record = try await move(options("hotpages"))
     // 96 MiB are 24,576 pages; a few files end within a page, and a few pages are alike.
-    #expect((trial.record.pages.disk ?? 0) > 20_000, "\(trial.record.pages)")
-    #expect(trial.record.refetchedPages == 0)
+    #expect((record.pages.disk ?? 0) > 20_000, "\(record.pages)")
+    #expect(record.refetchedPages == 0)
+  }
+
+  /// The guest runs at the destination before most of its memory has come, and reads its page cache there.
+  @Test(.timeLimit(.minutes(5))) func whatIsMissingComesFromTheDisk() async throws {
+    var options = options("dsm")
+    options.linkRate = ByteRate(parsing: "50Mbit")
+    options.tuning.withinMs = 4000
+    options.tuning.atDeadline = .postcopy
+    let record = try await move(options)
+    let pull = try #require(record.pull)
+    #expect(pull.placedPages == pull.owedPages, "\(pull)")
+    #expect((pull.diskPages ?? 0) > 1000 && pull.snapshotPages == 0, "\(pull)")
+    #expect((record.pages.disk ?? 0) >= (pull.diskPages ?? 0), "\(record.pages)")
   }
 }

@@ -65,6 +65,10 @@ struct ReturnTests {
       #expect(back.audit.pagesDiffering == 0 && (back.audit.pagesCompared ?? 0) > 80_000)
       #expect((back.pages.snapshot ?? 0) > (kept.pages ?? 0) / 2, "\(back.pages)")
       #expect(back.refetchedPages == 0)
+      if strategy == "dsm" {
+        let pull = try #require(back.pull)
+        #expect(pull.snapshotPages != nil && pull.placedPages == pull.owedPages, "\(pull)")
+      }
       #expect((back.wireBytes ?? .max) < (there.wireBytes ?? 0) / 2, "\(back.wireBytes as Any)")
       try await Self.expectAlive(session, at: .source)
       let used = try await ControlClient(path: home.controlSocket).vault(VaultRequest(.list))

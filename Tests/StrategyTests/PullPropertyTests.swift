@@ -2,7 +2,8 @@ import Base
 import Strategy
 import Testing
 
-/// Both sides of a pull over lanes that reorder, repeat and lose, with a guest that faults at random.
+/// Both sides of a pull over lanes that reorder, repeat and lose, with a guest that faults at random and a destination
+/// that may have some of the pages, or only seems to.
 private struct PullWorld {
   var random: SplitMix64
   var directory: PullDirectory
@@ -18,6 +19,13 @@ private struct PullWorld {
   var waiting: [Int] = []
   var trouble: String?
   var nowUs: UInt64 = 0
+  /// Pages that the destination has, and those that the source takes it to have; nil: nobody asks.
+  var local: (held: PageBitmap, claimed: PageBitmap)?
+  /// Proofs on their way, and pages that are being made.
+  var answers: [Range<Int>] = []
+  var making: [Int] = []
+  /// Proven, and neither here nor given up.
+  var proven: Set<Int> = []
 
   init(seed: UInt64) {
     var random = SplitMix64(seed: seed)
@@ -39,12 +47,22 @@ private struct PullWorld {
       pace: PullPace(pagesMax: Int.random(in: 1...64, using: &random)),
       runMax: Int.random(in: 1...32, using: &random))
     source = PullSource(numbering: numbering)
+    if Bool.random(using: &random) {
+      var (claimed, held) = (PageBitmap(count: numbering.limit), PageBitmap(count: numbering.limit))
+      let truth = Int.random(in: 0...100, using: &random)
+      for page in 0..<numbering.limit where Bool.random(using: &random) {
+        claimed[page] = true
+        if Int.random(in: 0..<100, using: &random) < truth { held[page] = true }
+      }
+      local = (held: held, claimed: claimed)
+      directory.mayBeMade(Bool.random(using: &random) ? nil : claimed)
+    }
     self.random = random
   }
 
   mutating func step() throws {
     nowUs += UInt64.random(in: 0...2000, using: &random)
-    switch Int.random(in: 0..<20, using: &random) {
+    switch Int.random(in: 0..<24, using: &random) {
     case 0..<3: try fault()
     case 3..<8: ask()
     case 8..<13: try send()
@@ -52,6 +70,10 @@ private struct PullWorld {
     case 18:
       // A frame that was sent again although it had arrived.
       if let run = pages.randomElement(using: &random) { pages.append(run) }
+    case 19: answer()
+    case 20: try hear()
+    case 21: take()
+    case 22: try make()
     default: if Int.random(in: 0..<40, using: &random) == 0 { breakConnection() }
     }
   }
@@ -67,13 +89,16 @@ private struct PullWorld {
 
   private mutating func ask() {
     let before = directory.inFlight
-    let first = waiting.first { page in !asked.contains(page) }
+    let unasked = waiting.filter { !asked.contains($0) && !proven.contains($0) }
+    let first = unasked.first
     guard let run = directory.nextRequest(nowUs: nowUs) else {
       if first != nil { trouble = "nothing is asked for, and the guest waits" }
       return
     }
-    if let first, run != PullRun(first..<first + 1, isUrgent: true) {
-      trouble = "\(run) is asked for before \(first), which the guest waits for"
+    if let first, run != PullRun(first..<first + 1, .urgent) {
+      // What could not be made stands behind the others.
+      let isOther = local != nil && run.isUrgent && unasked.contains(run.pages.lowerBound)
+      if !isOther { trouble = "\(run) is asked for before \(first), which the guest waits for" }
     }
     if first == nil, run.isUrgent { trouble = "nobody waits for \(run)" }
     if run.isUrgent { asked.insert(run.pages.lowerBound) }
@@ -108,14 +133,55 @@ private struct PullWorld {
       let isNew = try directory.arrived(page, nowUs: nowUs)
       if isNew != (invalid[page] && !placed[page]) { trouble = "page \(page): placed \(isNew)" }
       if isNew, !placed.insert(page) { trouble = "page \(page) is placed twice" }
-      waiting.removeAll { $0 == page }
+      noteHere(page)
     }
+  }
+
+  private mutating func noteHere(_ page: Int) {
+    waiting.removeAll { $0 == page }
+    proven.remove(page)
+  }
+
+  private mutating func answer() {
+    let limit = Int.random(in: 1...16, using: &random)
+    if let run = source.nextQuestion(limit: limit) { answers.append(run) }
+  }
+
+  private mutating func hear() throws {
+    guard let local, !answers.isEmpty else { return }
+    for page in answers.remove(at: Int.random(in: 0..<answers.count, using: &random)) {
+      if try directory.identified(page, isKnown: local.claimed[page]) { proven.insert(page) }
+    }
+  }
+
+  private mutating func take() {
+    let isUrgent = Bool.random(using: &random)
+    let pages = directory.takeToMake(
+      isUrgent: isUrgent, limit: Int.random(in: 1...8, using: &random))
+    for page in pages {
+      if !proven.contains(page) { trouble = "\(page) is made without a proof" }
+      if isUrgent, !waiting.contains(page) { trouble = "nobody waits for \(page), which is made" }
+    }
+    making += pages
+  }
+
+  private mutating func make() throws {
+    guard let local, !making.isEmpty else { return }
+    let page = making.remove(at: Int.random(in: 0..<making.count, using: &random))
+    guard local.held[page] else {
+      proven.remove(page)
+      return try directory.failed(page)
+    }
+    let isNew = try directory.arrived(page, from: .snapshot, nowUs: nowUs)
+    if isNew != !placed[page] { trouble = "page \(page), made here: placed \(isNew)" }
+    if isNew { _ = placed.insert(page) }
+    noteHere(page)
   }
 
   private mutating func breakConnection() {
     lostCount += 1
     source = PullSource(numbering: directory.numbering)
-    (pages, requests, asked) = ([], [], [])
+    (pages, requests, answers, asked) = ([], [], [], [])
     directory.forgetRequests()
   }
 
@@ -127,6 +193,10 @@ private struct PullWorld {
       ask()
       try send()
       try receive()
+      answer()
+      try hear()
+      take()
+      try make()
     }
   }
 }

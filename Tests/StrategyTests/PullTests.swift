@@ -25,6 +25,8 @@ private final class Source {
   func request(_ run: PullRun) throws { try machine.request(run) }
   func nextUrgent(limit: Int) -> Range<Int>? { machine.nextUrgent(limit: limit) }
   func nextAhead(limit: Int) -> Range<Int>? { machine.nextAhead(limit: limit) }
+  func nextQuestion(limit: Int) -> Range<Int>? { machine.nextQuestion(limit: limit) }
+  func noteIdentified(_ count: Int) { machine.noteIdentified(count) }
 }
 
 @Suite struct PullDirectoryTests {
@@ -47,7 +49,7 @@ private final class Source {
     #expect(try directory.state(of: 5) == .wanted)
     try directory.fault(5)
     #expect(try directory.state(of: 5) == .wanted)
-    #expect(directory.nextRequest() == PullRun(5..<6, isUrgent: true))
+    #expect(directory.nextRequest() == PullRun(5..<6, .urgent))
     #expect(try directory.state(of: 5) == .requested)
     #expect(try directory.arrived(5))
     #expect(try directory.state(of: 5) == .placed)
@@ -68,11 +70,11 @@ private final class Source {
     #expect(directory.inFlight == 4)
     for page in [70, 10, 70, 40] { try directory.fault(page) }
     let asked = (0..<3).compactMap { _ in directory.nextRequest() }
-    #expect(asked == [70, 10, 40].map { PullRun($0..<$0 + 1, isUrgent: true) })
+    #expect(asked == [70, 10, 40].map { PullRun($0..<$0 + 1, .urgent) })
     // Pages asked for ahead are bounded; a fault for one of them makes it urgent and makes room.
     #expect(directory.nextRequest() == nil)
     try directory.fault(0)
-    #expect(directory.nextRequest() == PullRun(0..<1, isUrgent: true))
+    #expect(directory.nextRequest() == PullRun(0..<1, .urgent))
     #expect(directory.counters.faults == 4 && directory.counters.faultsOnTheWay == 1)
     #expect(directory.nextRequest()?.isUrgent == false)
     #expect(directory.inFlight == 4)
@@ -116,7 +118,7 @@ private final class Source {
     #expect(directory.inFlight == 0 && directory.missingCount == 19)
     var asked: [PullRun] = []
     while let run = directory.nextRequest() { asked.append(run) }
-    #expect(asked.prefix(2) == [PullRun(7..<8, isUrgent: true), PullRun(9..<10, isUrgent: true)])
+    #expect(asked.prefix(2) == [PullRun(7..<8, .urgent), PullRun(9..<10, .urgent)])
     #expect(asked.dropFirst(2).allSatisfy { !$0.isUrgent } && directory.inFlight == 4)
     // What was lost arrives late all the same: once.
     #expect(try directory.arrived(7))
@@ -158,10 +160,10 @@ private final class Source {
 
   @Test func eachPageGoesOnceInTheOrderOfAsking() throws {
     #expect(source.nextUrgent(limit: 4) == nil && source.nextAhead(limit: 4) == nil)
-    try source.request(PullRun(10..<16, isUrgent: false))
-    try source.request(PullRun(40..<42, isUrgent: false))
-    try source.request(PullRun(12..<13, isUrgent: true))
-    try source.request(PullRun(8..<9, isUrgent: true))
+    try source.request(PullRun(10..<16, .ahead))
+    try source.request(PullRun(40..<42, .ahead))
+    try source.request(PullRun(12..<13, .urgent))
+    try source.request(PullRun(8..<9, .urgent))
     #expect(source.nextUrgent(limit: 4) == 12..<13)
     #expect(source.nextAhead(limit: 2) == 10..<12)
     // Around the page that has gone meanwhile.
@@ -170,33 +172,52 @@ private final class Source {
     #expect(source.nextUrgent(limit: 4) == nil)
     #expect(source.nextAhead(limit: 9) == 15..<16)
     // On its way already.
-    try source.request(PullRun(15..<16, isUrgent: true))
+    try source.request(PullRun(15..<16, .urgent))
     #expect(source.nextUrgent(limit: 1) == nil && source.counters.requestedLate == 1)
     #expect(source.nextAhead(limit: 9) == 40..<42)
     #expect(source.nextAhead(limit: 9) == nil)
     #expect(source.counters.urgentPages == 2 && source.counters.aheadPages == 7)
   }
 
+  /// Beside the pages themselves, and once.
+  @Test func whatProvesPagesIsGivenOnce() throws {
+    #expect(source.nextQuestion(limit: 4) == nil)
+    try source.request(PullRun(10..<16, .identities))
+    try source.request(PullRun(12..<20, .identities))
+    try source.request(PullRun(11..<12, .ahead))
+    #expect(source.nextQuestion(limit: 4) == 10..<14)
+    #expect(source.nextAhead(limit: 4) == 11..<12)
+    #expect(source.nextQuestion(limit: 4) == 14..<16)
+    #expect(source.nextQuestion(limit: 9) == 16..<20)
+    try source.request(PullRun(10..<20, .identities))
+    #expect(source.nextQuestion(limit: 9) == nil)
+    // Their pages can be asked for all the same.
+    try source.request(PullRun(10..<11, .urgent))
+    #expect(source.nextUrgent(limit: 9) == 10..<11)
+    source.noteIdentified(3)
+    #expect(source.counters.identifiedPages == 3 && source.counters.urgentPages == 1)
+  }
+
   @Test func requestsAreBounded() throws {
-    for isUrgent in [true, false] {
-      let limit = isUrgent ? PullSource.urgentRunsMax : PullSource.aheadRunsMax
-      for _ in 0..<limit { try source.request(PullRun(5..<6, isUrgent: isUrgent)) }
+    for kind in [PullRun.Kind.urgent, .ahead, .identities] {
+      let limit = kind == .urgent ? PullSource.urgentRunsMax : PullSource.aheadRunsMax
+      for _ in 0..<limit { try source.request(PullRun(5..<6, kind)) }
       #expect(throws: PullRefusal.tooManyRequests(limit: limit)) {
-        try source.request(PullRun(5..<6, isUrgent: isUrgent))
+        try source.request(PullRun(5..<6, kind))
       }
     }
     #expect(source.nextUrgent(limit: 1) == 5..<6)
     #expect(source.nextUrgent(limit: 1) == nil && source.nextAhead(limit: 1) == nil)
     // Answered ones have made room.
-    try source.request(PullRun(6..<7, isUrgent: true))
+    try source.request(PullRun(6..<7, .urgent))
     #expect(source.nextUrgent(limit: 1) == 6..<7)
   }
 
   @Test(arguments: [-1..<1, 0..<101, 99..<129, 100..<101, 128..<130, Int.max - 1..<Int.max])
   func pagesThatAreNoneAreRefused(pages: Range<Int>) throws {
-    for isUrgent in [false, true] {
+    for kind in [PullRun.Kind.ahead, .urgent, .identities] {
       #expect(throws: PullRefusal.self) {
-        try source.request(PullRun(pages, isUrgent: isUrgent))
+        try source.request(PullRun(pages, kind))
       }
     }
   }

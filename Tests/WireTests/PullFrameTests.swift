@@ -4,13 +4,13 @@ import Wire
 
 @Suite struct PullFrameTests {
   static let requests = PullRequests([
-    PullRequest(block: 0, isUrgent: true, firstPage: 0x1234, count: 1),
-    PullRequest(block: 2, isUrgent: false, firstPage: 7, count: 32),
+    PullRequest(block: 0, kind: .urgent, firstPage: 0x1234, count: 1),
+    PullRequest(block: 2, kind: .identities, firstPage: 7, count: 32),
   ])
   static let requestBytes: [UInt8] =
     [0, 2]  // requests
     + [0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0x12, 0x34]  // block 0, urgent, a page
-    + [0, 2, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 7]  // block 2, 32 pages
+    + [0, 2, 2, 0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 7]  // block 2, identities, 32 pages
 
   static let invalid = InvalidPages(
     place: SequencedHeader(sequence: 9, after: 8), block: 1, isLast: true,
@@ -85,7 +85,7 @@ import Wire
     arguments: [
       (0, 0, [0, 0]),  // no requests
       (0, 0, [1, 1]),  // more than the limit
-      (0, 4, [2]),  // flags
+      (0, 4, [3]),  // kind
       (0, 5, [1]),  // reserved
       (0, 6, [0, 0, 0, 0]),  // no pages
       (0, 6, [0, 4, 0, 1]),  // more than a gigabyte
@@ -106,7 +106,7 @@ import Wire
 
   @Test func fullFramesFitTheirLimits() {
     var bytes: [UInt8] = []
-    let request = PullRequest(block: 1, isUrgent: false, firstPage: 0, count: 1)
+    let request = PullRequest(block: 1, kind: .ahead, firstPage: 0, count: 1)
     PullRequests(Array(repeating: request, count: PullLimits.requestsMax)).encode(into: &bytes)
     #expect(bytes.count == FrameHeader.payloadLimit(.pullRequest))
     bytes = []

@@ -59,6 +59,11 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     public var owedPages, placedPages: UInt64?
     /// Of these, pages that the guest had to wait for.
     public var faultPages: UInt64?
+    /// Of those placed, pages that the destination made itself, of its snapshot and of images: only what proves them
+    /// crossed the network. Nil where it had neither. They are in `pages`, too.
+    public var snapshotPages, diskPages: UInt64?
+    /// Of these two, pages that the guest had to wait for.
+    public var localFaultPages: UInt64?
     public init() {}
   }
   /// Of the guest's memory that was left in the source's vault (`--keep`).
@@ -242,6 +247,9 @@ extension MigrationRecord.Pull {
     try fields.encode(owedPages, forKey: .owedPages)
     try fields.encode(placedPages, forKey: .placedPages)
     try fields.encode(faultPages, forKey: .faultPages)
+    try fields.encode(snapshotPages, forKey: .snapshotPages)
+    try fields.encode(diskPages, forKey: .diskPages)
+    try fields.encode(localFaultPages, forKey: .localFaultPages)
   }
 }
 

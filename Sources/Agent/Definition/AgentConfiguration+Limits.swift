@@ -6,7 +6,7 @@ import Logging
 extension AgentConfiguration {
   /// Every key, the ones of tables included.
   static var keyNames: [String] {
-    CodingKeys.allCases.map(\.stringValue) + ["from", "to", "peer", "vms", "images"]
+    CodingKeys.allCases.map(\.stringValue) + ["from", "to", "peer", "vms", "images", "group"]
       + SecuritySettings.CodingKeys.allCases.map(\.stringValue)
   }
 

@@ -61,6 +61,8 @@ public struct AgentConfiguration: Sendable, Equatable {
   public var allow: [AllowRule] = []
   /// Images beside the guests' own whose blocks their pages may refer to; empty: none.
   public var sharedImages: [SharedImages] = []
+  /// Guests that may use each other's kept memory; empty: each its own alone.
+  public var share: [ShareRule] = []
 
   public init() {}
 
@@ -96,6 +98,9 @@ public struct AgentConfiguration: Sendable, Equatable {
         return "\(key): \"\(path)\" must be an absolute path without \"..\""
       }
     }
+    if share.contains(where: { $0.group.isEmpty || $0.vms.isEmpty }) {
+      return "share: a group needs a name and vms"
+    }
     if !(1...64).contains(laneCountMax) { return "laneCountMax: \(laneCountMax) is not in 1...64" }
     if let compactionThreads, !(1...64).contains(compactionThreads) {
       return "compactionThreads: \(compactionThreads) is not in 1...64"
@@ -117,7 +122,7 @@ extension AgentConfiguration: Decodable {
     case acceptSourceCommandLine, pathRewrites, definitionsDirectory, laneCountMax
     case memoryLimit, startTimeout, compactionThreads
     case outgoingMax, incomingMax, bandwidth, metrics, drainTimeout, logLevel, tls, allow
-    case vaultQuota, vaultKeyFile, sharedImages
+    case vaultQuota, vaultKeyFile, sharedImages, share
   }
 
   public init(from decoder: any Decoder) throws {
@@ -138,6 +143,7 @@ extension AgentConfiguration: Decodable {
     try set(.tls, &tls)
     try set(.allow, &allow)
     try set(.sharedImages, &sharedImages)
+    try set(.share, &share)
     if let size = try values.size(.memoryLimit) { memoryLimitBytes = size }
     if let duration = try values.duration(.startTimeout) { startTimeoutMs = duration }
     try decodeLimits(values)

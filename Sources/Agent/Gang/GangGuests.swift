@@ -22,18 +22,29 @@ final class GangGuests: Sendable {
   }
 
   private struct Guest {
-    /// By number of the stream's blocks; nil where the memory can't be read.
-    let places: [GuestPlace?]
+    /// By number of the stream's blocks; nil where the memory can't be read. Empty before the stream named them.
+    var places: [GuestPlace?] = []
     /// When its migration ended; nil: it runs.
     var endedAtMs: UInt64?
   }
 
   private let guests = Mutex<[Key: Guest]>([:])
 
-  /// A guest's memory can be read from now on. A number that is taken stays whose it is.
+  /// A migration brings this guest. False: the number is taken, and stays whose it is.
+  func expect(_ key: Key) -> Bool {
+    guests.withLock { guests in
+      guard guests[key] == nil else { return false }
+      guests[key] = Guest()
+      return true
+    }
+  }
+
+  /// The memory of a guest that is expected can be read from now on. Said too late, when its migration is over, it
+  /// changes nothing: nobody would let go of it.
   func add(_ key: Key, _ places: [GuestPlace?]) {
     guests.withLock { guests in
-      if guests[key] == nil { guests[key] = Guest(places: places) }
+      guard guests[key]?.places.isEmpty == true, guests[key]?.endedAtMs == nil else { return }
+      guests[key]?.places = places
     }
   }
 

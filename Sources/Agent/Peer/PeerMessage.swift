@@ -154,6 +154,9 @@ enum PeerMessage: Codable, Sendable {
     var mayPull: Bool?
     /// The id of the offered snapshot, when pages of it will be named: the source waits for its filters. Nil: none.
     var snapshot: String?
+    /// The source says of pages that are pulled whether this side may make them itself, of that snapshot or of the images
+    /// that were offered. Nil: it knows nothing of that.
+    var identifies: Bool?
   }
 
   func encoded() throws(RelayFailure) -> [UInt8] {

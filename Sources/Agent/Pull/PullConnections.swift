@@ -6,7 +6,8 @@ import Wire
 /// The connections of a pull at the source, from their opening until one of them breaks.
 ///
 /// Lane 0 carries requests one way and what the guest waits for the other way: a page that is waited for
-/// stands behind no other on its connection. The other lanes carry what is asked for ahead.
+/// stands behind no other on its connection. The other lanes carry what is asked for ahead, and what proves pages that
+/// the destination may have.
 final class PullConnections: Sendable {
   enum End: Sendable {
     case done(PullDone)
@@ -15,10 +16,25 @@ final class PullConnections: Sendable {
     case memory(RelayFailure)
   }
 
+  private enum Work {
+    case send(Range<Int>)
+    case identify(Range<Int>)
+  }
+
   private struct State {
     var source: PullSource
     var prefetches: Bool
     var end: End?
+
+    mutating func next(lane: Int) -> Work? {
+      if lane == 0 { return source.nextUrgent(limit: PullConnections.aheadPages).map { .send($0) } }
+      guard prefetches else { return nil }
+      // It is small, and may save what stands behind it.
+      if let pages = source.nextQuestion(limit: PullConnections.aheadPages) {
+        return .identify(pages)
+      }
+      return source.nextAhead(limit: PullConnections.aheadPages).map { .send($0) }
+    }
   }
 
   /// Pages in one frame ahead: little, so that what becomes urgent does not wait long on the link.
@@ -28,15 +44,18 @@ final class PullConnections: Sendable {
   let first: any ByteConnection
   private let sockets: [any ByteConnection]
   private let memory: StoppedMemory
+  /// Nil: nothing is known of what the destination may have.
+  private let identifier: PullIdentifier?
   private let bytesWritten: Guarded<UInt64>
   private let state: Guarded<State>
 
   /// - Parameter sockets: lane 0 first; at least two.
   init(
     _ sockets: [any ByteConnection], _ memory: StoppedMemory, _ bytesWritten: Guarded<UInt64>,
-    prefetches: Bool
+    identifier: PullIdentifier?, prefetches: Bool
   ) {
     (self.sockets, first, self.memory) = (sockets, sockets[0], memory)
+    self.identifier = identifier
     self.bytesWritten = bytesWritten
     state = Guarded(
       State(source: PullSource(numbering: memory.numbering), prefetches: prefetches))
@@ -92,7 +111,7 @@ final class PullConnections: Sendable {
       for request in requests.requests {
         let pages = try state.source.numbering.numbers(
           block: Int(request.block), firstPage: request.firstPage, count: UInt64(request.count))
-        try state.source.request(PullRun(pages, isUrgent: request.isUrgent))
+        try state.source.request(PullRun(pages, PullRun.Kind(request.kind)))
       }
     }
   }
@@ -103,21 +122,18 @@ final class PullConnections: Sendable {
     var sequence: UInt64 = 0
     do throws(RelayFailure) {
       while true {
-        let next = state.wait(timeoutMs: Self.heartbeatMs) { state -> Range<Int>?? in
+        let next = state.wait(timeoutMs: Self.heartbeatMs) { state -> Work?? in
           if state.end != nil { return .some(nil) }
-          let pages =
-            lane == 0
-            ? state.source.nextUrgent(limit: Self.aheadPages)
-            : state.prefetches ? state.source.nextAhead(limit: Self.aheadPages) : nil
-          return pages.map { .some($0) }
+          return state.next(lane: lane).map { .some($0) }
         }
-        guard let next else {
-          if lane == 0 { try heartbeat(frames) }
-          continue
+        switch next {
+        case nil: if lane == 0 { try heartbeat(frames) }
+        case .some(.none): return
+        case .some(.some(.identify(let pages))): try identify(pages, frames, buffer)
+        case .some(.some(.send(let pages))):
+          sequence += 1
+          try send(pages, sequence, frames, buffer)
         }
-        guard let pages = next else { return }
-        sequence += 1
-        try send(pages, sequence, frames, buffer)
       }
     } catch {
       if case .memory = error { return finish(.memory(error)) }
@@ -131,16 +147,50 @@ final class PullConnections: Sendable {
     try unsafe frames.send(.heartbeat, payload)
   }
 
+  /// The first of these pages as frames name it.
+  private func place(of pages: Range<Int>) -> (block: UInt16, firstPage: UInt64) {
+    let block = memory.numbering.block(of: pages.lowerBound)
+    // The stream's blocks are below 2^16.
+    return (
+      UInt16(truncatingIfNeeded: block),
+      UInt64(pages.lowerBound - memory.numbering.bases[block])
+    )
+  }
+
+  /// Reads pages that follow each other into the start of the buffer.
+  private func read(_ pages: Range<Int>, _ buffer: PageBuffer) throws(RelayFailure) {
+    let (block, firstPage) = place(of: pages)
+    do {
+      try unsafe memory.read(
+        block: Int(block), firstPage: firstPage, into: buffer.part(0, pages.count * Page.size))
+    } catch { throw .memory("\(error)") }
+  }
+
+  /// What proves pages that the destination may have.
+  private func identify(
+    _ pages: Range<Int>, _ frames: FrameSocket, _ buffer: PageBuffer
+  ) throws(RelayFailure) {
+    let (block, firstPage) = place(of: pages)
+    var identities = [PullIdentity](repeating: .unknown, count: pages.count)
+    if let identifier {
+      try read(pages, buffer)
+      identities = identifier.identities(
+        block: block, firstPage: firstPage, of: buffer.span(pages.count * Page.size))
+    }
+    let known = identities.count { $0 != .unknown }
+    state.update { $0.source.noteIdentified(known) }
+    var payload: [UInt8] = []
+    PullIdentities(block: block, firstPage: firstPage, identities: identities)
+      .encode(into: &payload)
+    try unsafe frames.send(.pullIdentities, payload)
+  }
+
   /// One frame: the pages' bytes as they are, zero pages by name only.
   private func send(
     _ pages: Range<Int>, _ sequence: UInt64, _ frames: FrameSocket, _ buffer: PageBuffer
   ) throws(RelayFailure) {
-    let block = memory.numbering.block(of: pages.lowerBound)
-    let firstPage = UInt64(pages.lowerBound - memory.numbering.bases[block])
-    do {
-      try unsafe memory.read(
-        block: block, firstPage: firstPage, into: buffer.part(0, pages.count * Page.size))
-    } catch { throw .memory("\(error)") }
+    try read(pages, buffer)
+    let (block, firstPage) = place(of: pages)
     var picked = PickedPages()
     for index in pages.indices.map({ $0 - pages.lowerBound }) {
       let isZero = unsafe !buffer.part(index * Page.size, Page.size).contains { $0 != 0 }
@@ -149,9 +199,7 @@ final class PullConnections: Sendable {
         unsafe buffer.part(picked.rawPages * Page.size, Page.size).copyMemory(
           from: UnsafeRawBufferPointer(buffer.part(index * Page.size, Page.size)))
       }
-      // The stream's blocks are below 2^16.
-      picked.add(
-        block: UInt16(truncatingIfNeeded: block), page: firstPage + UInt64(index), isZero: isZero)
+      picked.add(block: block, page: firstPage + UInt64(index), isZero: isZero)
     }
     let header = BatchHeader(
       place: SequencedHeader(sequence: sequence, after: 0), runs: picked.runs)

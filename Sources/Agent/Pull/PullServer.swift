@@ -28,6 +28,7 @@ final class PullServer: Sendable {
   }
 
   private let memory: StoppedMemory
+  private let identifier: PullIdentifier?
   private let laneCount: UInt16
   private let recovery: LaneRecovery
   private let bytesWritten: Guarded<UInt64>
@@ -36,14 +37,17 @@ final class PullServer: Sendable {
   private let thread = Guarded<WorkerThread?>(nil)
 
   /// - Parameters:
+  ///   - identifier: knows which pages the destination may have; nil: nobody does.
   ///   - laneCount: connections for what is asked for ahead, beside the one for faults.
   ///   - recovery: how a connection is opened, and how long to try.
   ///   - onEvent: called on the server's thread.
   init(
-    memory: StoppedMemory, laneCount: UInt16, recovery: LaneRecovery,
-    bytesWritten: Guarded<UInt64>, onEvent: @escaping @Sendable (Event) -> Void
+    memory: StoppedMemory, identifier: PullIdentifier? = nil, laneCount: UInt16,
+    recovery: LaneRecovery, bytesWritten: Guarded<UInt64>,
+    onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.memory, self.laneCount, self.recovery) = (memory, laneCount, recovery)
+    self.identifier = identifier
     (self.bytesWritten, self.onEvent) = (bytesWritten, onEvent)
   }
 
@@ -89,6 +93,9 @@ final class PullServer: Sendable {
       return (sum, state.breaks)
     }
   }
+
+  /// Whether the destination is told which pages it may have.
+  var identifies: Bool { identifier != nil }
 
   /// Bytes written to all connections of the migration.
   var wireBytes: UInt64 { bytesWritten.read { $0 } }
@@ -152,7 +159,8 @@ final class PullServer: Sendable {
       throw error
     }
     return PullConnections(
-      sockets, memory, bytesWritten, prefetches: state.read { $0.prefetches })
+      sockets, memory, bytesWritten, identifier: identifier,
+      prefetches: state.read { $0.prefetches })
   }
 }
 
@@ -161,5 +169,6 @@ extension PullSource.Counters {
     urgentPages += other.urgentPages
     aheadPages += other.aheadPages
     requestedLate += other.requestedLate
+    identifiedPages += other.identifiedPages
   }
 }

@@ -43,10 +43,10 @@ extension MigrationAgent {
     guard let rate = ByteRate(bytesPerSecond: request.bandwidthBytesPerSecond) else {
       throw ControlError(.usage, "a bandwidth of 0 moves nothing")
     }
-    let isOver = Guarded(false)
+    let stop = WarmStop()
     let pass = WarmPass(
       memory: memory, guest: vm.name, uuid: uuid,
-      filterBytesMax: configuration.memoryLimitBytes / 4, rate: rate, share: share, isOver: isOver)
+      filterBytesMax: configuration.memoryLimitBytes / 4, rate: rate, share: share, stop: stop)
     let security = PeerSecurity(configuration)
     var record = try await withTaskCancellationHandler {
       try await WorkerThread.run("gw-warm") {
@@ -59,7 +59,7 @@ extension MigrationAgent {
         return try pass.run(socket, progress: progress)
       }
     } onCancel: {
-      isOver.update { $0 = true }
+      stop.call()
     }
     record.destination = request.destination
     return record

@@ -52,7 +52,8 @@ final class HeldPages: Sendable {
     let isSound = state.update { state -> Bool in
       guard !state.isComplete else { return false }
       state.isComplete = frame.isLast
-      guard !frame.filters.isEmpty else { return true }
+      // One that says nothing may only be the last: so there are no more of them than pages.
+      guard !frame.filters.isEmpty else { return frame.isLast }
       guard offer.blocks.indices.contains(block),
         frame.firstPage >= state.nextPages[block],
         frame.firstPage + UInt64(frame.filters.count) <= offer.blocks[block].pages
@@ -67,7 +68,8 @@ final class HeldPages: Sendable {
       return true
     }
     guard isSound else {
-      throw .protocolViolation("filters of pages that the snapshot does not have, or twice")
+      throw .protocolViolation(
+        "filters of pages that the snapshot does not have, or twice, or of none")
     }
   }
 

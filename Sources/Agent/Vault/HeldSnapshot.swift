@@ -55,6 +55,16 @@ final class HeldSnapshot: Sendable {
     return true
   }
 
+  /// Names the pages that are there of a block, by its name in QEMU's stream, in order.
+  func forEachPage(of block: String, _ visit: (UInt64) -> Void) {
+    guard let number = blocks[block] else { return }
+    var index = firstIndex(notBefore: VaultKey(block: number, page: 0))
+    while index < keys.count, keys[index].block == number {
+      visit(keys[index].page)
+      index += 1
+    }
+  }
+
   private func firstIndex(notBefore key: VaultKey) -> Int {
     var (low, high) = (0, keys.count)
     while low < high {

@@ -113,6 +113,13 @@ struct Vault: Sendable {
     entries().first { $0.isOf(guest: guest, uuid: uuid) }
   }
 
+  /// The same, or where there is none the latest of a guest that shares with it.
+  func newest(guest: String, uuid: String, sharing rules: [ShareRule]) -> Entry? {
+    let all = entries()
+    return all.first { $0.isOf(guest: guest, uuid: uuid) }
+      ?? all.first { $0.head.map { ShareRule.areTogether(rules, guest, $0.guest) } ?? false }
+  }
+
   /// A migration takes pages of the snapshot.
   func noteUse(_ id: VaultID) {
     // SAFETY: the path is a NUL-terminated copy for the call.

@@ -24,8 +24,7 @@ struct WarmPass {
   let rate: ByteRate
   /// This host's part of the bandwidth; nil: no limit but the rate.
   let share: LinkShare?
-  /// Set when nobody wants it any more.
-  let isOver: Guarded<Bool>
+  let stop: WarmStop
 
   /// What has been done so far.
   private struct Course {
@@ -56,8 +55,22 @@ struct WarmPass {
   }
 
   /// Sends everything over a connection that was let in, and waits until it is in the vault.
+  ///
+  /// Throws `CancellationError` when it was called off, wherever that met it.
   func run(
     _ socket: any ByteConnection, progress: (WarmLook) -> Void
+  ) throws -> WarmRecord {
+    stop.watch(socket)
+    defer { stop.watch(nil) }
+    do { return try copy(to: socket, progress) } catch {
+      // Then whatever a connection says that was shut.
+      guard !stop.isCalled else { throw CancellationError() }
+      throw error
+    }
+  }
+
+  private func copy(
+    to socket: any ByteConnection, _ progress: (WarmLook) -> Void
   ) throws -> WarmRecord {
     socket.setTimeout(ms: WarmMessage.silenceMsMax)
     let written = Guarded<UInt64>(0)
@@ -94,7 +107,9 @@ struct WarmPass {
       }
     }
     if gathered.count > 0 { try send(&gathered, buffer, packer, held, blocks, frames, &course) }
-    try frames.send(.end(zeroPages: course.zeroPages))
+    try failedAtDestination(frames) { () throws(RelayFailure) in
+      try frames.send(.end(zeroPages: course.zeroPages))
+    }
     let kept = try outcome(frames)
     return WarmRecord(
       vm: guest, sentPages: course.sentPages, heldPages: course.heldPages,
@@ -186,19 +201,17 @@ struct WarmPass {
   private func pace(_ bytes: UInt64, _ course: inout Course) throws {
     let nowUs = MonotonicClock.nowUs
     let delayUs = max(course.bucket.take(bytes, nowUs: nowUs), share?.take(bytes) ?? 0)
-    if isOver.wait(timeoutMs: delayUs / 1000, until: { $0 ? true : nil }) != nil {
-      throw CancellationError()
-    }
+    try stop.pause(ms: delayUs / 1000)
   }
 
   private func tell(
     _ course: inout Course, _ written: Guarded<UInt64>, _ frames: FrameSocket,
     _ progress: (WarmLook) -> Void
   ) throws {
-    guard !isOver.read({ $0 }) else { throw CancellationError() }
+    try stop.pause(ms: 0)
     let nowMs = MonotonicClock.nowMs
     if nowMs >= course.sentAtMs + Self.aliveMs {
-      try frames.send(.alive)
+      try failedAtDestination(frames) { () throws(RelayFailure) in try frames.send(.alive) }
       course.sentAtMs = nowMs
     }
     guard nowMs >= course.lookedAtMs + Self.lookMs else { return }

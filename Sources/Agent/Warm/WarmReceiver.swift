@@ -41,7 +41,11 @@ struct WarmReceiver {
       try unsafe frames.send(.snapshotFilters, payload)
     }
     let startMs = MonotonicClock.nowMs
-    let writer = try vault.begin(head)
+    let writer: SnapshotWriter
+    do { writer = try vault.begin(head) } catch {
+      _ = try? frames.send(.failed(reason: "\(error)"))
+      throw error
+    }
     var kept = MigrationRecord.Kept()
     do {
       try receive(frames, writer, old?.snapshot)

@@ -70,6 +70,26 @@ public struct PageBitmap: Sendable, Equatable {
     population = 0
   }
 
+  /// Clears every bit that is not set in `other`, which describes as many pages.
+  public mutating func formIntersection(_ other: PageBitmap) {
+    precondition(other.count == count)
+    var next = firstWord(atOrAfter: 0)
+    while let index = next {
+      setWord(index, words[index] & other.words[index])
+      next = firstWord(atOrAfter: index + 1)
+    }
+  }
+
+  /// Clears every bit that is set in `other`, which describes as many pages.
+  public mutating func subtract(_ other: PageBitmap) {
+    precondition(other.count == count)
+    var next = other.firstWord(atOrAfter: 0)
+    while let index = next {
+      if words[index] != 0 { setWord(index, words[index] & ~other.words[index]) }
+      next = other.firstWord(atOrAfter: index + 1)
+    }
+  }
+
   /// The first set bit at or above `page`, or nil.
   public func first(atOrAfter page: Int) -> Int? {
     guard page < count else { return nil }

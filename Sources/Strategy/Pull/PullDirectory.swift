@@ -7,10 +7,13 @@ public import Base
 /// the source for next, and which arrivals to write. The source also sends on its own what nobody
 /// asked for, so a page may arrive in any state.
 ///
+/// Pages that the destination may have (`mayBeMade`) are not asked for at first: what proves them is, then the driver
+/// makes them (`takeToMake`), and says so by `arrived` or `failed`.
+///
 /// Invariants: a page is placed at most once; a fault is asked for before any page that nobody waits
 /// for, and faults in their order; at most `pace.pages` pages are asked for ahead of faults.
 ///
-/// Memory: 4 bits per page, and what is waited for.
+/// Memory: 5 bits per page, and what is waited for.
 public struct PullDirectory: Sendable {
   public struct Counters: Sendable, Hashable {
     /// Faults that had to wait for a page; of these, for one that was on its way already.
@@ -22,10 +25,18 @@ public struct PullDirectory: Sendable {
     public var placedForFaults = 0
     public var placedAhead = 0
     public var placedUnasked = 0
+    /// Pages placed that nobody waited for and that were made here.
+    public var placedMade = 0
+    /// Of all that were placed: made of the snapshot, of images, and those of both that a processor waited for.
+    public var ofSnapshot = 0
+    public var ofDisk = 0
+    public var madeForFaults = 0
+    /// Pages that were to be made here and could not be.
+    public var unmade = 0
     /// Arrivals that were dropped.
     public var duplicates = 0
 
-    public var placed: Int { placedForFaults + placedAhead + placedUnasked }
+    public var placed: Int { placedForFaults + placedAhead + placedUnasked + placedMade }
   }
 
   public let numbering: PageNumbering
@@ -37,11 +48,13 @@ public struct PullDirectory: Sendable {
 
   /// Pages that were not there at the start.
   private let invalid: PageBitmap
-  /// Of these, not there and not asked for.
+  /// Of these, not there, not asked for, and not to be made here.
   private var wanted: PageBitmap
   /// Asked for, and not there.
   private var requested: PageBitmap
-  /// Waited for by the guest, and not there. Such a page is wanted or requested as well.
+  /// May be made here, and are not there.
+  private var local: PullLocal
+  /// Waited for by the guest, and not there. Such a page is wanted, requested, or local as well.
   private var faulted: PageBitmap
   /// Of `faulted`, in order of arrival, with those that have come since; from `faultNext` on not asked for.
   private var faults: [Int] = []
@@ -65,16 +78,31 @@ public struct PullDirectory: Sendable {
     wanted = invalid
     requested = PageBitmap(count: numbering.limit)
     faulted = PageBitmap(count: numbering.limit)
+    local = PullLocal(count: numbering.limit)
+  }
+
+  /// Of these pages the destination may have the content; counts for those that nobody has asked for. Once, before or
+  /// after the first requests.
+  ///
+  /// - Parameter pages: nil: of any.
+  public mutating func mayBeMade(_ pages: PageBitmap?) {
+    var candidates = wanted
+    if let pages { candidates.formIntersection(pages) }
+    candidates.subtract(faulted)
+    wanted.subtract(candidates)
+    local.add(candidates)
   }
 
   /// Pages that are still not there.
-  public var missingCount: Int { wanted.population + requested.population }
+  public var missingCount: Int { wanted.population + requested.population + local.count }
   /// Everything is there: the stream to QEMU can be ended.
   public var isDone: Bool { missingCount == 0 }
+  /// Whether a page may still be made here.
+  public var mayMakeMore: Bool { local.count > 0 }
 
   public func state(of page: Int) throws(PullRefusal) -> PullPageState {
     try check(page)
-    if wanted[page] { return .wanted }
+    if wanted[page] || local.contains(page) { return .wanted }
     if requested[page] { return .requested }
     return invalid[page] ? .placed : .present
   }
@@ -83,7 +111,10 @@ public struct PullDirectory: Sendable {
   public mutating func fault(_ page: Int) throws(PullRefusal) {
     try check(page)
     move(to: page)
-    guard wanted[page] || requested[page] else { return counters.faultsAnsweredBefore += 1 }
+    let isLocal = local.contains(page)
+    guard isLocal || wanted[page] || requested[page] else {
+      return counters.faultsAnsweredBefore += 1
+    }
     guard faulted.insert(page) else { return }
     counters.faults += 1
     if requested[page] {
@@ -91,6 +122,7 @@ public struct PullDirectory: Sendable {
       inFlight -= 1
       pace.overtakes(page)
     }
+    if isLocal, !local.fault(page) { _ = wanted.insert(page) }
     forgetAnswered()
     faults.append(page)
   }
@@ -100,9 +132,12 @@ public struct PullDirectory: Sendable {
     while faultNext < faults.count {
       let page = faults[faultNext]
       faultNext += 1
-      guard faulted[page] else { continue }
+      guard faulted[page], !local.contains(page) else { continue }
       if wanted.remove(page) { _ = requested.insert(page) }
-      return PullRun(page..<page + 1, isUrgent: true)
+      return PullRun(page..<page + 1, .urgent)
+    }
+    if let run = local.nextQuestion(limit: runMax, ahead: pace.pages) {
+      return PullRun(run, .identities)
     }
     let room = min(runMax, pace.pages - inFlight)
     guard room > 0, let run = nextAhead(limit: room) else { return nil }
@@ -112,23 +147,56 @@ public struct PullDirectory: Sendable {
     }
     inFlight += run.count
     pace.asked(last: run.upperBound - 1, nowUs: nowUs)
-    return PullRun(run, isUrgent: false)
+    return PullRun(run, .ahead)
+  }
+
+  /// The source has said whether a page can be made here. True: keep its proof until it is taken to be made. False:
+  /// there is none, or it is of no use any more.
+  public mutating func identified(_ page: Int, isKnown: Bool) throws(PullRefusal) -> Bool {
+    try check(page)
+    guard let isLocal = local.identified(page, isKnown: isKnown) else { return false }
+    if !isLocal { _ = wanted.insert(page) }
+    return isLocal
+  }
+
+  /// Pages to make now, whose proof was kept: each is told of by `arrived` or `failed`.
+  ///
+  /// - Parameter isUrgent: those that the guest waits for, and no others.
+  public mutating func takeToMake(isUrgent: Bool, limit: Int) -> [Int] {
+    local.take(isUrgent: isUrgent, limit: limit)
+  }
+
+  /// A page could not be made here: it is asked for.
+  public mutating func failed(_ page: Int) throws(PullRefusal) {
+    try check(page)
+    guard local.failed(page) else { return }
+    counters.unmade += 1
+    _ = wanted.insert(page)
+    // It may not have had its turn yet.
+    if faulted[page], !faults[faultNext...].contains(page) { faults.append(page) }
   }
 
   /// A page is here, from the source or made at the destination itself. True: write it to QEMU, now and
   /// only now. False: drop it.
-  public mutating func arrived(_ page: Int, nowUs: UInt64) throws(PullRefusal) -> Bool {
+  public mutating func arrived(
+    _ page: Int, from origin: PullOrigin = .source, nowUs: UInt64
+  ) throws(PullRefusal) -> Bool {
     try check(page)
     let wasRequested = requested.remove(page)
-    guard wasRequested || wanted.remove(page) else {
+    guard wasRequested || wanted.remove(page) || local.remove(page) else {
       counters.duplicates += 1
       return false
     }
+    let isAwaited = faulted.remove(page)
+    if wasRequested, !isAwaited { inFlight -= 1 }
+    guard origin == .source else {
+      noteMade(page, of: origin, isAwaited: isAwaited)
+      return true
+    }
     pace.arrived(page, nowUs: nowUs)
-    if faulted.remove(page) {
+    if isAwaited {
       counters.placedForFaults += 1
     } else if wasRequested {
-      inFlight -= 1
       counters.placedAhead += 1
     } else {
       counters.placedUnasked += 1
@@ -143,26 +211,52 @@ public struct PullDirectory: Sendable {
       _ = requested.remove(page)
       _ = wanted.insert(page)
     }
+    local.forgetQuestions()
     inFlight = 0
     pace.forget()
+    let last = faults.last
+    // A page that could not be made stands there twice.
+    var seen: Set<Int> = []
+    faults = faults.filter { faulted[$0] && seen.insert($0).inserted }
     faultNext = 0
-    forgetAnswered()
-    if let last = faults.last { move(to: last) } else { window = PrefetchWindow() }
+    if let last { move(to: last) } else { window = PrefetchWindow() }
+  }
+
+  private mutating func noteMade(_ page: Int, of origin: PullOrigin, isAwaited: Bool) {
+    local.noteMade()
+    // It says nothing of the link.
+    pace.overtakes(page)
+    if origin == .disk { counters.ofDisk += 1 } else { counters.ofSnapshot += 1 }
+    if isAwaited {
+      counters.placedForFaults += 1
+      counters.madeForFaults += 1
+    } else {
+      counters.placedMade += 1
+    }
   }
 
   /// Pages around the last fault; where those are all asked for, the first ones of all.
   private mutating func nextAhead(limit: Int) -> Range<Int>? {
     if let run = window.next(of: wanted, limit: limit) { return run }
-    guard let first = wanted.first(atOrAfter: 0) else { return nil }
+    guard let first = wanted.first(atOrAfter: 0) else {
+      return local.nextToLeave(limit: limit, ahead: pace.pages)
+    }
     let run = wanted.run(from: first, limit: limit)
-    move(to: run.upperBound - 1)
+    window.move(to: run.upperBound - 1, in: numbers(around: run.lowerBound))
     return run
   }
 
   private mutating func move(to page: Int) {
+    let bounds = numbers(around: page)
+    window.move(to: page, in: bounds)
+    local.move(to: page, in: bounds)
+  }
+
+  /// Those of the page's block.
+  private func numbers(around page: Int) -> Range<Int> {
     let block = numbering.block(of: page)
     let base = numbering.bases[block]
-    window.move(to: page, in: base..<base + numbering.counts[block])
+    return base..<base + numbering.counts[block]
   }
 
   /// Drops faults that have been answered, so that the queue holds little more than is waited for.

@@ -9,13 +9,17 @@ import Base
 /// First what a processor of the guest waits for, then what is asked for ahead, each in the order of asking. A
 /// page goes once over the same connections: what is asked for while it is on its way is not sent again.
 ///
-/// Memory: two bits per page, and the requests.
+/// What proves pages is asked for as the pages are, and likewise given once.
+///
+/// Memory: four bits per page, and the requests.
 public struct PullSource: Sendable {
   public struct Counters: Sendable, Hashable {
     public var urgentPages: UInt64 = 0
     public var aheadPages: UInt64 = 0
     /// Pages asked for that were on their way already.
     public var requestedLate: UInt64 = 0
+    /// Pages whose proof was given, because the destination may have them.
+    public var identifiedPages: UInt64 = 0
 
     public init() {}
   }
@@ -31,13 +35,19 @@ public struct PullSource: Sendable {
   private var wanted: PageBitmap
   /// Handed out.
   private var sent: PageBitmap
+  /// Of these what proves them is asked for and not handed out; handed out.
+  private var questioned: PageBitmap
+  private var identified: PageBitmap
   private var urgent = RunQueue()
   private var ahead = RunQueue()
+  private var questions = RunQueue()
 
   public init(numbering: PageNumbering) {
     self.numbering = numbering
     wanted = PageBitmap(count: numbering.limit)
     sent = PageBitmap(count: numbering.limit)
+    questioned = PageBitmap(count: numbering.limit)
+    identified = PageBitmap(count: numbering.limit)
   }
 
   /// The destination asks for pages.
@@ -46,14 +56,37 @@ public struct PullSource: Sendable {
       numbering.block(of: run.pages.lowerBound) == numbering.block(of: run.pages.upperBound - 1)
     else { throw .noSuchPage(run.pages.lowerBound) }
     let limit = run.isUrgent ? Self.urgentRunsMax : Self.aheadRunsMax
-    guard (run.isUrgent ? urgent.count : ahead.count) < limit else {
-      throw .tooManyRequests(limit: limit)
+    guard waitingCount(run.kind) < limit else { throw .tooManyRequests(limit: limit) }
+    guard run.kind != .identities else {
+      for page in run.pages where !identified[page] { _ = questioned.insert(page) }
+      return questions.append(run.pages)
     }
     for page in run.pages {
       if sent[page] { counters.requestedLate += 1 } else { _ = wanted.insert(page) }
     }
     if run.isUrgent { urgent.append(run.pages) } else { ahead.append(run.pages) }
   }
+
+  private func waitingCount(_ kind: PullRun.Kind) -> Int {
+    switch kind {
+    case .urgent: urgent.count
+    case .ahead: ahead.count
+    case .identities: questions.count
+    }
+  }
+
+  /// The next pages to say of what proves them, at most `limit` (at least 1).
+  public mutating func nextQuestion(limit: Int) -> Range<Int>? {
+    guard let pages = questions.next(of: questioned, limit: max(limit, 1)) else { return nil }
+    for page in pages {
+      _ = questioned.remove(page)
+      _ = identified.insert(page)
+    }
+    return pages
+  }
+
+  /// So many pages were proven to the destination.
+  public mutating func noteIdentified(_ count: Int) { counters.identifiedPages += UInt64(count) }
 
   /// The next pages that somebody waits for, at most `limit` (at least 1).
   public mutating func nextUrgent(limit: Int) -> Range<Int>? {

@@ -1,15 +1,31 @@
 /// Pages that one side asks for or sends, by their numbers (`PageNumbering`): consecutive numbers are
 /// consecutive pages of one block.
 public struct PullRun: Sendable, Hashable {
+  public enum Kind: Sendable, Hashable {
+    case ahead
+    /// A processor of the guest waits for it.
+    case urgent
+    /// What proves the pages is asked for, not the pages: they may be made at the destination.
+    case identities
+  }
+
   /// Never empty.
   public let pages: Range<Int>
-  /// A processor of the guest waits for it.
-  public let isUrgent: Bool
+  public let kind: Kind
 
-  public init(_ pages: Range<Int>, isUrgent: Bool) {
+  public init(_ pages: Range<Int>, _ kind: Kind) {
     precondition(!pages.isEmpty)
-    (self.pages, self.isUrgent) = (pages, isUrgent)
+    (self.pages, self.kind) = (pages, kind)
   }
+
+  public var isUrgent: Bool { kind == .urgent }
+}
+
+/// Where a page that arrives comes from.
+public enum PullOrigin: Sendable, Hashable {
+  case source
+  /// Made at the destination: of a snapshot in its vault, or of a block of an image.
+  case snapshot, disk
 }
 
 /// Why a peer or QEMU is not believed.

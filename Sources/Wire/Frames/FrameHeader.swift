@@ -42,6 +42,8 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case pageAnswer = 19
   /// Which pages a snapshot at the destination holds, and how to know them.
   case snapshotFilters = 24
+  /// What proves pages that the destination may have, before their bytes are asked for.
+  case pullIdentities = 25
 }
 
 /// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
@@ -79,7 +81,8 @@ public struct FrameHeader: Sendable, Hashable {
     case .bye: 0
     case .invalidPages: InvalidPages.byteCountMax
     case .pullRequest: PullRequests.byteCountMax
-    case .pullDone: PullDone.byteCount
+    case .pullDone: PullDone.byteCountMax
+    case .pullIdentities: PullIdentities.byteCountMax
     case .deviceState: DeviceStatePart.byteCountMax
     case .probe: ProbeLimits.fillerMax
     case .probeMark: ProbeMark.byteCount

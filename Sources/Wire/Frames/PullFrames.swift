@@ -12,36 +12,45 @@ public enum PullLimits {
 
 /// Pages that the destination asks for, of one block, one after the other.
 ///
-/// Layout: block u16, flags u8 (1: urgent), reserved u8 (0), count u32, first page u64; 16 bytes.
+/// Layout: block u16, kind u8, reserved u8 (0), count u32, first page u64; 16 bytes.
 public struct PullRequest: Sendable, Hashable {
+  public enum Kind: UInt8, Sendable, CaseIterable {
+    /// Nobody waits for them yet.
+    case ahead = 0
+    /// A processor of the guest waits for them.
+    case urgent = 1
+    /// What proves them (`PullIdentities`), in place of the pages: the destination may have them. Asked only of a source
+    /// that has said that it knows.
+    case identities = 2
+  }
+
   public static let byteCount = 16
 
   /// Index into the RAM block list of the stream.
   public let block: UInt16
-  /// A processor of the guest waits for them.
-  public let isUrgent: Bool
+  public let kind: Kind
   /// `1...PullLimits.requestPagesMax`.
   public let count: UInt32
   /// In pages from the start of the block.
   public let firstPage: UInt64
 
-  public init(block: UInt16, isUrgent: Bool, firstPage: UInt64, count: UInt32) {
+  public init(block: UInt16, kind: Kind, firstPage: UInt64, count: UInt32) {
     precondition((1...PullLimits.requestPagesMax).contains(count))
-    (self.block, self.isUrgent) = (block, isUrgent)
+    (self.block, self.kind) = (block, kind)
     (self.firstPage, self.count) = (firstPage, count)
   }
 
   init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     block = try cursor.readBE()
-    let flags = try cursor.readBE(UInt8.self)
+    let rawKind = try cursor.readBE(UInt8.self)
     let reserved = try cursor.readBE(UInt8.self)
-    guard flags <= 1, reserved == 0 else {
+    guard let kind = Kind(rawValue: rawKind), reserved == 0 else {
       throw DecodeError(
-        .badValue, in: "flags of a pull request", at: start + 2,
-        found: UInt64(flags) << 8 | UInt64(reserved))
+        .badValue, in: "kind of a pull request", at: start + 2,
+        found: UInt64(rawKind) << 8 | UInt64(reserved))
     }
-    isUrgent = flags == 1
+    self.kind = kind
     count = try cursor.readBE()
     firstPage = try cursor.readBE()
     guard (1...PullLimits.requestPagesMax).contains(count), firstPage < 1 << 52 else {
@@ -53,7 +62,7 @@ public struct PullRequest: Sendable, Hashable {
 
   func encode(into out: inout [UInt8]) {
     out.appendBE(block)
-    out.append(isUrgent ? 1 : 0)
+    out.append(kind.rawValue)
     out.append(0)
     out.appendBE(count)
     out.appendBE(firstPage)
@@ -98,15 +107,22 @@ public struct PullRequests: Sendable, Hashable {
 /// The payload of a `pullDone` frame, destination to source: every page is in place, and the source may
 /// let go of the guest's memory.
 ///
-/// Layout: pages placed u64, faults u64, pages compared u64, of these differing u64.
+/// Layout: pages placed u64, faults u64, pages compared u64, of these differing u64. Where pages were made at the
+/// destination, behind that: of a snapshot u64, of images u64, and those of both that were waited for u64.
 public struct PullDone: Sendable, Hashable {
   public static let byteCount = 32
+  public static let byteCountMax = 56
   /// Pages that were placed once QEMU had the devices' state.
   public var placedPages: UInt64
   /// Of these, pages that the guest had to wait for.
   public var faultPages: UInt64
   /// Pages that an audit compared as they came, and those that differed.
   public var comparedPages, differingPages: UInt64
+  /// Of the pages placed, those that never crossed the network: made of a snapshot, of blocks of images.
+  public var snapshotPages: UInt64 = 0
+  public var diskPages: UInt64 = 0
+  /// Of these two, pages that the guest had to wait for.
+  public var localFaultPages: UInt64 = 0
 
   public init(
     placedPages: UInt64, faultPages: UInt64 = 0, comparedPages: UInt64 = 0,
@@ -116,11 +132,20 @@ public struct PullDone: Sendable, Hashable {
     (self.comparedPages, self.differingPages) = (comparedPages, differingPages)
   }
 
+  private var wasLocal: Bool { snapshotPages > 0 || diskPages > 0 || localFaultPages > 0 }
+
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     placedPages = try cursor.readBE()
     faultPages = try cursor.readBE()
     comparedPages = try cursor.readBE()
     differingPages = try cursor.readBE()
+    guard cursor.remaining > 0 else { return }
+    snapshotPages = try cursor.readBE()
+    diskPages = try cursor.readBE()
+    localFaultPages = try cursor.readBE()
+    guard wasLocal else {
+      throw DecodeError(.badValue, in: "pages made at the destination", at: 32, found: 0)
+    }
     try cursor.expectEnd(of: "pull done")
   }
 
@@ -129,6 +154,11 @@ public struct PullDone: Sendable, Hashable {
     out.appendBE(faultPages)
     out.appendBE(comparedPages)
     out.appendBE(differingPages)
+    // An agent that was not told of identities takes no more.
+    guard wasLocal else { return }
+    out.appendBE(snapshotPages)
+    out.appendBE(diskPages)
+    out.appendBE(localFaultPages)
   }
 }
 

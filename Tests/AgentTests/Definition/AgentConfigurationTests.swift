@@ -133,6 +133,33 @@ import Testing
     }
   }
 
+  @Test func guestsShareWithThoseOfTheirGroups() throws {
+    let configuration = try AgentConfiguration.parse(
+      """
+      [[share]]
+      group = "web"
+      vms = ["web-*", "proxy"]
+      [[share]]
+      group = "db"
+      vms = ["db-?"]
+      [[share]]
+      group = "web"
+      vms = ["cache"]
+      """, path: "agent.toml")
+    func together(_ a: String, _ b: String) -> Bool {
+      ShareRule.areTogether(configuration.share, a, b)
+    }
+    #expect(together("web-1", "web-2") && together("proxy", "web-9") && together("cache", "web-1"))
+    #expect(together("db-1", "db-2") && !together("db-1", "web-1") && !together("db-1", "db-12"))
+    #expect(!together("mail", "mail") && !together("mail", "web-1"))
+    #expect(!ShareRule.areTogether([], "web-1", "web-1"))
+    for bad in ["group = \"\"\nvms = [\"a\"]", "group = \"a\"\nvms = []", "vms = [\"a\"]"] {
+      #expect(throws: ConfigurationError.self) {
+        try AgentConfiguration.parse("[[share]]\n" + bad, path: "agent.toml")
+      }
+    }
+  }
+
   @Test func definitions() throws {
     let text = """
       program = "/usr/bin/qemu-system-x86_64"

@@ -1,5 +1,6 @@
 import Base
 import Compaction
+import Foundation
 import HostIO
 import QEMUStream
 import TestSupport
@@ -35,8 +36,10 @@ import Wire
 
   /// - Parameters:
   ///   - inPlace: the destination writes memory itself; otherwise through QEMU's stream, and others can't refer to it.
+  ///   - snapshot: of some of its pages, at the destination, where it can't be read any more.
   private func move(
-    _ guest: Int, inPlace: Bool = true, over wire: FlakyWire? = nil
+    _ guest: Int, inPlace: Bool = true, snapshot: (HeldPages, HeldSnapshot)? = nil,
+    over wire: FlakyWire? = nil
   ) throws -> Moved {
     let member = try #require(gang.join())
     let length = Self.block.length
@@ -58,10 +61,13 @@ import Wire
     let rig = try RelayRig(
       laneCount: 3, sourceShared: ["mem0": files[0]],
       destinationShared: inPlace ? ["mem0": files[1]] : [:], compaction: plan,
+      held: snapshot?.0, snapshot: snapshot?.1,
       gang: HeldGang(guests: guests, token: gang.token), reconnect: reconnect)
     defer { rig.stop() }
     if inPlace {
-      guests.add(.init(token: gang.token, member: member.number), [.shared(files[1])])
+      let key = GangGuests.Key(token: gang.token, member: member.number)
+      #expect(guests.expect(key))
+      guests.add(key, [.shared(files[1])])
     }
     let collector = Collector(rig.destination.qemu)
     rig.feed(HeldRelayTests.stream(pages: Self.pageCount), closing: false).join()
@@ -114,6 +120,36 @@ import Wire
     #expect(third.counters.gangPages == 100 && third.refetched == 0)
   }
 
+  /// Pages that a snapshot was said to hold are no fault of the gang's.
+  @Test func whatOthersMissCostsTheGangNothing() throws {
+    _ = try move(0)
+    let kept = try KeptGuest([Self.block])
+    for page in 0..<100 {
+      try Self.content(page, of: 1).withUnsafeBytes {
+        try kept.files[0].write($0, at: UInt64(page) << 12)
+      }
+    }
+    let vault = kept.vault()
+    try kept.keep(in: vault)
+    let entry = try #require(vault.newest(guest: "web-1", uuid: "u-1"))
+    let snapshot = try HeldSnapshot(path: entry.path)
+    let held = HeldPages(
+      try #require(PeerMessage.SnapshotOffer(entry)), readable: ["mem0"], inPlace: ["mem0"])
+    try snapshot.tell { (frame) throws(RelayFailure) in
+      var payload: [UInt8] = []
+      frame.encode(into: &payload)
+      try held.arrived(payload)
+    }
+    let handle = try FileHandle(forWritingTo: URL(filePath: entry.path))
+    try handle.truncate(atOffset: 1000)
+    try handle.close()
+    let second = try move(1, snapshot: (held, snapshot))
+    #expect(second.counters.heldPages == 100 && second.refetched == 100, "\(second.counters)")
+    // What is in common with the first guest is looked for as before.
+    let third = try move(2)
+    #expect(third.counters.gangPages == Self.sharedCount && third.refetched == 0)
+  }
+
   /// The first guest writes while the second comes; no page may be wrong.
   @Test(arguments: [1, 2] as [UInt64]) func aGuestWritesMeanwhile(seed: UInt64) throws {
     let first = try move(0)
@@ -158,7 +194,9 @@ import Wire
     let file = try SharedFile(path: memory.path, offset: 0, length: 1 << 20, writable: true)
     let content = KeptGuest.content(1, seed: 1)
     try content.withUnsafeBytes { try file.write($0, at: 4096) }
-    guests.add(.init(token: gang.token, member: 3), [nil, .shared(file)])
+    let key = GangGuests.Key(token: gang.token, member: 3)
+    #expect(guests.expect(key))
+    guests.add(key, [nil, .shared(file)])
     let note = GangNote(
       member: 3, block: 1, page: 1, identity: PageIdentity.bytes(of: content.span.bytes))
     func missing(_ token: MigrationID, _ note: GangNote) -> [Int] {

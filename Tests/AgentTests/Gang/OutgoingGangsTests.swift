@@ -1,3 +1,4 @@
+import Base
 import HostIO
 import Testing
 import Wire
@@ -65,8 +66,8 @@ import Wire
   @Test func memoryOfAGuestIsLetGoOfWhenItsQEMUEnds() async throws {
     let guests = GangGuests()
     let key = GangGuests.Key(token: MigrationID(high: 1, low: 2), member: 0)
-    guests.add(key, [])
-    guests.add(.init(token: key.token, member: 1), [])
+    #expect(guests.expect(key))
+    #expect(guests.expect(.init(token: key.token, member: 1)))
     let (ends, end) = AsyncStream<Void>.makeStream()
     guests.hasArrived(key, nowMs: 1) { for await _ in ends {} }
     #expect(guests.count == 2)
@@ -75,5 +76,37 @@ import Wire
     // Nothing is waited for on behalf of a guest that was never here.
     guests.hasArrived(.init(token: key.token, member: 9), nowMs: 1) {}
     #expect(guests.count == 1)
+  }
+
+  /// The layout of a migration that is over comes late; a number belongs to the guest that came with it.
+  @Test func aGuestThatNobodyExpectsIsNotKept() throws {
+    let guests = GangGuests()
+    let memory = try MemoryFile(byteCount: 4096, sealed: true)
+    let place = GuestPlace.shared(
+      try SharedFile(path: memory.path, offset: 0, length: 4096, writable: false))
+    let key = GangGuests.Key(token: MigrationID(high: 1, low: 2), member: 0)
+    let note = GangNote(
+      member: 0, block: 0, page: 0, identity: [UInt8](repeating: 0, count: 32))
+    let buffer = PageBuffer(byteCount: Page.size)
+    func canBeRead() -> Bool {
+      guests.read(note, of: key.token, into: buffer.part(0, Page.size))
+    }
+    guests.add(key, [place])
+    #expect(guests.count == 0)
+    #expect(guests.expect(key))
+    #expect(!guests.expect(key) && !canBeRead())
+    guests.add(key, [place])
+    #expect(canBeRead())
+    // The first layout counts.
+    guests.add(key, [nil])
+    #expect(canBeRead())
+    guests.remove(key)
+    guests.add(key, [place])
+    #expect(guests.count == 0)
+    // One that has arrived without ever saying where its memory is.
+    #expect(guests.expect(key))
+    guests.hasArrived(key, nowMs: 1) {}
+    guests.add(key, [place])
+    #expect(!canBeRead())
   }
 }

@@ -35,7 +35,7 @@ struct PullFeederTests {
       self.feeder = feeder
       let state = try DeviceState(
         tail: guest.tail, descriptionLength: guest.descriptionLength)
-      let prologue = Self.prologue(pair)
+      let prologue = pair.prologue
       try await Blocking.run {
         try qemu.writeAll(prologue.span.bytes)
         try feeder.start(state, invalid: invalid)
@@ -48,27 +48,6 @@ struct PullFeederTests {
     deinit {
       peer.state.update { $0.hasEnded = true }
       feeder.stop()
-    }
-
-    /// Everything before DISCARD.
-    private static func prologue(_ pair: PullPair) -> [UInt8] {
-      let guest = pair.guest
-      var bytes = pair.head
-      var writer = RAMWriter(sectionID: guest.sectionID, blocks: guest.blocks)
-      writer.beginPart(into: &bytes)
-      for (pages, isStale) in [(pair.sent, false), (pair.stale, true)] {
-        for page in pages {
-          let block = guest.numbering.block(of: page)
-          let offset = UInt64(page - guest.numbering.bases[block]) << 12
-          if let content = isStale ? PullPair.staleBytes : guest.pages[page] {
-            writer.page(block: block, offset: offset, bytes: content.span.bytes, into: &bytes)
-          } else {
-            writer.zeroPage(block: block, offset: offset, into: &bytes)
-          }
-        }
-      }
-      writer.endSection(into: &bytes)
-      return bytes
     }
 
     func event<R: Sendable>(

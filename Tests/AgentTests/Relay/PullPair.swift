@@ -70,6 +70,38 @@ final class PullPair {
     return bytes + guest.start
   }
 
+  /// Everything before DISCARD.
+  var prologue: [UInt8] {
+    var bytes = head
+    var writer = RAMWriter(sectionID: guest.sectionID, blocks: guest.blocks)
+    writer.beginPart(into: &bytes)
+    for (pages, isStale) in [(sent, false), (stale, true)] {
+      for page in pages {
+        let block = guest.numbering.block(of: page)
+        let offset = UInt64(page - guest.numbering.bases[block]) << 12
+        if let content = isStale ? Self.staleBytes : guest.pages[page] {
+          writer.page(block: block, offset: offset, bytes: content.span.bytes, into: &bytes)
+        } else {
+          writer.zeroPage(block: block, offset: offset, into: &bytes)
+        }
+      }
+    }
+    writer.endSection(into: &bytes)
+    return bytes
+  }
+
+  /// The source's memory, to be written to: the guest has stopped.
+  func sourceMemory() async throws -> (name: String, file: SharedFile) {
+    let block = try #require(
+      try await SharedMemoryBackend.locate(from.client, pid: source.pid).first)
+    return try await Blocking.run {
+      (
+        block.blockName,
+        try SharedFile(path: block.path, offset: block.offset, length: block.length, writable: true)
+      )
+    }
+  }
+
   /// Something to compare: 16 MiB of noise in the middle of RAM.
   private static func fill(_ client: QMPClient, pid: Int32) async throws {
     let found = try await SharedMemoryBackend.locate(client, pid: pid)

@@ -122,12 +122,12 @@ final class PullingSource: Sendable {
           state.thrownAway += 1
           continue
         }
-        if request.isUrgent { state.urgentRequests += 1 }
+        if request.kind == .urgent { state.urgentRequests += 1 }
         do {
           let pages = try guest.numbering.numbers(
             block: Int(request.block), firstPage: request.firstPage,
             count: UInt64(request.count))
-          try state.source.request(PullRun(pages, isUrgent: request.isUrgent))
+          try state.source.request(PullRun(pages, PullRun.Kind(request.kind)))
         } catch { state.failure = "\(error)" }
       }
     }

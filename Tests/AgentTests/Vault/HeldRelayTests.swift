@@ -170,7 +170,10 @@ import Wire
       ).encode(into: &payload)
       return payload
     }
-    for bad in [payload(1, 0, 1), payload(0, 100, 1), payload(0, 50, 51), [1, 2, 3]] {
+    // The last: of no pages, and not the end.
+    for bad in [
+      payload(1, 0, 1), payload(0, 100, 1), payload(0, 50, 51), [1, 2, 3], payload(0, 0, 0),
+    ] {
       #expect(throws: RelayFailure.self) { try held().arrived(bad) }
     }
     let twice = held()

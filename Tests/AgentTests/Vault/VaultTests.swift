@@ -52,6 +52,23 @@ import Testing
     #expect(!read("mem0", .max))
   }
 
+  /// Its own first, and others' only where the operator says so.
+  @Test func guestsOfOneGroupShareWhatIsKept() throws {
+    let guest = try guest()
+    let vault = guest.vault()
+    try guest.keep(in: vault)
+    try guest.keep(in: vault, guest: "db-1")
+    let rules = [ShareRule(group: "web", vms: ["web-*"])]
+    func kept(_ name: String, _ rules: [ShareRule]) -> String? {
+      vault.newest(guest: name, uuid: "u-9", sharing: rules)?.head?.guest
+    }
+    #expect(kept("web-2", rules) == "web-1")
+    #expect(kept("web-2", []) == nil && kept("db-2", rules) == nil && kept("db-1", rules) == nil)
+    #expect(vault.newest(guest: "db-1", uuid: "u-1", sharing: rules)?.head?.guest == "db-1")
+    try guest.keep(in: vault, guest: "web-2", uuid: "u-9")
+    #expect(kept("web-2", rules) == "web-2")
+  }
+
   /// What a later snapshot replaces goes when that is whole, and not before.
   @Test func oneSnapshotAGuest() throws {
     let guest = try guest()

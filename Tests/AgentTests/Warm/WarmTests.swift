@@ -31,14 +31,14 @@ import Wire
 
   private var vault: Vault { Vault(configuration) }
 
-  private func pass(_ isOver: Guarded<Bool> = Guarded(false), rate: UInt64 = 1 << 30) throws
+  private func pass(_ stop: WarmStop = WarmStop(), rate: UInt64 = 1 << 30) throws
     -> WarmPass
   {
     WarmPass(
       memory: SampledMemory(
         shared: zip(Self.blocks, guest.files).map { (name: $0.name, file: $1) }),
       guest: "web-1", uuid: "u-1", filterBytesMax: 64 << 20,
-      rate: try #require(ByteRate(bytesPerSecond: rate)), share: nil, isOver: isOver)
+      rate: try #require(ByteRate(bytesPerSecond: rate)), share: nil, stop: stop)
   }
 
   /// Runs a pass against a receiver with this configuration.
@@ -147,14 +147,45 @@ import Wire
   }
 
   @Test func aPassThatNobodyWantsLeavesNothing() throws {
-    let isOver = Guarded(false)
+    let stop = WarmStop()
     #expect(throws: CancellationError.self) {
       // Slow enough that it is far from its end.
-      try copy(pass(isOver, rate: 200_000)) { _ in isOver.update { $0 = true } }
+      try copy(pass(stop, rate: 200_000)) { _ in stop.call() }
     }
     #expect(vault.entries().isEmpty)
     let left = try FileManager.default.contentsOfDirectory(atPath: vault.directory)
     #expect(!left.contains { $0.hasSuffix(Vault.partialSuffix) }, "\(left)")
+  }
+
+  /// It waits for an answer that never comes.
+  @Test func aPassIsCalledOffInsideACall() throws {
+    let stop = WarmStop()
+    let (near, far) = try Sockets.tcpPair()
+    let server = WorkerThread("test-warm") {
+      guard case .begin? = try? FrameSocket(far).receiveWarmMessage() else { return }
+      stop.call()
+    }
+    defer {
+      near.shutdown()
+      server.join()
+    }
+    #expect(throws: CancellationError.self) { try pass(stop).run(near) { _ in } }
+    // One that was called off before it began does not begin.
+    let (other, _) = try Sockets.tcpPair()
+    #expect(throws: CancellationError.self) { try pass(stop).run(other) { _ in } }
+  }
+
+  /// A host that can write nothing says so, and why.
+  @Test func aVaultThatCannotBeWrittenIsNamed() throws {
+    var broken = configuration
+    broken.stateDirectory = guest.folder + "/file"
+    #expect(FileManager.default.createFile(atPath: broken.stateDirectory, contents: Data([1])))
+    do {
+      _ = try copy(pass(), broken)
+      Issue.record("it was kept")
+    } catch Ending.failed(let reason) {
+      #expect(reason.hasPrefix("at the destination: "), "\(reason)")
+    }
   }
 
   @Test func aHostMayDecline() throws {

@@ -47,9 +47,11 @@ final class DestinationRelay: Sendable {
 
   /// - Parameter mayPull: the guest may be handed over before its memory is complete. QEMU has the
   ///   capabilities for it, and `shared` is empty: nothing may be written in place then.
+  /// - Parameter identifies: the source says of pages that are pulled whether they may be made here.
   init(
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
-    memoryLimit: UInt64 = .max, mayPull: Bool = false, audits: Bool = false,
+    memoryLimit: UInt64 = .max, mayPull: Bool = false, identifies: Bool = false,
+    audits: Bool = false,
     snapshot: HeldSnapshot? = nil, images: HeldImages? = nil, gang: HeldGang? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
@@ -76,6 +78,8 @@ final class DestinationRelay: Sendable {
         }
         try entrance.begin(
           qemu: qemu, blocks: layout.blocks, sectionID: layout.sectionID, port: port,
+          local: identifies
+            ? LocalPages(snapshot: snapshot, images: images, blocks: layout.blocks) : nil,
           onEvent: { event in
             if case .complete(let done) = event { port.finished(done) }
             if case .failed(let failure) = event { return onEvent(.failed(failure)) }

@@ -33,9 +33,14 @@ final class LaneSender: Sendable {
     state = Guarded(State(frames: FrameSocket(socket, counting: bytesWritten)))
   }
 
-  func start() {
+  /// Starts the thread. `onFailure` is called when guest memory can't be read: nobody else may notice, with the last
+  /// pages. Everything else whoever uses the queue hears from it, or the session from the control lane.
+  func start(onFailure: @escaping @Sendable (RelayFailure) -> Void) {
     let worker = WorkerThread("gw-lane-tx-\(number)") { [self] in
-      do throws(RelayFailure) { try sendAll() } catch { queue.fail(error) }
+      do throws(RelayFailure) { try sendAll() } catch {
+        queue.fail(error)
+        if case .memory = error { onFailure(error) }
+      }
     }
     thread.update { $0 = worker }
     watch(state.read { $0.frames })

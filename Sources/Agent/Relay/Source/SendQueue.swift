@@ -177,6 +177,18 @@ final class SendQueue: Sendable {
   /// What a lane has to send again over a new connection, oldest first.
   func unconfirmed(lane: UInt16) -> [PageBatch] { state.read { $0.unconfirmed[lane] ?? [] } }
 
+  /// The batch that went as this frame; nil: it is applied, or none did.
+  func unconfirmed(sequence: UInt64) -> PageBatch? {
+    state.read { state in
+      for batches in state.unconfirmed.values {
+        if let found = batches.first(where: { $0.header.place.sequence == sequence }) {
+          return found
+        }
+      }
+      return nil
+    }
+  }
+
   /// Whether anything depends on the lane's present connection.
   func owes(lane: UInt16) -> Bool { state.read { $0.unconfirmed[lane]?.isEmpty == false } }
 

@@ -85,7 +85,7 @@ final class SourceRelay: Sendable {
   }
 
   func start() {
-    for lane in lanes { lane.start() }
+    for lane in lanes { lane.start { [onEvent] in onEvent(.failed($0)) } }
     encoders?.start { [onEvent] in onEvent(.failed($0)) }
     picker.start { [onEvent] in onEvent(.failed($0)) }
     let worker = WorkerThread("gw-qemu-rx") { [self] in
@@ -123,7 +123,7 @@ final class SourceRelay: Sendable {
       case .snapshotFilters where held != nil: try held?.arrived(payload)
       case .pageRequest where encoders != nil:
         let request = try PageRequestFrame(decoding: &cursor)
-        encoders?.noteRefetched(request.places)
+        encoders?.noteRefetched(request)
         try answers.asked(request)
       default: throw RelayFailure.protocolViolation("\(type) frame from a destination")
       }
@@ -162,6 +162,11 @@ final class SourceRelay: Sendable {
 
   /// Of its RAM sections.
   var sectionID: UInt32 { layout.read { $0.sectionID } }
+
+  /// Whether no page is read out of QEMU's process, with which it would be lost.
+  var memoryOutlivesQEMU: Bool {
+    memory.values.allSatisfy { if case .process = $0 { false } else { true } }
+  }
 
   /// Milliseconds that threads spent on making pages smaller; nil without compaction.
   var encodeMs: UInt64? { encoders.map { $0.busyUs / 1000 } }

@@ -21,6 +21,10 @@ extension DestinationMigration {
   ) async -> GangPart? {
     guard let role = request.gang, let token = MigrationID(role.token) else { return nil }
     let key = GangGuests.Key(token: token, member: role.member)
+    guard gangs.expect(key) else {
+      logger.warning("a guest of this gang with its number is here: it comes alone")
+      return nil
+    }
     // A page that QEMU waits for would keep its reader waiting.
     guard !mayPull else { return GangPart(key: key, places: [:]) }
     do {

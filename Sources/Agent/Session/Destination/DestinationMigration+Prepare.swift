@@ -123,7 +123,8 @@ extension DestinationMigration {
     let relay = DestinationRelay(
       qemu: socket, control: link.lane, shared: shared,
       windowBytes: configuration.windowBytes,
-      memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull, audits: undo.audits,
+      memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull,
+      identifies: order.identifies == true, audits: undo.audits,
       snapshot: snapshot, images: undo.images, gang: undo.gang?.held(gangs)
     ) { [mailbox] in mailbox.put(.relay($0)) }
     undo.relay = relay

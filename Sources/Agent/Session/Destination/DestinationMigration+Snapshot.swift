@@ -5,11 +5,15 @@ import Logging
 
 // Memory of the guest that was kept when it left this host.
 extension DestinationMigration {
-  /// The snapshot that pages of this guest may be taken from; nil: there is none, or it takes too much memory.
+  /// The snapshot that pages of this guest may be taken from, its own or, without one, of a guest that shares with it;
+  /// nil: there is none, or it takes too much memory.
   func findSnapshot(_ request: PeerMessage.PrepareRequest) async -> Vault.Entry? {
     let vault = Vault(configuration)
     let (guest, uuid) = (request.vm, request.source.uuid)
-    let found = try? await Blocking.run { vault.newest(guest: guest, uuid: uuid) }
+    let rules = configuration.share
+    let found = try? await Blocking.run {
+      vault.newest(guest: guest, uuid: uuid, sharing: rules)
+    }
     guard let entry = found, let end = entry.end else { return nil }
     let bytes = HeldSnapshot.memoryBytes(storedPages: end.storedPages)
     guard bytes <= configuration.memoryLimitBytes / 4 else {

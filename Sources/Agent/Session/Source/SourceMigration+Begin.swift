@@ -19,6 +19,8 @@ extension SourceMigration {
     let journal: Journal
     /// How connections come back that broke.
     let recovery: LaneRecovery
+    /// Which pages the destination may make itself should it pull them; nil: it has nothing to make them of.
+    let identifier: PullIdentifier?
     /// Copies of disks that go on; nil: none.
     let disks: DiskMirror?
     let pauseGuard: PauseGuard?
@@ -65,12 +67,14 @@ extension SourceMigration {
         try held.arrived(payload)
       }
     }
+    let identifier =
+      setup.mayPull ? PullIdentifier(held: held, disks: compaction(setup)?.disks) : nil
     try setup.link.send(
       .begin(
         .init(
           laneCount: request.laneCount, inPlaceBlocks: setup.inPlaceBlocks,
           networkPatienceMs: request.networkPatienceMs, mayPull: setup.mayPull,
-          snapshot: held?.offer.id)))
+          snapshot: held?.offer.id, identifies: identifier == nil ? nil : true)))
     guard
       case .ready = try await nextMessage(
         timeoutMs: Self.answerTimeoutMs, waitingFor: "the destination's QEMU to listen")
@@ -132,7 +136,7 @@ extension SourceMigration {
     relay.start()
     return Copy(
       relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins, strategy: strategy, vcpus: vcpus,
-      journal: origin.journal, recovery: recovery, disks: undo.disks,
+      journal: origin.journal, recovery: recovery, identifier: identifier, disks: undo.disks,
       pauseGuard: undo.pauseGuard)
   }
 

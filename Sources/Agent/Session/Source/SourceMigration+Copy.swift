@@ -21,6 +21,8 @@ extension SourceMigration {
         switch event {
         case .peer(.message(.loaded)):
           noteWire(setup, copy)
+          // It had all of the guest by the time that QEMU here died.
+          note { $0.sourceIsGone = $0.qemuHasDied }
           return
         case .peer(.message(.failed(let reason))):
           throw Ending.failed("at the destination: \(reason)")
@@ -53,8 +55,8 @@ extension SourceMigration {
       if isDue { nextSampleMs = now + Self.sampleIntervalMs }
       if let stoppedAtMs = state.read({ $0.stoppedAtMs }) {
         guard now < stoppedAtMs + Self.switchoverTimeoutMs else {
-          throw Ending.failed(
-            "switchover not done after \(Milliseconds.format(Self.switchoverTimeoutMs))")
+          let text = "switchover not done after \(Milliseconds.format(Self.switchoverTimeoutMs))"
+          throw state.read { $0.qemuHasDied } ? Ending.sourceLost(text) : Ending.failed(text)
         }
         noteWire(setup, copy)
         report()
@@ -116,23 +118,25 @@ extension SourceMigration {
 
   /// QEMU's migration socket or monitor ended: either its process died, or it gave the migration up
   /// and runs the guest. When the whole stream was out, SHUT is withheld and the process is dead,
-  /// the destination may go on: nothing else ever can. Everything else throws.
+  /// the destination may go on, if it has or gets all of the guest: nothing else ever can. Everything else throws.
   private func confirmSourceIsGone(_ setup: Setup, _ copy: Copy, _ event: Event) async throws {
-    guard !state.read({ $0.sourceIsGone }) else { return }
-    // Memory that is read out of QEMU's process dies with it.
-    let diesWithIt =
-      copy.relay.ledger.state.read { $0.pulls }
-      && state.read { $0.stoppedMemory?.outlivesQEMU != true }
-    let hasEnded = state.read { $0.streamHasEnded } && !diesWithIt
+    guard !state.read({ $0.qemuHasDied }) else { return }
+    let pulls = copy.relay.ledger.state.read { $0.pulls }
+    let death = SourceDeath(
+      streamHasEnded: state.read { $0.streamHasEnded }, pulls: pulls,
+      memoryOutlivesQEMU: pulls
+        ? state.read { $0.stoppedMemory?.outlivesQEMU == true } : copy.relay.memoryOutlivesQEMU)
     let identity = setup.vm.process?.identity
     let deadline = MonotonicClock.nowMs + Self.processEndTimeoutMs
     while MonotonicClock.nowMs < deadline {
       if let identity, !identity.isAlive {
-        guard hasEnded else {
-          throw Ending.sourceLost("the source's QEMU ended during the migration")
+        switch death {
+        case .lost: throw Ending.sourceLost("the source's QEMU ended during the migration")
+        case .survivable: logger.warning("the source's QEMU died; the destination goes on")
+        case .undecided:
+          logger.warning("the source's QEMU died; whether all of the guest was read shows now")
         }
-        logger.warning("the source's QEMU died; the destination has all of the guest")
-        return note { $0.sourceIsGone = true }
+        return note { $0.qemuHasDied = true }
       }
       try? await Task.sleep(nanoseconds: 5_000_000)
     }

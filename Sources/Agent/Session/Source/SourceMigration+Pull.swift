@@ -30,8 +30,10 @@ extension SourceMigration {
   func beginPull(_ copy: Copy) async -> Bool {
     guard let memory = state.read({ $0.stoppedMemory }) else { return false }
     let dial = copy.recovery.dial
+    var identifier = copy.identifier
+    identifier?.blocks = copy.relay.blocks
     let server = PullServer(
-      memory: memory, laneCount: UInt16(clamping: request.laneCount),
+      memory: memory, identifier: identifier, laneCount: UInt16(clamping: request.laneCount),
       // The guest runs at the destination, and nowhere else ever: there is no time to give up after.
       recovery: LaneRecovery(patienceMs: { .max }, dial: dial),
       bytesWritten: copy.relay.bytesWritten
@@ -109,7 +111,8 @@ extension SourceMigration {
   private func notePullProgress() {
     guard let server = state.read({ $0.pullServer }) else { return }
     let (pages, breaks) = server.counters
-    let sent = pages.urgentPages + pages.aheadPages
+    // What the destination made itself did not go, and is not owed any more.
+    let sent = pages.urgentPages + pages.aheadPages + pages.identifiedPages
     note { state in
       state.progress.retries = (state.record.retries ?? 0) + breaks
       let (now, owed) = (MonotonicClock.nowMs, state.record.pull?.owedPages ?? 0)
@@ -133,6 +136,7 @@ extension SourceMigration {
     note { state in
       state.record.pull?.placedPages = done.placedPages
       state.record.pull?.faultPages = done.faultPages
+      if state.pullServer?.identifies == true { state.record.noteLocal(done) }
       state.record.retries = (state.record.retries ?? 0) + (server?.breaks ?? 0)
       state.record.wireBytes = state.pullServer?.wireBytes ?? state.record.wireBytes
       if done.comparedPages > 0 {
@@ -147,5 +151,16 @@ extension SourceMigration {
   func stopPull() async {
     guard let server = state.read({ $0.pullServer }) else { return }
     _ = try? await Blocking.run { server.stop() }
+  }
+}
+
+extension MigrationRecord {
+  /// Pages that the destination made itself count in their classes, as those of the copy do.
+  fileprivate mutating func noteLocal(_ done: PullDone) {
+    pull?.snapshotPages = done.snapshotPages
+    pull?.diskPages = done.diskPages
+    pull?.localFaultPages = done.localFaultPages
+    pages.snapshot = pages.snapshot.map { $0 + done.snapshotPages }
+    pages.disk = pages.disk.map { $0 + done.diskPages }
   }
 }

@@ -87,6 +87,7 @@ extension SourceMigration {
       error = Ending.sourceLost("the source's QEMU ended during the migration")
     }
     if case Ending.sourceLost = error { isGuestSafe = false }
+    if state.read({ $0.qemuHasDied }) { isGuestSafe = false }
     let (outcome, reason): (MigrationRecord.Outcome, String) =
       switch error {
       case Ending.refused(let refusals):

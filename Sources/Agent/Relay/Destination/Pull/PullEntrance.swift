@@ -31,8 +31,8 @@ final class PullEntrance: Sendable {
     (self.isAllowed, self.audits, self.memoryLimit) = (isAllowed, audits, memoryLimit)
   }
 
-  /// Bytes that it takes for so many pages, at most: four bits a page.
-  static func byteCount(pages: UInt64) -> UInt64 { pages / 2 }
+  /// Bytes that it takes for so many pages, at most: five bits a page.
+  static func byteCount(pages: UInt64) -> UInt64 { (pages / 8 + 1) * 5 }
 
   /// Set once QEMU's stream is the pull's.
   var feeder: PullFeeder? { state.read { $0.feeder } }
@@ -83,8 +83,10 @@ final class PullEntrance: Sendable {
   }
 
   /// Hands over to QEMU; blocks until QEMU has read it.
+  ///
+  /// - Parameter local: what pages can be made of here; nil: all are pulled.
   func begin(
-    qemu: StreamSocket, blocks: [RAMBlock], sectionID: UInt32, port: PullPort,
+    qemu: StreamSocket, blocks: [RAMBlock], sectionID: UInt32, port: PullPort, local: LocalPages?,
     onEvent: @escaping @Sendable (PullFeeder.Event) -> Void
   ) throws(RelayFailure) {
     let (sections, invalid) = state.update { state in
@@ -98,7 +100,7 @@ final class PullEntrance: Sendable {
       deviceState = try DeviceState(sections: sections)
       feeder = try PullFeeder(
         qemu: qemu, blocks: blocks, sectionID: sectionID, invalid: invalid, audits: audits,
-        ask: { port.ask($0) }, onEvent: onEvent)
+        local: local, ask: { port.ask($0) }, onEvent: onEvent)
     } catch {
       throw .protocolViolation("\(error)")
     }

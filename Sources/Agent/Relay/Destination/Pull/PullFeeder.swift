@@ -45,24 +45,29 @@ final class PullFeeder: Sendable {
   private let asking = Guarded(())
   /// Only for a migration that is audited.
   let audit: Guarded<PullAudit>?
+  /// What pages can be made of here; nil: all are pulled.
+  let local: LocalPages?
+  let makers = Guarded<[WorkerThread]>([])
+  let isStopping = Guarded(false)
   private let ask: @Sendable ([PullRequest]) throws(RelayFailure) -> Void
-  private let onEvent: @Sendable (Event) -> Void
+  let onEvent: @Sendable (Event) -> Void
   private let shut = Guarded<UInt32?>(nil)
   private let reader = Guarded<WorkerThread?>(nil)
 
   /// - Parameters:
   ///   - invalid: pages that are missing or stale, numbered as `PageNumbering` does.
   ///   - audits: the bytes of what arrives are held against the source's digests.
+  ///   - local: what pages can be made of here, of a source that says what proves them.
   ///   - ask: sends a `pullRequest` frame.
   ///   - onEvent: called on the threads of the feeder and of lanes.
   init(
     qemu: StreamSocket, blocks: [RAMBlock], sectionID: UInt32, invalid: PageBitmap,
-    audits: Bool = false,
+    audits: Bool = false, local: LocalPages? = nil,
     ask: @escaping @Sendable ([PullRequest]) throws(RelayFailure) -> Void,
     onEvent: @escaping @Sendable (Event) -> Void
   ) throws(PostcopyWriter.Refusal) {
     (self.qemu, self.blocks, self.sectionID) = (qemu, blocks, sectionID)
-    (self.ask, self.onEvent) = (ask, onEvent)
+    (self.local, self.ask, self.onEvent) = (local, ask, onEvent)
     audit = audits ? Guarded(PullAudit()) : nil
     let numbering = PageNumbering(blockPages: blocks.map(\.pageCount))
     stream = Guarded(Stream(writer: try PostcopyWriter(sectionID: sectionID, blocks: blocks)))
@@ -100,6 +105,7 @@ final class PullFeeder: Sendable {
       try self.write(&bytes)
     }
     onEvent(.handedOver)
+    beginLocal()
     try endIfDone()
     try askForMore()
   }
@@ -115,13 +121,20 @@ final class PullFeeder: Sendable {
 
   /// Pages came over a lane. Those that QEMU lacks go to it, the others are dropped.
   func arrived(_ header: BatchHeader, _ buffer: PageBuffer?) throws(RelayFailure) {
+    try place(header.runs, buffer, from: .source)
+  }
+
+  /// Pages are here, whose bytes are in `buffer` in the order of the runs.
+  func place(
+    _ runs: [PageRun], _ buffer: PageBuffer?, from origin: PullOrigin
+  ) throws(RelayFailure) {
     try writing { (stream) throws(RelayFailure) in
       // After the end there is nothing that QEMU lacks.
       guard !stream.hasEnded else { return }
       var gathered = GatheredPages()
       var rawPage = 0
-      for run in header.runs {
-        let wanted = try self.wanted(run)
+      for run in runs {
+        let wanted = try self.wanted(run, from: origin)
         for (index, isWanted) in wanted.enumerated() {
           let offset = (run.firstPage + UInt64(index)) << UInt64(Page.shift)
           let block = Int(run.block)
@@ -154,14 +167,16 @@ final class PullFeeder: Sendable {
     try askForMore()
   }
 
-  /// Ends QEMU's socket, and the thread that reads it.
+  /// Ends QEMU's socket, and the threads.
   func stop() {
+    isStopping.update { $0 = true }
     qemu.shutdown()
     reader.update { $0 }?.join()
+    stopLocal()
   }
 
   /// Which pages of a run QEMU lacks; they count as placed from now on.
-  private func wanted(_ run: PageRun) throws(RelayFailure) -> [Bool] {
+  private func wanted(_ run: PageRun, from origin: PullOrigin) throws(RelayFailure) -> [Bool] {
     let nowUs = MonotonicClock.nowUs
     let result = directory.update { directory -> Result<[Bool], PullRefusal> in
       do throws(PullRefusal) {
@@ -169,7 +184,10 @@ final class PullFeeder: Sendable {
           block: Int(run.block), firstPage: run.firstPage, count: UInt64(run.count))
         var wanted: [Bool] = []
         wanted.reserveCapacity(pages.count)
-        for page in pages { wanted.append(try directory.arrived(page, nowUs: nowUs)) }
+        for page in pages {
+          wanted.append(try directory.arrived(page, from: origin, nowUs: nowUs))
+        }
+        if origin == .source { local?.forget(pages) }
         return .success(wanted)
       } catch {
         return .failure(error)
@@ -203,16 +221,16 @@ final class PullFeeder: Sendable {
     }
     guard isFirst else { return }
     let counters = counters
-    onEvent(
-      .complete(
-        PullDone(
-          placedPages: UInt64(counters.placed), faultPages: UInt64(counters.placedForFaults),
-          comparedPages: audited?.comparedCount ?? 0,
-          differingPages: audited?.differingCount ?? 0)))
+    var done = PullDone(
+      placedPages: UInt64(counters.placed), faultPages: UInt64(counters.placedForFaults),
+      comparedPages: audited?.comparedCount ?? 0, differingPages: audited?.differingCount ?? 0)
+    (done.snapshotPages, done.diskPages) = (UInt64(counters.ofSnapshot), UInt64(counters.ofDisk))
+    done.localFaultPages = UInt64(counters.madeForFaults)
+    onEvent(.complete(done))
   }
 
   /// Sends what the directory wants to ask for now.
-  private func askForMore() throws(RelayFailure) {
+  func askForMore() throws(RelayFailure) {
     try asking.update { (_) throws(RelayFailure) in
       while true {
         let nowUs = MonotonicClock.nowUs
@@ -221,12 +239,7 @@ final class PullFeeder: Sendable {
           while requests.count < PullLimits.requestsMax,
             let run = directory.nextRequest(nowUs: nowUs)
           {
-            let block = directory.numbering.block(of: run.pages.lowerBound)
-            requests.append(
-              PullRequest(
-                block: UInt16(clamping: block), isUrgent: run.isUrgent,
-                firstPage: UInt64(run.pages.lowerBound - directory.numbering.bases[block]),
-                count: UInt32(clamping: run.pages.count)))
+            requests.append(PullRequest(run, directory.numbering))
           }
           return requests
         }

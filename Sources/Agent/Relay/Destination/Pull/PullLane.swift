@@ -34,12 +34,28 @@ final class PullLane: Sendable {
     try unsafe frames.send(.heartbeat, payload)
   }
 
-  /// The next pages; nil at the end of the connection.
-  func receive() throws(RelayFailure) -> (header: BatchHeader, buffer: PageBuffer?)? {
+  enum Arrival {
+    case pages(BatchHeader, PageBuffer?)
+    /// What proves pages that may be here.
+    case identities(PullIdentities)
+  }
+
+  /// What comes next; nil at the end of the connection.
+  func receive() throws(RelayFailure) -> Arrival? {
     while let header = try frames.receiveHeader() {
       switch header.type {
       case .heartbeat: _ = try frames.receivePayload(of: header)
-      case .pages: return try frames.receiveBatch(header) { PageBuffer(byteCount: $0) }
+      case .pages:
+        let batch = try frames.receiveBatch(header) { PageBuffer(byteCount: $0) }
+        return .pages(batch.header, batch.buffer)
+      case .pullIdentities:
+        let payload = try frames.receivePayload(of: header)
+        do throws(DecodeError) {
+          var cursor = unsafe ByteCursor(payload.span.bytes)
+          return .identities(try PullIdentities(decoding: &cursor))
+        } catch {
+          throw .protocolViolation("\(error)")
+        }
       default: throw .protocolViolation("\(header.type) frame in a pull")
       }
     }

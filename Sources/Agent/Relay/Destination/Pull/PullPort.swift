@@ -121,11 +121,14 @@ final class PullPort: Sendable {
 
   private func read(_ lane: PullLane, _ number: UInt16) {
     do throws(RelayFailure) {
-      while let batch = try lane.receive() {
+      while let arrival = try lane.receive() {
         guard let feeder = state.read({ $0.feeder }) else {
           throw .protocolViolation("pages before any were asked for")
         }
-        try feeder.arrived(batch.header, batch.buffer)
+        switch arrival {
+        case .pages(let header, let buffer): try feeder.arrived(header, buffer)
+        case .identities(let frame): try feeder.identified(frame)
+        }
       }
     } catch {
       switch error {

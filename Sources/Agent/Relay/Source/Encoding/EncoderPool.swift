@@ -97,10 +97,16 @@ final class EncoderPool: Sendable {
     _ = state.wait { $0.isOver || ($0.waiting.isEmpty && $0.begun.isEmpty) ? true : nil }
   }
 
-  /// The destination asked for pages that it could not make of what it has.
-  func noteRefetched(_ places: [PagePlace]) {
-    disks?.noteRefetched(places.count)
-    gang?.failed(places)
+  /// The destination asked for pages that it could not make of what it has. What they were to be made of loses credit,
+  /// and nothing else.
+  func noteRefetched(_ request: PageRequestFrame) {
+    guard disks != nil || gang != nil,
+      let header = queue.unconfirmed(sequence: request.sequence)?.encoded?.header
+    else { return }
+    let asked = Set(request.places)
+    let missed = zip(header.batch.runs.rawPlaces, header.kinds).filter { asked.contains($0.0) }
+    disks?.noteRefetched(missed.count { $0.1 == .disk })
+    gang?.failed(missed.filter { $0.1 == .gang }.map { $0.0 })
   }
 
   /// The destination applied everything up to `sequence`.

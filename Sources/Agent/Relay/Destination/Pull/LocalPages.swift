@@ -1,0 +1,94 @@
+import Base
+import Compaction
+import HostIO
+import QEMUStream
+import Strategy
+import Wire
+
+/// What this host can make pages of a pulled guest of: a snapshot of the guest, and images that it offered.
+///
+/// A page counts only with what proves it (SHA-256), which comes from the source. Proofs are kept from the answer
+/// until the page is made, and the directory bounds how many there are.
+final class LocalPages: Sendable {
+  /// Pages that are made at once, so that a disk reads them together.
+  static let batchPages = 32
+
+  private let snapshot: HeldSnapshot?
+  private let images: HeldImages?
+  private let blocks: [RAMBlock]
+  private let numbering: PageNumbering
+  private let proofs = Guarded<[Int: PullIdentity]>([:])
+
+  /// Nil: there is nothing to make pages of.
+  init?(snapshot: HeldSnapshot?, images: HeldImages?, blocks: [RAMBlock]) {
+    guard snapshot != nil || images != nil else { return nil }
+    (self.snapshot, self.images, self.blocks) = (snapshot, images, blocks)
+    numbering = PageNumbering(blockPages: blocks.map(\.pageCount))
+  }
+
+  /// Pages that may be here, by number; nil: any, for whatever a guest reads from its disk may lie anywhere.
+  var candidates: PageBitmap? {
+    guard images == nil, let snapshot else { return nil }
+    var pages = PageBitmap(count: numbering.limit)
+    for (block, base) in numbering.bases.enumerated() {
+      snapshot.forEachPage(of: blocks[block].name) { page in
+        if page < UInt64(numbering.counts[block]) { _ = pages.insert(base + Int(page)) }
+      }
+    }
+    return pages
+  }
+
+  /// Whether this is something that was agreed on.
+  func isAgreedOn(_ identity: PullIdentity) -> Bool {
+    switch identity {
+    case .unknown: true
+    case .held: snapshot != nil
+    case .disk: images != nil
+    }
+  }
+
+  func keep(_ proof: PullIdentity, of page: Int) { proofs.update { $0[page] = proof } }
+
+  /// The pages have come from the source, whether it was asked or not.
+  func forget(_ pages: Range<Int>) {
+    proofs.update { proofs in
+      guard !proofs.isEmpty else { return }
+      for page in pages { proofs[page] = nil }
+    }
+  }
+
+  /// Makes the pages, each with a place in `buffer`, in order. Blocks.
+  ///
+  /// - Returns: where each comes from; nil where it could not be made.
+  func make(_ pages: [Int], into buffer: PageBuffer) throws(RelayFailure) -> [PullOrigin?] {
+    let taken = proofs.update { proofs in pages.map { proofs.removeValue(forKey: $0) } }
+    var origins = [PullOrigin?](repeating: nil, count: pages.count)
+    var blocksOfImages: [(place: Int, reference: PageReference)] = []
+    for (index, proof) in taken.enumerated() {
+      switch proof {
+      case .held(let identity):
+        if copy(pages[index], identity, into: buffer, at: index) { origins[index] = .snapshot }
+      case .disk(let note): blocksOfImages.append((place: index, reference: .disk(note)))
+      case .unknown, nil: break
+      }
+    }
+    guard let images, !blocksOfImages.isEmpty else { return origins }
+    let missing = Set(try images.resolve(blocksOfImages, in: buffer))
+    for (index, _) in blocksOfImages where !missing.contains(index) { origins[index] = .disk }
+    return origins
+  }
+
+  /// The page as the snapshot has it, if that is what it should be.
+  private func copy(
+    _ page: Int, _ identity: [UInt8], into buffer: PageBuffer, at index: Int
+  ) -> Bool {
+    let block = numbering.block(of: page)
+    let start = index * Page.size
+    guard let snapshot,
+      unsafe snapshot.read(
+        block: blocks[block].name, page: UInt64(page - numbering.bases[block]),
+        into: buffer.part(start, Page.size))
+    else { return false }
+    return PageIdentity.bytes(of: buffer.span(start + Page.size).extracting(start...)) == identity
+  }
+}
