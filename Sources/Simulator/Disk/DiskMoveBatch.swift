@@ -25,7 +25,7 @@ public struct DiskMoveBatch: Sendable {
     for run in 0..<max(runs, 0) {
       let seed = seed &+ UInt64(run)
       var own = setup
-      var random = DiskMoveRun.random(seed)
+      var random = DiskMoveRun.chance(seed)
       for _ in 0..<max(cuts, 0) { own.cutsMs.append(random.next() % 60_000) }
       var quiet = setup
       (quiet.method, quiet.lengthMs) = (nil, Self.quietMs)
@@ -51,5 +51,5 @@ public struct DiskMoveBatch: Sendable {
 
 extension DiskMoveRun {
   /// For what a run doesn't draw itself.
-  fileprivate static func random(_ seed: UInt64) -> SplitMix64 { SplitMix64(seed: ~seed) }
+  fileprivate static func chance(_ seed: UInt64) -> SplitMix64 { SplitMix64(seed: ~seed) }
 }
