@@ -123,8 +123,8 @@ struct BlockMoveTests {
   /// moves; each time the next one goes on with the map that was left. In the end both images are the
   /// same, though most of them was sent once only.
   @Test(
-    .timeLimit(.minutes(2)), arguments: ["precopy", "mirror", "iofollow", "waio", "incremental"],
-    UInt64(1)...2)
+    .timeLimit(.minutes(2)),
+    arguments: zip(["precopy", "mirror", "iofollow", "waio", "incremental"], UInt64(1)...5))
   func killedAgainAndAgain(method: String, seed: UInt64) async throws {
     var random = SplitMix64(seed: seed)
     if method == "incremental" {

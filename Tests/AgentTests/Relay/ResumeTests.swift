@@ -35,7 +35,7 @@ import Wire
     return try MemoryImage(of: collector.bytes)
   }
 
-  @Test(arguments: [1, 2, 3, 4, 5, 6] as [UInt64], [1, 4])
+  @Test(arguments: [1, 2, 3] as [UInt64], [1, 4])
   func nothingIsLost(seed: UInt64, laneCount: Int) throws {
     let bytes = RelayEndToEndTests.busyGuest(seed: seed)
     let wire = FlakyWire(seed: seed, breaks: 20, bytesMax: 300_000, flipsBits: false)
@@ -43,7 +43,7 @@ import Wire
     #expect(wire.made > 1 + laneCount, "no connection broke")
   }
 
-  @Test(arguments: [1, 2, 3, 4] as [UInt64], [1, 4])
+  @Test(arguments: [1, 2] as [UInt64], [1, 4])
   func changedBytesAreNoticed(seed: UInt64, laneCount: Int) throws {
     let bytes = RelayEndToEndTests.busyGuest(seed: seed)
     let wire = FlakyWire(seed: seed, breaks: 20, bytesMax: 300_000, flipsBits: true)
