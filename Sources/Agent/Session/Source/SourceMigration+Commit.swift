@@ -46,13 +46,13 @@ extension SourceMigration {
     case .announce(.abort):
       _ = try? undo.link?.send(.abort(reason: state.read { $0.record.reason } ?? "failed"))
       return .performed
-    case .awaitAnswer: return heard(await awaitAnswer(), undo)
+    case .awaitAnswer: return await heard(await awaitAnswer(), undo)
     case .settle(let verdict):
       let settlement = await PeerSettlement.settle(
         id: id, peer: request.destination, verdict: verdict,
         patienceMs: verdict == .commit ? Self.settlePatienceMs : 0,
         security: PeerSecurity(configuration), logger: logger)
-      return heard(settlement, undo)
+      return await heard(settlement, undo)
     case .giveGuestBack:
       // First of all: nothing in QEMU waits for the network any more.
       undo.disks?.tunnel.cut()
@@ -136,10 +136,17 @@ extension SourceMigration {
 
   private func heard(
     _ settlement: CommitSettlement?, _ undo: SourceUndo
-  ) -> SourceCommitMachine.Input {
+  ) async -> SourceCommitMachine.Input {
     guard let settlement else { return .failed }
     if settlement == .running, let givenUpAtMs = undo.givenUpAtMs {
       let waitedMs = MonotonicClock.nowMs - givenUpAtMs
+      // QEMU says that it has completed a moment before it knows how long the guest stood still. The guest was not
+      // to wait for that number; now it runs.
+      if state.read({ $0.record.downtimeMs ?? 0 }) == 0,
+        let info = try? await undo.monitor?.client.queryMigrate(timeoutMs: 1000)
+      {
+        note { $0.record.downtimeMs = info.downtimeMs }
+      }
       note { $0.record.downtimeMs = ($0.record.downtimeMs ?? 0) + waitedMs }
     }
     return .settled(settlement)
