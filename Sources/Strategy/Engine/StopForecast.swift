@@ -1,9 +1,10 @@
 import Base
 
-/// The pause if the guest were stopped now. Pure.
+/// The pause if the guest were stopped now, or after a while. Pure.
 ///
 /// The stop set is what the ledger owes, what is on its way, and what the guest has dirtied since the
-/// dirty log was last read; the last is foretold from the last epoch.
+/// dirty log was last read; the last is foretold from the last epoch. A guest that is told to stop and does so later
+/// dirties more until then, and some of what is owed is sent.
 public struct StopForecast: Sendable, Hashable {
   /// Pages that are sent while the guest is stopped.
   public var pages: UInt64
@@ -12,9 +13,12 @@ public struct StopForecast: Sendable, Hashable {
   /// Milliseconds of pause; nil before a rate is known.
   public var downtimeMs: UInt64?
 
-  public init(_ sample: EngineSample, _ facts: EngineFacts) {
-    let unseen = Self.unseenPages(sample)
-    pages = min(sample.owedPages.addingSaturating(unseen), facts.ramPages)
+  /// - Parameter delayMs: from the sample until the guest stands still.
+  public init(_ sample: EngineSample, _ facts: EngineFacts, delayMs: UInt64 = 0) {
+    var later = sample
+    later.nowMs = sample.nowMs.addingSaturating(delayMs)
+    let all = min(sample.owedPages.addingSaturating(Self.unseenPages(later)), facts.ramPages)
+    pages = all.minusFloored(sample.pages(inMs: delayMs) ?? 0)
     bytes = pages.scaled(by: sample.wireBytesPerPage, over: 1).addingSaturating(
       sample.inFlightBytes)
     downtimeMs = sample.wireRate.map {

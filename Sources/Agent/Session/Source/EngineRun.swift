@@ -29,6 +29,9 @@ struct EngineRun: Sendable {
   private static let costWindowPages: UInt64 = 1024
 
   private struct Collection {
+    let beganMs: UInt64
+    /// QEMU's first pass was over; its rest takes as long as the link needs, and says nothing of a stop.
+    let isAfterFirstPass: Bool
     /// Looks at the dirty bitmap that end it.
     let untilSync: UInt64
     /// When the look was seen that the epoch ends with.
@@ -44,6 +47,9 @@ struct EngineRun: Sendable {
   private let beganMs: UInt64
   private var collection: Collection?
   private var lastEpoch: EpochReport?
+  /// How long QEMU took to the end of its pass when it was last let go, in milliseconds: so long it takes to stop
+  /// the guest once it is told to.
+  private(set) var stopDelayMs: UInt64 = 0
   /// When the epoch that runs began.
   private var epochBeganMs: UInt64
   private var lastSync: UInt64 = 0
@@ -105,9 +111,11 @@ struct EngineRun: Sendable {
   var name: StrategyName { machine.acting }
 
   /// Begins to collect an epoch.
-  mutating func collect(_ ledger: SourceLedger) {
+  mutating func collect(_ ledger: SourceLedger, nowMs: UInt64) {
     guard collection == nil else { return }
-    collection = Collection(untilSync: max(lastSync, 1) + 2, boundaryMs: nil)
+    collection = Collection(
+      beganMs: nowMs, isAfterFirstPass: lastSync >= 2, untilSync: max(lastSync, 1) + 2,
+      boundaryMs: nil)
     if holdsByAck || lastSync >= 2 { ledger.setGate(.open) }
   }
 
@@ -129,7 +137,10 @@ struct EngineRun: Sendable {
       return false
     }
     if firstPassIsOver { ledger.setGate(.open) }
-    if current.boundaryMs == nil, syncCount + 1 >= current.untilSync { current.boundaryMs = nowMs }
+    if current.boundaryMs == nil, syncCount + 1 >= current.untilSync {
+      current.boundaryMs = nowMs
+      if current.isAfterFirstPass { stopDelayMs = nowMs - min(current.beganMs, nowMs) }
+    }
     guard syncCount >= current.untilSync else {
       collection = current
       return false

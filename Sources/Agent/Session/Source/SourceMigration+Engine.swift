@@ -61,7 +61,9 @@ extension SourceMigration {
     if let limit = engine.limitOnce(sample) {
       try await setup.monitor.client.migrateSetParameters(["max-bandwidth": JSONValue(limit)])
     }
-    let forecasts = (full: forecast, pulling: StopForecast(pulling: sample, engine.facts))
+    // What is kept with the outcome; the strategies reckon with the worse case, a guest that stops at once.
+    let atStop = StopForecast(sample, engine.facts, delayMs: engine.stopDelayMs)
+    let forecasts = (full: atStop, pulling: StopForecast(pulling: sample, engine.facts))
     for effect in engine.handle(sample) {
       try await carryOut(effect, forecasts, setup, copy, &engine)
     }
@@ -73,7 +75,7 @@ extension SourceMigration {
     _ setup: Setup, _ copy: Copy, _ engine: inout EngineRun
   ) async throws {
     switch effect {
-    case .collect: engine.collect(copy.relay.ledger)
+    case .collect: engine.collect(copy.relay.ledger, nowMs: MonotonicClock.nowMs)
     case .holdBack(let heat): copy.relay.ledger.state.update { $0.holdBackHeat = heat }
     case .share(let permille):
       copy.relay.ledger.state.update { $0.scanPermille = Int(clamping: min(permille, 1000)) }
