@@ -242,6 +242,8 @@ extension DiskMove {
     if state.wish.ending == .switching {
       do throws(SystemError) {
         guard let file = state.file else { throw SystemError("keep its map", code: EIO) }
+        // The guest writes there from now on: of the copy there nothing is known any more, also for the next server.
+        state.base?.noteAll()
         try file.markSwitched()
       } catch {
         state.problem = "can't remember that the disk is elsewhere: \(error)"
@@ -252,8 +254,6 @@ extension DiskMove {
         return state.thaw()
       }
       state.stage = .switched
-      // The guest writes there from now on.
-      state.base?.noteAll()
       isRemote.store(true, ordering: .relaxed)
     } else {
       state.stage = .over(.copied)

@@ -15,7 +15,8 @@ extension DiskPull {
   func fetch(
     _ tickets: [PullTicket], over link: PullLink, into buffer: PageBuffer?
   ) throws(StoreError) -> StoreError? {
-    var rest = tickets[...]
+    // What is known to be zeros first: nobody is to wait for that until the source has answered.
+    var rest = (tickets.filter(\.isStore) + tickets.filter { !$0.isStore })[...]
     defer {
       if !rest.isEmpty { state.update { state in rest.forEach { state.map.drop($0) } } }
     }

@@ -137,7 +137,10 @@ final class DiskPull: Sendable {
       try store.flush()
       try recordStable()
     } catch {
-      state.update { $0.map.endFlush(false) }
+      state.update { state in
+        state.map.endFlush(false)
+        state.file?.distrust()
+      }
       throw error
     }
     state.update { $0.map.endFlush(true) }

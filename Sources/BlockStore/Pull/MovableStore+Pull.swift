@@ -46,7 +46,8 @@ extension MovableStore {
       guard let geometry = DiskGeometry(byteCount: byteCount) else {
         throw MoveError("a disk of \(byteCount) bytes can't be pulled")
       }
-      guard try wish.overwrites || pulled.pull != nil || pulled.isEmpty() else {
+      let wasCancelled = pulled.pull?.status.phase == .cancelled
+      guard try wish.overwrites || wasCancelled || pulled.isEmpty() else {
         throw MoveError(
           "the image of \(name) holds something already; --overwrite if it is not wanted")
       }

@@ -122,6 +122,10 @@ struct PullFile: Sendable {
     return map
   }
 
+  /// A flush of the image has failed: what was to be covered by it may be gone, and the kernel tells so only once.
+  /// Whoever opens this next believes what is stable alone.
+  func distrust() { Self.setText(record, Self.boot, "") }
+
   private func here(_ chunk: Int) -> UInt64 {
     record.word(at: Self.headerByteCount + chunk * 16)
   }

@@ -106,19 +106,28 @@ public final class PulledStore: DiskStore {
 
   /// From now on requests go through the pull.
   func begin(_ pull: DiskPull, over link: PullLink) {
-    route.withLock { $0 = pull }
-    hasRoute.store(true, ordering: .sequentiallyConsistent)
+    route.withLock { route in
+      route = pull
+      hasRoute.store(true, ordering: .sequentiallyConsistent)
+    }
     // What began before writes to the image yet; nothing may be stored under it.
     changes.turn()
-    pull.start(link) { [weak self] in self?.ended() }
+    pull.start(link) { [weak self, weak pull] in
+      if let self, let pull { ended(pull) }
+    }
   }
 
-  private func ended() {
-    guard let status = pull?.status, status.phase == .done else { return }
+  private func ended(_ pull: DiskPull) {
+    let status = pull.status
+    guard status.phase == .done else { return }
     log("\(name): all of it is here; \(status.source) is not needed any more")
     last.withLock { $0 = status }
-    hasRoute.store(false, ordering: .sequentiallyConsistent)
-    route.withLock { $0 = nil }
+    route.withLock { route in
+      // The next one may have begun already.
+      guard route === pull else { return }
+      hasRoute.store(false, ordering: .sequentiallyConsistent)
+      route = nil
+    }
   }
 }
 

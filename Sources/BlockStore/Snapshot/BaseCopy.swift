@@ -1,5 +1,6 @@
 import Base
 public import DiskStrategy
+import Glibc
 import HostIO
 import Synchronization
 
@@ -61,14 +62,19 @@ final class BaseCopy: Sendable {
     // SAFETY: the array lives for the call, which only reads it.
     let hash = unsafe encoded.withUnsafeBytes { bytes in unsafe DiskManifest.hash(bytes) }
     let key = "\(identity)\n\(uri)\n\(hash.map { String($0, radix: 16) }.joined(separator: "."))"
-    guard let file = try MapFile.open(path, geometry), file.key == key else {
+    guard let file = try existing(path, geometry), file.key == key else {
       guard !goesOn else {
         throw MoveError(
           "the move that was interrupted was begun without this manifest: cancel it, and make one anew"
         )
       }
+      // There is one file. What it knows of another manifest's copy, or of the disk before it was resized, is gone now.
+      let old = try existing(path, geometry)
+      if let old { try SpentManifests.add(old.key, beside: path) }
+      let wasResized = old == nil && SmallFile.exists(path)
+      let isSpent = try wasResized || SpentManifests.contains(key, beside: path)
       return BaseCopy(
-        wish, geometry, notes, try MapFile.make(path, geometry, key: key, filled: false))
+        wish, geometry, notes, try MapFile.make(path, geometry, key: key, filled: isSpent))
     }
     if !file.isKnown() { file.fill() }
     _ = try file.load()
@@ -79,11 +85,20 @@ final class BaseCopy: Sendable {
   static func spoil(
     _ path: String, _ geometry: DiskGeometry, identity: String, uri: String
   ) throws {
-    guard let file = try MapFile.open(path, geometry),
-      file.key.hasPrefix("\(identity)\n\(uri)\n")
+    guard let file = try existing(path, geometry), file.key.hasPrefix("\(identity)\n\(uri)\n")
     else { return }
     file.fill()
     try file.sync()
+  }
+
+  /// nil: there is none of a disk of this size.
+  private static func existing(
+    _ path: String, _ geometry: DiskGeometry
+  ) throws(SystemError) -> MapFile? {
+    do { return try MapFile.open(path, geometry) } catch {
+      guard error.code == EINVAL else { throw error }
+      return nil
+    }
   }
 
   // MARK: What is sent

@@ -53,9 +53,10 @@ final class SilenceWatch: Sendable {
 
     init(_ command: NBDCommand, _ flags: CommandFlags) {
       switch command {
-      case _ where flags.contains(.fua), .flush: self = .flush
+      // Zeros and discards of a gigabyte may have to be written.
+      case _ where flags.contains(.fua), .flush, .writeZeroes, .trim: self = .flush
       case .read: self = .read
-      case .write, .writeZeroes, .trim: self = .write
+      case .write: self = .write
       case .disconnect, .cache, .blockStatus, .resize: self = .other
       }
     }

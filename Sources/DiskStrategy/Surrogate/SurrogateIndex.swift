@@ -160,7 +160,7 @@ public struct SurrogateIndex: Sendable {
   private mutating func keep(_ block: Int, _ old: Place, _ new: Place) {
     guard let unit = old.unit, new.unit != nil, old.sum == new.sum else { return forget(block) }
     // Of several the first one is the most likely to be on stable storage.
-    if unitBefore(block) == nil { before[block] = unit }
+    if before[block] == nil { before[block] = unit }
   }
 
   private mutating func forget(_ block: Int) {

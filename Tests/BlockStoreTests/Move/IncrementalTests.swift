@@ -198,4 +198,41 @@ import Testing
     #expect(try difference(rig.bytes(of: rig.target.store), rig.bytes(of: rig.store)) == nil)
     _ = try? await WorkerThread.run("end") { [movable] in movable.suspendMove() }
   }
+
+  /// Another manifest in between, and the first one's copy is no longer known: what was sent to it has to go again.
+  @Test(.timeLimit(.minutes(1))) func aManifestIsSpentByAnother() async throws {
+    let rig = try MoveRig(isPrompt: false)
+    let first = try BaseWish(manifest: copy(rig, changed: []), seed: 3)
+    let place = UInt64(20 * Self.part)
+    let old = try rig.store.bytes(at: place, count: Self.part)
+    var movable = rig.movable
+    // A server of its own for each move.
+    func move(_ base: BaseWish) async throws -> UInt64 {
+      try await WorkerThread.run("move") { [movable, wish = wish(base, .copy)] in
+        try movable.move(to: rig.target.destination, wish)
+      }
+      var skipped: UInt64?
+      while skipped == nil {
+        if let status = movable.moveStatus, status.phase == .copied {
+          skipped = status.skippedBytes ?? 0
+        }
+        try await Task.sleep(for: .milliseconds(5))
+      }
+      movable = try await WorkerThread.run("next") { [movable] in
+        movable.suspendMove()
+        return try MovableStore(
+          rig.store, name: "disk", identity: "one", mapPath: rig.mapPath,
+          resolve: { _ in throw MoveError("nowhere") }, log: { _ in })
+      }
+      return skipped ?? 0
+    }
+    try rig.store.put([UInt8](repeating: 0xEE, count: Self.part), at: place)
+    #expect(try await move(first) > 1 << 20)
+    // One that was made of the copy as it is now leaves out what it can.
+    let second = try BaseWish(manifest: copy(rig, changed: []), seed: 3)
+    #expect(try await move(second) > 1 << 20)
+    try rig.store.put(old, at: place)
+    #expect(try await move(first) == 0)
+    #expect(try rig.target.store.bytes(at: place, count: Self.part) == old)
+  }
 }

@@ -77,9 +77,10 @@ import Testing
       try await Task.sleep(for: .milliseconds(60 + random.next() % 150))
       rig.target.cut(power: &random)
     }
+    try await Task.sleep(for: .milliseconds(300))
+    let expected = try await load.stop()
     let status = try await rig.until("the same") { $0.phase == .mirroring && $0.neededBytes == 0 }
     #expect(status.connectionCount > 1)
-    let expected = try await load.stop()
     try rig.movable.finishMove(.copy)
     try await rig.until("copied") { $0.phase == .copied }
     // What survives a failure of the power now is the disk.
@@ -192,8 +193,9 @@ import Testing
       try await rig.until("given back") { $0.surrogate == nil }
       surrogate.store.refuse(false)
     }
-    try await rig.until("the same") { $0.phase == .mirroring && $0.neededBytes == 0 }
+    try await Task.sleep(for: .milliseconds(300))
     let expected = try await load.stop()
+    try await rig.until("the same") { $0.phase == .mirroring && $0.neededBytes == 0 }
     try rig.movable.finishMove(.copy)
     try await rig.until("copied") { $0.phase == .copied }
     try await rig.untilAllIsBack()
