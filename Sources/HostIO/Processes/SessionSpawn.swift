@@ -19,6 +19,8 @@ enum SessionSpawn {
   static func start(
     _ program: String, _ arguments: [String], environment: [String]?, output: Output, isDaemon: Bool
   ) throws(SystemError) -> pid_t {
+    // A pool's thread may have been started by one that goes first; no guest is to inherit that.
+    ThreadPriority.restoreCalling()
     // SAFETY: both objects are initialised here, passed by address for each call only, and destroyed
     // once; the C strings live until posix_spawn has returned.
     var actions = unsafe posix_spawn_file_actions_t()

@@ -21,7 +21,8 @@ public final class WorkerThread: Sendable {
         guard let raw = unsafe raw else { return nil }
         let box = unsafe Unmanaged<Box>.fromOpaque(raw).takeRetainedValue()
         unsafe godwit_name_thread(String(box.name.utf8.prefix(15)) ?? "godwit")
-        if box.isUrgent { ThreadPriority.raiseCalling() }
+        // A thread begins with the priority of the one that starts it.
+        if box.isUrgent { ThreadPriority.raiseCalling() } else { ThreadPriority.restoreCalling() }
         box.body()
         return nil
       }, box.toOpaque())

@@ -195,6 +195,7 @@ public struct MatrixRun: Sendable {
       [
         "\(guest.specification)", "\(guest.clients)", "\(rest)", "\(scenario.pageSource)",
         "\(common.insecure) \(common.forceLoopback)",
+        "a beat each \(GuestSpecification.Workload.heartbeatMs) ms",
         try options(for: cell).tuning.fingerprint,
       ] + (scenario.returnAfterMs.map { ["return after \($0)"] } ?? [])
         + (guest.count > 1 ? ["\(guest.count) at once"] : [])

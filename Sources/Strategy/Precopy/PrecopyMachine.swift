@@ -72,7 +72,7 @@ public struct PrecopyMachine: Sendable, Equatable {
 
 extension UInt64 {
   /// The sum, or the largest value where it does not fit.
-  func addingSaturating(_ other: UInt64) -> UInt64 {
+  public func addingSaturating(_ other: UInt64) -> UInt64 {
     let (sum, overflow) = addingReportingOverflow(other)
     return overflow ? .max : sum
   }

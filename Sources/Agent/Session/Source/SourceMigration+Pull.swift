@@ -141,8 +141,10 @@ extension SourceMigration {
       state.record.wireBytes = state.pullServer?.wireBytes ?? state.record.wireBytes
       if done.comparedPages > 0 {
         let audit = state.record.audit
-        state.record.audit.pagesCompared = (audit.pagesCompared ?? 0) + done.comparedPages
-        state.record.audit.pagesDiffering = (audit.pagesDiffering ?? 0) + done.differingPages
+        state.record.audit.pagesCompared = (audit.pagesCompared ?? 0).addingSaturating(
+          done.comparedPages)
+        state.record.audit.pagesDiffering = (audit.pagesDiffering ?? 0).addingSaturating(
+          done.differingPages)
       }
     }
   }
@@ -160,7 +162,7 @@ extension MigrationRecord {
     pull?.snapshotPages = done.snapshotPages
     pull?.diskPages = done.diskPages
     pull?.localFaultPages = done.localFaultPages
-    pages.snapshot = pages.snapshot.map { $0 + done.snapshotPages }
-    pages.disk = pages.disk.map { $0 + done.diskPages }
+    pages.snapshot = pages.snapshot.map { $0.addingSaturating(done.snapshotPages) }
+    pages.disk = pages.disk.map { $0.addingSaturating(done.diskPages) }
   }
 }

@@ -12,7 +12,7 @@ extension PullFeeder {
     directory.update { $0.mayBeMade(candidates) }
     // What the guest waits for does not stand behind a disk that reads something else.
     let workers = [true, false].map { isUrgent in
-      WorkerThread(isUrgent ? "gw-pull-make-0" : "gw-pull-make-1") { [self] in
+      WorkerThread(isUrgent ? "gw-pull-make-0" : "gw-pull-make-1", isUrgent: isUrgent) { [self] in
         do throws(RelayFailure) { try makePages(isUrgent: isUrgent) } catch {
           if !isStopping.read({ $0 }) { onEvent(.failed(error)) }
         }
