@@ -129,10 +129,6 @@ struct BlockMoveCommand: AsyncParsableCommand {
 
 /// What is printed about moves.
 enum BlockMoveReport {
-  /// Between two looks, and between two lines where there is no terminal, in milliseconds.
-  private static let lookMs = 200
-  private static let lineEvery = 10
-
   static func show(_ moves: [MoveStatus], json: Bool) throws {
     for move in moves {
       if json { try Output.json(move) } else { Output.line(line(move)) }
@@ -142,21 +138,11 @@ enum BlockMoveReport {
 
   /// Follows a move to its end, or to where it can't go on by itself.
   static func follow(_ disk: String, _ client: BlockClient, json: Bool) async throws -> ExitStatus {
-    var status = StatusLine()
-    var count = 0
-    while true {
-      let look = try await client.ask(BlockRequest(.status, disk: disk)).first
-      guard let look else { throw ControlError(.failed, "the server knows nothing of the move") }
-      if let end = end(look) {
-        status.clear()
-        try show([look], json: json)
-        return end
-      }
-      status.show(line(look))
-      if json, count.isMultiple(of: lineEvery) { try Output.json(look) }
-      count += 1
-      try await Task.sleep(for: .milliseconds(lookMs))
-    }
+    let ended = try await BlockFollow.follow(
+      "move", json: json, look: { try await client.ask(BlockRequest(.status, disk: disk)).first },
+      line: line, end: end)
+    try show([ended.status], json: json)
+    return ended.exit
   }
 
   private static func end(_ move: MoveStatus) -> ExitStatus? {

@@ -64,31 +64,18 @@ struct BlockPullCommand: AsyncParsableCommand {
 
 /// What is printed about pulls.
 enum BlockPullReport {
-  /// Between two looks, and between two lines where there is no terminal, in milliseconds.
-  private static let lookMs = 200
-  private static let lineEvery = 10
-
   static func show(_ pulls: [DiskPullStatus], json: Bool) throws {
     for pull in pulls { if json { try Output.json(pull) } else { Output.line(line(pull)) } }
   }
 
   /// Follows a pull to its end, or to where it can't go on by itself.
   static func follow(_ disk: String, _ client: BlockClient, json: Bool) async throws -> ExitStatus {
-    var status = StatusLine()
-    var count = 0
-    while true {
-      let look = try await client.exchange(BlockRequest(.status, disk: disk)).pulls?.first
-      guard let look else { throw ControlError(.failed, "the server knows nothing of the pull") }
-      if let end = end(look) {
-        status.clear()
-        try show([look], json: json)
-        return end
-      }
-      status.show(line(look))
-      if json, count.isMultiple(of: lineEvery) { try Output.json(look) }
-      count += 1
-      try await Task.sleep(for: .milliseconds(lookMs))
-    }
+    let ended = try await BlockFollow.follow(
+      "pull", json: json,
+      look: { try await client.exchange(BlockRequest(.status, disk: disk)).pulls?.first },
+      line: line, end: end)
+    try show([ended.status], json: json)
+    return ended.exit
   }
 
   private static func end(_ pull: DiskPullStatus) -> ExitStatus? {

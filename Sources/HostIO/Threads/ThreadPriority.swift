@@ -11,7 +11,7 @@ enum ThreadPriority {
   private static let usual = getpriority(process, id_t(getpid()))
   private static let first = max(usual - 10, -20)
 
-  /// Lets the calling thread go first, and threads that it starts from then on.
+  /// Lets the calling thread go first, and what it starts, unless that is a `WorkerThread` or a process.
   static func raiseCalling() { _ = setpriority(process, 0, first) }
 
   static func restoreCalling() { _ = setpriority(process, 0, usual) }
