@@ -29,8 +29,7 @@ demo: dependencies build ## Move a guest between two hosts made on this machine,
 
 test: dependencies ## Run all tests, unattended, from a fresh clone (installs what is missing)
 	$(SWIFT) build --build-tests $(CHECKED)
-	@# One after the other: real QEMUs, peers and guests must answer in time, on two cores too.
-	GODWIT_BINARY="$(CURDIR)/$(DEBUG_BINARY)" $(SWIFT) test --skip-build --no-parallel
+	scripts/run-tests $(SWIFT) "$(CURDIR)/$(DEBUG_BINARY)"
 
 build: build-dependencies ## Build the program (release)
 	$(SWIFT) build $(RELEASE) --product godwit

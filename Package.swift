@@ -13,6 +13,11 @@ let common: [SwiftSetting] = [
   .enableExperimentalFeature("Lifetimes"),
 ]
 let strict = common + [.strictMemorySafety()]
+// What handles every byte of a guest is optimized in debug builds too, with all assertions: tests move whole
+// guests and disks through it.
+let optimized = SwiftSetting.unsafeFlags(
+  ["-O", "-assert-config", "Debug"], .when(configuration: .debug))
+let hot = strict + [optimized]
 
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
@@ -38,10 +43,14 @@ let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let toml = Target.Dependency.product(name: "TOMLKit", package: "TOMLKit")
 
 func core(_ name: String, _ dependencies: [Target.Dependency] = ["Base"]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: hot)
+}
+func program(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .target(name: name, dependencies: dependencies, swiftSettings: strict)
 }
-func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
-  .testTarget(name: name, dependencies: dependencies, swiftSettings: common)
+func tests(_ name: String, _ dependencies: [Target.Dependency], isHot: Bool = false) -> Target {
+  .testTarget(
+    name: name, dependencies: dependencies, swiftSettings: common + (isHot ? [optimized] : []))
 }
 
 let package = Package(
@@ -95,13 +104,13 @@ let package = Package(
         "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
         .product(name: "Crypto", package: "swift-crypto"),
       ] + nio),
-    core(
+    program(
       "Lab",
       [
         "Base", "Agent", "BlockStore", "HostIO", "PKI", "QMP", "Strategy", logging, system,
         subprocess,
       ] + nio),
-    core(
+    program(
       "CLI",
       [
         "Base", "Agent", "BlockStore", "DiskStrategy", "HostIO", "Lab", "NBD", "PKI", "Simulator",
@@ -145,7 +154,7 @@ let package = Package(
 
     .target(
       name: "TestSupport", dependencies: ["QEMUStream", "Base"], path: "Tests/Support",
-      swiftSettings: common),
+      swiftSettings: common + [optimized]),
     tests("FuzzTests", ["FuzzHarness", "TestSupport"]),
     tests("BaseTests", ["Base"]),
     tests("QEMUStreamTests", ["QEMUStream", "Base", "TestSupport"]),
@@ -153,7 +162,8 @@ let package = Package(
     tests("WireTests", ["Wire", "Base"]),
     tests("NBDTests", ["NBD", "Base"]),
     tests("DiskStrategyTests", ["DiskStrategy", "Base"]),
-    tests("BlockStoreTests", ["BlockStore", "DiskStrategy", "NBD", "HostIO", "Base"]),
+    tests(
+      "BlockStoreTests", ["BlockStore", "DiskStrategy", "NBD", "HostIO", "Base"], isHot: true),
     tests("CompactionTests", ["Compaction", "Wire", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
     tests("SimulatorTests", ["Simulator", "Strategy", "DiskStrategy", "Base"]),
@@ -168,7 +178,7 @@ let package = Package(
       [
         "Agent", "HostIO", "PKI", "QMP", "QEMUStream", "Strategy", "Wire", "Base", "TestSupport",
         logging, tls,
-      ]),
+      ], isHot: true),
     tests("LabTests", ["Lab", "Agent", "HostIO", "QMP", "Strategy", "Base"]),
     tests(
       "CLITests",

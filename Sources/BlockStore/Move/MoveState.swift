@@ -101,8 +101,9 @@ struct MoveState: Sendable {
     }
   }
 
-  /// The connection, as long as something may be sent.
-  var openLink: MoveLink? { isPaused ? nil : link }
+  /// The connection, as long as something may be sent: once the copy is done, what the guest writes is the disk's
+  /// here alone, and a copy that went on changing would be of no moment.
+  var openLink: MoveLink? { isPaused || !stage.isMoving ? nil : link }
 
   var phase: MovePhase {
     switch stage {

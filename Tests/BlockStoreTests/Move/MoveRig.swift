@@ -61,8 +61,12 @@ final class MoveRig: Sendable {
     return BaseWish(manifest: try DiskManifest.reading(target.store), seed: 1)
   }
 
-  func load(seed: UInt64) async throws -> DiskLoad {
-    try await WorkerThread.run("load") { [self] in try DiskLoad(self, seed: seed) }
+  /// A surrogate is emptied beside the load, and takes long where that never rests.
+  func load(seed: UInt64, for method: MoveMethod? = nil) async throws -> DiskLoad {
+    let pauseUs: UInt64 = method == .waio ? 4000 : 500
+    return try await WorkerThread.run("load") { [self] in
+      try DiskLoad(self, seed: seed, pauseUs: pauseUs)
+    }
   }
 
   /// Both sides in memory.

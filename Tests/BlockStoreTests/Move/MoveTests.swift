@@ -18,7 +18,7 @@ import Testing
   func copiesAreWhole(method: MoveMethod) async throws {
     let isPrompt = method != .mirror && method != .snapmig
     let rig = try MoveRig(isPrompt: isPrompt)
-    let load = try await rig.load(seed: isPrompt ? 1 : 2)
+    let load = try await rig.load(seed: isPrompt ? 1 : 2, for: method)
     try await rig.move(rig.wish(method, .wait, bytesPerSecond: 24 << 20))
     try await rig.until("the same") { $0.phase == .mirroring && $0.roundCount > 0 }
     let expected = try await load.stop()
@@ -43,7 +43,7 @@ import Testing
   @Test(.timeLimit(.minutes(3)), arguments: ways)
   func theGuestGoesOnOverThere(method: MoveMethod) async throws {
     let rig = try MoveRig()
-    let load = try await rig.load(seed: 3)
+    let load = try await rig.load(seed: 3, for: method)
     try await rig.move(rig.wish(method, .switching, bytesPerSecond: 24 << 20))
     try await rig.until("switched") { $0.phase == .switched }
     try await Task.sleep(for: .milliseconds(100))
@@ -69,7 +69,7 @@ import Testing
   func brokenConnections(method: MoveMethod) async throws {
     let seed: UInt64 = method == .mirror ? 1 : 2
     let rig = try MoveRig(isPrompt: seed % 2 == 0)
-    let load = try await rig.load(seed: seed)
+    let load = try await rig.load(seed: seed, for: method)
     var random = SplitMix64(seed: seed)
     try await rig.move(rig.wish(method, .wait, bytesPerSecond: 16 << 20))
     try await rig.until("under way") { $0.arrivedBytes > 0 }
@@ -93,7 +93,7 @@ import Testing
   @Test(.timeLimit(.minutes(3)), arguments: ways)
   func aFullDestinationStopsTheMoveAndNotTheGuest(method: MoveMethod) async throws {
     let rig = try MoveRig()
-    let load = try await rig.load(seed: 5)
+    let load = try await rig.load(seed: 5, for: method)
     try await rig.move(rig.wish(method, .wait, bytesPerSecond: 24 << 20))
     try await rig.until("under way") { $0.arrivedBytes > 1 << 20 }
     rig.target.store.refuse(true)
