@@ -59,13 +59,14 @@ struct MonitorTests {
       if seen.last?.isFinal == true { break }
     }
     #expect(seen.first == .setup && seen.last == .completed)
-    #expect(try await monitor.client.queryMigrate().downtimeMs != nil)
-    // The event comes a moment before the state.
-    var state = RunState.finishMigrate
-    for _ in 0..<100 where state == .finishMigrate {
-      state = try await monitor.client.queryStatus().state
+    // The event comes a moment before the downtime and the state.
+    while try await monitor.client.queryMigrate().downtimeMs == nil {
+      try await Task.sleep(for: .milliseconds(5))
     }
-    #expect(state == .postMigrate)
+    while try await monitor.client.queryStatus().state == .finishMigrate {
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    #expect(try await monitor.client.queryStatus().state == .postMigrate)
   }
 
   @Test func aKilledQEMUIsNoticedAndFailsWhatWaits() async throws {
