@@ -9,7 +9,7 @@ import Testing
 
 /// Servers whose connections stay, and that answer no more.
 @Suite struct SilenceTests {
-  enum Request: CaseIterable, Sendable { case read, write, flush, durable, largeWrites }
+  enum Request: CaseIterable, Sendable { case read, write, flush, durable, zero, largeWrites }
 
   private static let limit = SilenceLimit(server: "the server", answerMs: 300, flushMs: 400)
 
@@ -33,6 +33,7 @@ import Testing
             case .write: try store.put([4], at: 0)
             case .flush: try store.flush()
             case .durable: try store.put([4], at: 0, durable: true)
+            case .zero: try store.zero(at: 0, count: 1 << 20, [])
             case .largeWrites: try store.put([UInt8](repeating: 5, count: 4 << 20), at: 0)
             }
             errors.update { $0.append("none") }
@@ -53,7 +54,8 @@ import Testing
     switch request {
     case .read: #expect(owed == [1, 0, 0, 0])
     case .write: #expect(owed == [0, 1, 0, 0])
-    case .flush, .durable: #expect(owed == [0, 0, 1, 0] && found.silentMs > Self.limit.flushMs)
+    case .flush, .durable, .zero:
+      #expect(owed == [0, 0, 1, 0] && found.silentMs > Self.limit.flushMs)
     case .largeWrites: #expect(found.writes > 0 && found.reads + found.flushes + found.others == 0)
     }
   }
@@ -73,6 +75,41 @@ import Testing
       try store.flush()
       #expect(!store.isBroken && store.silence == nil)
       store.close()
+    }
+  }
+
+  /// Only what the guest could go on without is given up for taking as long as a slow disk may.
+  @Test(.timeLimit(.minutes(1)), arguments: [true, false])
+  func aMoveWaitsForASlowDisk(isAwaited: Bool) async throws {
+    let server = try RunningServer(VolatileStore(byteCount: 1 << 20, isPrompt: false))
+    let proxy = try SilentProxy(to: server)
+    defer { proxy.close() }
+    try await WorkerThread.run("slow") {
+      let link = MoveLink(1, try proxy.destination.connect(silence: .destination))
+      proxy.beSilent(true)
+      let others = [
+        WorkerThread("zero") { try? link.zero(at: 0, count: 1 << 20, []) },
+        WorkerThread("flush") { try? link.flush() },
+        WorkerThread("write") {
+          let bytes: [UInt8] = [1]
+          bytes.withUnsafeBytes { try? link.write($0, at: 0, durable: true) }
+        },
+      ]
+      var pending: MoveLink.Pending?
+      if isAwaited {
+        let bytes: [UInt8] = [1]
+        pending = try bytes.withUnsafeBytes {
+          try link.startWrite($0, at: 4096, isAwaited: true)
+        }
+      }
+      let nowUs = MonotonicClock.nowUs
+      #expect(!link.holdsGuest(nowUs + 9_000_000))
+      #expect(link.holdsGuest(nowUs + 100_000_000) == isAwaited)
+      proxy.beSilent(false)
+      others.forEach { $0.join() }
+      if let pending { try link.finish(pending) }
+      #expect(!link.isBroken && !link.holdsGuest(nowUs + 200_000_000))
+      link.close()
     }
   }
 

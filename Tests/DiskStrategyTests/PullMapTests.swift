@@ -7,12 +7,14 @@ import Testing
     PullMap(try #require(DiskGeometry(byteCount: UInt64(blocks) * 4096)))
   }
 
+  private func admit(_ blocks: Range<Int>, to map: inout PullMap) throws -> PullTicket {
+    let ticket = map.admit(blocks)
+    return try #require(ticket)
+  }
+
   @Test func aRequestFetchesOnlyWhatIsMissing() throws {
     var map = try map(blocks: 200)
-    guard case .claimed(let write) = map.admit(60..<70) else {
-      Issue.record("nothing is here")
-      return
-    }
+    let write = try admit(60..<70, to: &map)
     #expect(map.freeRun(in: 50..<80) == 50..<60 && map.freeRun(in: 60..<70) == nil)
     #expect(map.place(of: 60..<80) == .busy)
     map.settle(write)
@@ -33,26 +35,51 @@ import Testing
     var map = try map(blocks: 64)
     let fetch = map.take(0..<20)
     #expect(fetch.map(\.blocks) == [0..<20] && map.freeRun(in: 0..<20) == nil)
-    guard case .claimed(let write) = map.admit(5..<8) else {
-      Issue.record("nothing is here")
-      return
-    }
+    let write = try admit(5..<8, to: &map)
     let stores = map.arrive(fetch[0])
     #expect(stores.map(\.blocks) == [0..<5, 8..<20])
-    #expect(map.admit(4..<6) == .wait)
+    let next = try admit(4..<6, to: &map)
+    #expect(map.mustWait(next) && !map.mustWait(write))
     map.settle(write)
+    #expect(map.mustWait(next))
     stores.forEach { map.settle($0) }
+    #expect(!map.mustWait(next))
+    map.settle(next)
     #expect(map.isHere(0..<20) && map.isIdle)
-    #expect(map.admit(4..<6) == .plain)
+    let none = map.admit(4..<6)
+    #expect(none == nil)
     // One that failed leaves the blocks to whoever fetches them next.
     let second = map.take(30..<40)
-    guard case .claimed(let failing) = map.admit(30..<40) else {
-      Issue.record("nothing is here")
-      return
-    }
+    let failing = try admit(30..<40, to: &map)
     map.drop(failing)
     #expect(map.arrive(second[0]).isEmpty)
     #expect(map.freeRun(in: 30..<40) == 30..<40)
+  }
+
+  /// A copier that always stores something doesn't keep a long discard waiting: what is under way ends, and nothing
+  /// new begins in its blocks.
+  @Test func aLongWriteWaitsForWhatIsUnderWayAlone() throws {
+    var map = try map(blocks: 1024)
+    map.noteZeros(512..<1024)
+    let (first, second) = (map.take(0..<64), map.take(64..<128))
+    let taken = map.takeZeros(from: 512, atMost: 64)
+    let zeros = try #require(taken)
+    let storing = map.arrive(first[0])
+    let discard = try admit(0..<1024, to: &map)
+    #expect(map.mustWait(discard))
+    // One that was fetched meanwhile is thrown away, and neither data nor zeros are begun.
+    let late = map.arrive(second[0])
+    #expect(late.isEmpty && map.freeRun(in: 0..<1024) == nil)
+    let more = map.takeZeros(from: 600, atMost: 64)
+    var order = CopyOrder()
+    let unasked = order.next(map, follows: true, nowUs: 0)
+    #expect(more == nil && unasked == nil)
+    storing.forEach { map.settle($0) }
+    #expect(map.mustWait(discard))
+    map.settle(zeros)
+    #expect(!map.mustWait(discard))
+    map.settle(discard)
+    #expect(map.isHere(0..<1024) && map.isIdle)
   }
 
   @Test func zerosNeedNotBeRead() throws {
@@ -197,16 +224,15 @@ private struct PullModel {
 
   private mutating func beginWrite() {
     let blocks = pick(20)
-    switch map.admit(blocks) {
-    case .wait: return
-    case .plain: writes.append((blocks, nil, []))
-    case .claimed(let ticket): writes.append((blocks, ticket, []))
-    }
+    writes.append((blocks, map.admit(blocks), []))
   }
 
   private mutating func endWrite() {
     guard !writes.isEmpty else { return }
     let index = pickIndex(writes.count)
+    if let ticket = writes[index].ticket, writes[index].versions.isEmpty, map.mustWait(ticket) {
+      return
+    }
     if writes[index].versions.isEmpty {
       for block in writes[index].blocks {
         version += 1

@@ -23,6 +23,30 @@ import Testing
     writer.join()
   }
 
+  /// Each read goes on, and all of them together come to an end.
+  @Test(.timeLimit(.minutes(1))) func aDeadlineBoundsAllReads() throws {
+    let path = "/tmp/godwit-test-\(getpid())-\(UInt64.random(in: 0..<UInt64.max)).sock"
+    let listener = try UnixSocket.listen(path: path)
+    let client = try UnixSocket.connect(path: path)
+    let server = try #require(try listener.accept(timeoutMs: 5000))
+    let dripping = WorkerThread("drip") {
+      while (try? server.writeAll([1].span.bytes)) != nil { MonotonicClock.sleep(us: 20_000) }
+    }
+    let bounded = BoundedConnection(client, by: Deadline("the handshake", ms: 300))
+    let buffer = PageBuffer(byteCount: 100_000)
+    let error = #expect(throws: SystemError.self) {
+      try bounded.readFully(into: buffer.part(0, 100_000))
+    }
+    #expect(error?.code == ETIMEDOUT)
+    let late = #expect(throws: SystemError.self) { try bounded.writeAll([1].span.bytes) }
+    #expect(late?.operation == "the handshake with \(client.peer)")
+    // Whoever goes on with the connection isn't bound by it.
+    client.setTimeout(ms: 0)
+    #expect(try client.readFully(into: buffer.part(0, 1)))
+    client.shutdown()
+    dripping.join()
+  }
+
   @Test func shutdownWakesABlockedReader() throws {
     let path = "/tmp/godwit-test-\(getpid())-\(UInt64.random(in: 0..<UInt64.max)).sock"
     let listener = try UnixSocket.listen(path: path)

@@ -9,6 +9,7 @@ import Testing
   /// By reference: `#expect` takes no calls that change a value.
   private final class Directory {
     private var machine: PullDirectory
+    var nowUs: UInt64 = 0
 
     init(_ invalid: Range<Int>, local: Range<Int>?) {
       var pages = PageBitmap(count: PullLocalTests.numbering.limit)
@@ -27,23 +28,23 @@ import Testing
     var counters: PullDirectory.Counters { machine.counters }
     var missingCount: Int { machine.missingCount }
     var mayMakeMore: Bool { machine.mayMakeMore }
-    func next() -> PullRun? { machine.nextRequest(nowUs: 0) }
+    func next() -> PullRun? { machine.nextRequest(nowUs: nowUs) }
     /// Everything that is to be asked for now.
     func all() -> [PullRun] {
       var runs: [PullRun] = []
       while let run = next() { runs.append(run) }
       return runs
     }
-    func fault(_ page: Int) throws { try machine.fault(page) }
+    func fault(_ page: Int) throws { try machine.fault(page, nowUs: nowUs) }
     func state(of page: Int) throws -> PullPageState { try machine.state(of: page) }
     func identified(_ page: Int, _ isKnown: Bool = true) throws -> Bool {
       try machine.identified(page, isKnown: isKnown)
     }
     func take(urgent: Bool = false, limit: Int = 100) -> [Int] {
-      machine.takeToMake(isUrgent: urgent, limit: limit)
+      machine.takeToMake(isUrgent: urgent, limit: limit, nowUs: nowUs)
     }
     func arrived(_ page: Int, _ origin: PullOrigin = .source) throws -> Bool {
-      try machine.arrived(page, from: origin, nowUs: 0)
+      try machine.arrived(page, from: origin, nowUs: nowUs)
     }
     func failed(_ page: Int) throws { try machine.failed(page) }
     func forgetRequests() { machine.forgetRequests() }
@@ -111,6 +112,60 @@ import Testing
     try directory.failed(0)
     #expect(try !directory.arrived(0, .snapshot))
     #expect(directory.counters.unmade == 3)
+  }
+
+  /// Who makes pages may never answer. The guest has them from whoever is first, and once.
+  @Test func whatTheGuestWaitsForTooLongIsAskedFor() throws {
+    let directory = Directory(0..<8, local: nil)
+    _ = directory.all()
+    for page in 0..<8 { #expect(try directory.identified(page)) }
+    #expect(directory.take(limit: 2) == [0, 1])
+    // One is being made, the other waits for its turn.
+    for page in [1, 3] { try directory.fault(page) }
+    directory.nowUs = 49_999
+    #expect(directory.all() == [])
+    directory.nowUs = 50_000
+    // The link has nothing else to do, so it helps with what nobody has begun, from the end.
+    #expect(
+      directory.all() == [
+        PullRun(1..<2, .urgent), PullRun(3..<4, .urgent), PullRun(4..<8, .ahead),
+        PullRun(2..<3, .ahead),
+      ])
+    #expect(directory.take(urgent: true) == [])
+    #expect(try directory.arrived(1, .snapshot))
+    #expect(try !directory.arrived(1))
+    #expect(try directory.arrived(3))
+    #expect(directory.take() == [])
+    #expect(try directory.arrived(0, .snapshot))
+    for page in [2, 4, 5, 6, 7] { #expect(try directory.arrived(page)) }
+    #expect(directory.missingCount == 0 && !directory.mayMakeMore)
+    #expect(directory.counters.placedForFaults == 2 && directory.counters.madeForFaults == 1)
+    #expect(directory.counters.duplicates == 1 && directory.counters.placed == 8)
+  }
+
+  @Test(arguments: [false, true]) func aMakerThatStandsStillKeepsNothing(isUrgent: Bool) throws {
+    let directory = Directory(0..<4000, local: nil)
+    _ = directory.all()
+    for page in 0..<8 { #expect(try directory.identified(page)) }
+    if isUrgent { for page in 0..<4 { try directory.fault(page) } }
+    #expect(directory.take(urgent: isUrgent, limit: 4) == [0, 1, 2, 3])
+    directory.nowUs = 1_999_999
+    let urgent = directory.all().filter { $0.kind != .identities }
+    #expect(urgent == (isUrgent ? (0..<4).map { PullRun($0..<($0 + 1), .urgent) } : []))
+    directory.nowUs = 2_000_000
+    let rest = isUrgent ? [4..<8] : [0..<4, 4..<8]
+    let left = directory.all().filter { $0.kind == .ahead }.map(\.pages)
+    #expect(Array(left.prefix(rest.count)) == rest)
+    for page in 0..<8 { #expect(try directory.arrived(page)) }
+    // From now on nobody is asked about pages; the link brings them.
+    let more = directory.all()
+    #expect(!more.isEmpty && more.allSatisfy { $0.kind == .ahead && $0.pages.lowerBound > 3900 })
+    // It comes back, for nothing, and goes on.
+    #expect(try !directory.arrived(0, .disk))
+    try directory.failed(1)
+    #expect(directory.counters.unmade == 0 && directory.counters.duplicates == 1)
+    #expect(directory.take(urgent: isUrgent) == [])
+    #expect(directory.all().contains { $0.kind == .identities })
   }
 
   @Test func questionsAreBounded() throws {

@@ -38,7 +38,7 @@ private struct PullLink {
         faultNextUs += faultEveryUs
         let page = Int.random(in: 0..<directory.numbering.limit, using: &random)
         if try directory.state(of: page) == .wanted {
-          try directory.fault(page)
+          try directory.fault(page, nowUs: nowUs)
           faultAtUs[page] = nowUs
         }
       } else {

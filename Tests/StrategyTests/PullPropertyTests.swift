@@ -24,7 +24,7 @@ private struct PullWorld {
   /// Proofs on their way, and pages that are being made.
   var answers: [Range<Int>] = []
   var making: [Int] = []
-  /// Proven, and neither here nor given up.
+  /// Proven, and neither here nor given up, nor asked for because making them takes too long.
   var proven: Set<Int> = []
 
   init(seed: UInt64) {
@@ -83,7 +83,7 @@ private struct PullWorld {
     let block = Int.random(in: 0..<numbering.counts.count, using: &random)
     let page = numbering.number(
       block: block, page: Int.random(in: 0..<numbering.counts[block], using: &random))
-    try directory.fault(page)
+    try directory.fault(page, nowUs: nowUs)
     if invalid[page], !placed[page], !waiting.contains(page) { waiting.append(page) }
   }
 
@@ -97,10 +97,15 @@ private struct PullWorld {
     }
     if let first, run != PullRun(first..<first + 1, .urgent) {
       // What could not be made stands behind the others.
-      let isOther = local != nil && run.isUrgent && unasked.contains(run.pages.lowerBound)
+      let isOther =
+        run.isUrgent
+        && (unasked.contains(run.pages.lowerBound) || proven.contains(run.pages.lowerBound))
       if !isOther { trouble = "\(run) is asked for before \(first), which the guest waits for" }
     }
-    if first == nil, run.isUrgent { trouble = "nobody waits for \(run)" }
+    if run.isUrgent, !waiting.contains(run.pages.lowerBound) {
+      trouble = "nobody waits for \(run)"
+    }
+    if run.kind != .identities { proven.subtract(run.pages) }
     if run.isUrgent { asked.insert(run.pages.lowerBound) }
     if directory.inFlight > before, directory.inFlight > directory.pace.pages {
       trouble = "too many are asked for ahead"
@@ -154,15 +159,18 @@ private struct PullWorld {
     }
   }
 
-  private mutating func take() {
-    let isUrgent = Bool.random(using: &random)
+  private mutating func take() { _ = take(isUrgent: Bool.random(using: &random)) }
+
+  /// - Returns: whether there was something to make.
+  private mutating func take(isUrgent: Bool) -> Bool {
     let pages = directory.takeToMake(
-      isUrgent: isUrgent, limit: Int.random(in: 1...8, using: &random))
+      isUrgent: isUrgent, limit: Int.random(in: 1...8, using: &random), nowUs: nowUs)
     for page in pages {
       if !proven.contains(page) { trouble = "\(page) is made without a proof" }
       if isUrgent, !waiting.contains(page) { trouble = "nobody waits for \(page), which is made" }
     }
     making += pages
+    return !pages.isEmpty
   }
 
   private mutating func make() throws {
@@ -188,13 +196,23 @@ private struct PullWorld {
   /// Until nothing is on its way any more.
   mutating func finish() throws {
     var rounds = 0
+    // Both makers take something once more and never come back.
+    let isStuck = Bool.random(using: &random)
+    var stuck: Set<Bool> = []
     while !directory.isDone, rounds < 100_000 {
       rounds += 1
+      nowUs += 1000
       ask()
       try send()
       try receive()
       answer()
       try hear()
+      guard !isStuck else {
+        for isUrgent in [true, false] where !stuck.contains(isUrgent) {
+          if take(isUrgent: isUrgent) { stuck.insert(isUrgent) }
+        }
+        continue
+      }
       take()
       try make()
     }

@@ -12,7 +12,7 @@ private final class Directory {
   var missingCount: Int { machine.missingCount }
   var isDone: Bool { machine.isDone }
   func state(of page: Int) throws -> PullPageState { try machine.state(of: page) }
-  func fault(_ page: Int) throws { try machine.fault(page) }
+  func fault(_ page: Int) throws { try machine.fault(page, nowUs: nowUs) }
   func arrived(_ page: Int) throws -> Bool { try machine.arrived(page, nowUs: nowUs) }
   func nextRequest() -> PullRun? { machine.nextRequest(nowUs: nowUs) }
   func forgetRequests() { machine.forgetRequests() }

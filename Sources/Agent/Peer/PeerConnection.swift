@@ -16,8 +16,8 @@ enum PeerConnection {
     let socket = try security.client(
       try TCPSocket.connect(host: host, port: port, timeoutMs: timeoutMs), host: host,
       timeoutMs: timeoutMs)
-    socket.setTimeout(ms: timeoutMs)
-    let frames = FrameSocket(socket)
+    let frames = FrameSocket(
+      BoundedConnection(socket, by: Deadline("greeting", ms: timeoutMs)))
     var payload: [UInt8] = []
     hello.encode(into: &payload)
     try unsafe frames.send(.hello, payload)

@@ -77,7 +77,8 @@ struct PeerSecurity: Sendable {
     }
     // A peer that refuses may be gone before it hears the yes; what it said is there all the same.
     try? Self.say(Admission(), to: connection)
-    if let refusal = try Self.hear(connection).refusal {
+    let bounded = BoundedConnection(connection, by: Deadline("greeting", ms: timeoutMs))
+    if let refusal = try Self.hear(bounded).refusal {
       connection.finish()
       throw SecurityError(
         "\(socket.peer) refused this host's certificate: \(refusal)", remedy: SecurityError.seeFiles
@@ -112,7 +113,7 @@ struct PeerSecurity: Sendable {
     try unsafe connection.writeAll(bytes.span.bytes)
   }
 
-  private static func hear(_ connection: TLSConnection) throws -> Admission {
+  private static func hear(_ connection: any ByteConnection) throws -> Admission {
     func bytes(_ count: Int) throws -> [UInt8] {
       var bytes = [UInt8](repeating: 0, count: count)
       // SAFETY: the buffer is the array's own memory, for the call.

@@ -84,9 +84,7 @@ extension DiskMove {
     let nowUs = MonotonicClock.nowUs
     let lost = state.update { state -> MoveLink? in
       guard let link = state.link else { return nil }
-      // Once the destination is the disk, its flush is what the guest waits for itself.
-      let isHurried = state.stage.isMoving && state.decision.writes == .mirror
-      guard link.isBroken || link.isSilent(nowUs, isHurried: isHurried) else { return nil }
+      guard link.isBroken || link.holdsGuest(nowUs) else { return nil }
       state.link = nil
       state.map.loseUnflushed()
       state.meter.forget()

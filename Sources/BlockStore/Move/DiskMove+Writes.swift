@@ -129,7 +129,7 @@ extension DiskMove {
     var problem: StoreError?
     if !isWhole {
       do throws(StoreError) {
-        pending = try unsafe link.startWrite(bytes, at: offset)
+        pending = try unsafe link.startWrite(bytes, at: offset, isAwaited: true)
       } catch { problem = error }
     }
     var failure: StoreError?
@@ -153,7 +153,8 @@ extension DiskMove {
     // SAFETY: the buffer is this call's own.
     let part = unsafe buffer.part(0, buffer.byteCount)
     try unsafe source.fetch(at: bytes.lowerBound, into: part)
-    let pending = try unsafe link.startWrite(UnsafeRawBufferPointer(part), at: bytes.lowerBound)
+    let pending = try unsafe link.startWrite(
+      UnsafeRawBufferPointer(part), at: bytes.lowerBound, isAwaited: true)
     try link.finish(pending)
   }
 

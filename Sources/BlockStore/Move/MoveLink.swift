@@ -29,69 +29,73 @@ public struct MoveDestination: Sendable {
 }
 
 /// One connection to the destination. Calls come from any number of threads.
+///
+/// It ends by itself when the destination owes answers and is silent (`SilenceLimit.destination`: a flush, a durable
+/// write and zeros may take as long as the medium wants). Only the guest's own writes to both sides wait for less.
 final class MoveLink: Sendable {
   /// Counts connections of a move, from 1.
   let id: UInt64
   let store: RemoteStore
   private let canZero = Atomic(true)
-  private let load = Mutex((count: 0, flushCount: 0, sinceUs: UInt64(0)))
+  private let awaited = Mutex((count: 0, sinceUs: UInt64(0)))
 
   init(_ id: UInt64, _ store: RemoteStore) { (self.id, self.store) = (id, store) }
 
   var isBroken: Bool { store.isBroken }
 
-  /// A destination that owes answers and gives none for longer is given up, in microseconds.
-  private static let silenceUsMax: UInt64 = 10_000_000
-  /// The same while it owes a flush: a disk with a large cache behind it takes its time, and is no less alive.
-  private static let flushUsMax: UInt64 = 120_000_000
+  /// The guest waits so long for a destination that gives no answers, in microseconds: it could go on without.
+  private static let awaitedUsMax: UInt64 = 10_000_000
 
-  /// Whether the destination has owed answers and given none for too long.
-  ///
-  /// - Parameter isHurried: the guest's writes wait for these answers, and could go on without.
-  func isSilent(_ nowUs: UInt64, isHurried: Bool) -> Bool {
-    load.withLock { load in
-      let limitUs = load.flushCount > 0 && !isHurried ? Self.flushUsMax : Self.silenceUsMax
-      return load.count > 0 && nowUs - min(load.sinceUs, nowUs) > limitUs
+  /// Whether the guest's writes to both sides have waited for too long for any answer.
+  func holdsGuest(_ nowUs: UInt64) -> Bool {
+    awaited.withLock { awaited in
+      awaited.count > 0 && nowUs - min(awaited.sinceUs, nowUs) > Self.awaitedUsMax
     }
   }
 
-  private func noteSent() {
-    let nowUs = MonotonicClock.nowUs
-    load.withLock { load in
-      if load.count == 0 { load.sinceUs = nowUs }
-      load.count += 1
+  /// Has an answer waited for.
+  private func answered<Answer>(
+    _ body: () throws(StoreError) -> Answer
+  ) throws(StoreError) -> Answer {
+    defer {
+      let nowUs = MonotonicClock.nowUs
+      awaited.withLock { $0.sinceUs = nowUs }
     }
-  }
-
-  private func noteAnswer() {
-    let nowUs = MonotonicClock.nowUs
-    load.withLock { load in
-      load.count -= 1
-      load.sinceUs = nowUs
-    }
+    return try body()
   }
 
   /// A write that is on its way.
   struct Pending {
     fileprivate let pending: RemoteStore.Pending
+    fileprivate let isAwaited: Bool
   }
 
   /// `finish` has to follow.
+  ///
+  /// - Parameter isAwaited: the guest waits for it, and could go on without.
   func startWrite(
-    _ bytes: UnsafeRawBufferPointer, at offset: UInt64
+    _ bytes: UnsafeRawBufferPointer, at offset: UInt64, isAwaited: Bool = false
   ) throws(StoreError) -> Pending {
-    noteSent()
+    if isAwaited { noteAwaited() }
     do throws(StoreError) {
-      return Pending(pending: try unsafe store.startWrite(bytes, at: offset))
+      return Pending(pending: try unsafe store.startWrite(bytes, at: offset), isAwaited: isAwaited)
     } catch {
-      noteAnswer()
+      if isAwaited { awaited.withLock { $0.count -= 1 } }
       throw error
     }
   }
 
+  private func noteAwaited() {
+    let nowUs = MonotonicClock.nowUs
+    awaited.withLock { awaited in
+      if awaited.count == 0 { awaited.sinceUs = nowUs }
+      awaited.count += 1
+    }
+  }
+
   func finish(_ pending: Pending) throws(StoreError) {
-    defer { noteAnswer() }
-    try store.finish(pending.pending)
+    defer { if pending.isAwaited { awaited.withLock { $0.count -= 1 } } }
+    _ = try answered { () throws(StoreError) in try store.finish(pending.pending) }
   }
 
   /// Sends what is in the buffer; zeros as a range. Says how many bytes of data that took.
@@ -113,33 +117,23 @@ final class MoveLink: Sendable {
   }
 
   func zero(at offset: UInt64, count: UInt64, _ options: ZeroOptions) throws(StoreError) {
-    noteSent()
-    defer { noteAnswer() }
-    try store.zero(at: offset, count: count, options)
+    try answered { () throws(StoreError) in try store.zero(at: offset, count: count, options) }
   }
 
   func flush() throws(StoreError) {
-    noteSent()
-    load.withLock { $0.flushCount += 1 }
-    defer {
-      load.withLock { $0.flushCount -= 1 }
-      noteAnswer()
-    }
-    try store.flush()
+    try answered { () throws(StoreError) in try store.flush() }
   }
 
   func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StoreError) {
-    noteSent()
-    defer { noteAnswer() }
-    try unsafe store.read(at: offset, into: target)
+    try answered { () throws(StoreError) in try unsafe store.read(at: offset, into: target) }
   }
 
   func write(
     _ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool
   ) throws(StoreError) {
-    noteSent()
-    defer { noteAnswer() }
-    try unsafe store.write(bytes, at: offset, durable: durable)
+    try answered { () throws(StoreError) in
+      try unsafe store.write(bytes, at: offset, durable: durable)
+    }
   }
 
   func close() { store.close() }

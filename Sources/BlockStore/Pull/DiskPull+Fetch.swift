@@ -13,7 +13,7 @@ extension DiskPull {
   ///
   /// - Parameter buffer: has room for each of them; nil: one is made.
   func fetch(
-    _ tickets: [PullTicket], over link: PullLink, into buffer: PageBuffer?
+    _ tickets: [PullTicket], over link: RemoteStore, into buffer: PageBuffer?
   ) throws(StoreError) -> StoreError? {
     // What is known to be zeros first: nobody is to wait for that until the source has answered.
     var rest = (tickets.filter(\.isStore) + tickets.filter { !$0.isStore })[...]
@@ -31,9 +31,7 @@ extension DiskPull {
       let room = buffer ?? PageBuffer(byteCount: count)
       // SAFETY: within the buffer, which nobody else uses.
       let bytes = unsafe room.part(0, count)
-      try link.ask { source throws(StoreError) in
-        try unsafe source.read(at: range.lowerBound, into: bytes)
-      }
+      try unsafe link.read(at: range.lowerBound, into: bytes)
       rest.removeFirst()
       let stores = state.update { state in
         state.fetchedBytes += UInt64(count)
@@ -86,9 +84,9 @@ extension DiskPull {
 
   private enum Work: Sendable {
     case over, nothing
-    case fetch([PullTicket], PullLink)
+    case fetch([PullTicket], RemoteStore)
     /// Asks the source what of a part of the disk is zeros.
-    case ask(Range<UInt64>, PullLink)
+    case ask(Range<UInt64>, RemoteStore)
   }
 
   /// How long a thread sleeps when there is nothing to do, in microseconds: longer from time to time.
@@ -162,15 +160,13 @@ extension DiskPull {
   private static let repliesMax = 64
   private static let extentsMax = 4096
 
-  private func ask(_ bytes: Range<UInt64>, _ link: PullLink) {
+  private func ask(_ bytes: Range<UInt64>, _ link: RemoteStore) {
     var place = bytes.lowerBound
     for _ in 0..<Self.repliesMax where place < bytes.upperBound {
       let extents: [NBDExtent]
       do throws(StoreError) {
-        let (start, count) = (place, bytes.upperBound - place)
-        extents = try link.ask { source throws(StoreError) in
-          try source.status(at: start, count: count, extentsMax: Self.extentsMax)
-        }
+        extents = try link.status(
+          at: place, count: bytes.upperBound - place, extentsMax: Self.extentsMax)
       } catch { break }
       state.update { state in
         for extent in extents where place < bytes.upperBound {

@@ -12,7 +12,7 @@ extension DiskPull {
   /// - Parameters:
   ///   - link: a connection that is good.
   ///   - ended: the pull is over.
-  func start(_ link: PullLink, ended: @escaping @Sendable () -> Void) {
+  func start(_ link: RemoteStore, ended: @escaping @Sendable () -> Void) {
     state.update { state in
       (state.link, state.connectionCount, state.isSettled) = (link, 1, true)
       state.flushedUs = MonotonicClock.nowUs
@@ -62,13 +62,11 @@ extension DiskPull {
 
   private func watchLink() {
     let nowUs = MonotonicClock.nowUs
-    let lost = state.update { state -> PullLink? in
-      guard let link = state.link,
-        link.isBroken || link.isSilent(nowUs, limitUs: limits.silenceUs)
-      else { return nil }
+    let lost = state.update { state -> RemoteStore? in
+      guard let link = state.link, link.isBroken else { return nil }
       state.link = nil
       state.meter.forget()
-      state.sourceProblem = PullState.unreachable.message
+      state.sourceProblem = link.silence?.description ?? PullState.unreachable.message
       // One that breaks at once, again and again, isn't dialled more often for that.
       state.nextDialUs = state.dialedUs + limits.redialUs
       return link
@@ -91,8 +89,8 @@ extension DiskPull {
   }
 
   private func dial(_ source: MoveDestination) {
-    let made: Result<PullLink, any Error> = Result {
-      try Self.connect(source, geometry, peer: state.read { $0.peer })
+    let made: Result<RemoteStore, any Error> = Result {
+      try Self.connect(source, geometry, limits, peer: state.read { $0.peer })
     }
     state.update { state in
       state.isDialing = false
@@ -112,16 +110,19 @@ extension DiskPull {
   ///
   /// - Parameter peer: what the export has to say of itself; nil: anything. Empty: it said nothing, and is believed.
   static func connect(
-    _ source: MoveDestination, _ geometry: DiskGeometry, peer: String?
-  ) throws -> PullLink {
-    let store = try source.connect()
+    _ source: MoveDestination, _ geometry: DiskGeometry, _ limits: Limits, peer: String?
+  ) throws -> RemoteStore {
+    // It is never asked to flush.
+    let store = try source.connect(
+      silence: SilenceLimit(
+        server: "the source", answerMs: limits.silenceMs, flushMs: limits.silenceMs))
     do throws(MoveError) {
       try check(store, geometry, peer: peer)
     } catch {
       store.close()
       throw error
     }
-    return PullLink(store)
+    return store
   }
 
   private static func check(

@@ -39,11 +39,12 @@ extension DiskPull {
   }
 
   /// Waits until the blocks are here, and fetches what nobody else does. What is returned kept them from being
-  /// stored; thrown is what the source said, or that it can't be reached.
+  /// stored; thrown is what the source said, or that it can't be reached: that nothing of them has come for so long.
   private func bring(_ blocks: Range<Int>) throws(StoreError) -> StoreError? {
     if state.read({ !$0.isCancelled && $0.map.isHere(blocks) }) { return nil }
     let startUs = MonotonicClock.nowUs
-    let deadlineMs = startUs / 1000 + limits.patienceMs
+    var deadlineMs = startUs / 1000 + limits.patienceMs
+    var first = blocks.lowerBound
     var isDone = false
     state.update { $0.waitingCount += 1 }
     defer {
@@ -53,19 +54,23 @@ extension DiskPull {
     while true {
       let nowMs = MonotonicClock.nowMs
       guard nowMs < deadlineMs else { throw PullState.unreachable }
-      let step = state.wait(timeoutMs: deadlineMs - nowMs) { $0.step(blocks) }
+      let step = state.wait(timeoutMs: deadlineMs - nowMs) { $0.step(blocks, since: first) }
       switch step {
       case nil: continue
       case .refused(let error)?: throw error
       case .here?:
         isDone = true
         return nil
+      case .comes(let next)?:
+        (first, deadlineMs) = (next, MonotonicClock.nowMs + limits.patienceMs)
       case .fetch(let tickets, let link)?:
+        defer { state.update { $0.fetchCount -= 1 } }
         do throws(StoreError) {
           if let problem = try fetch(tickets, over: link, into: nil) {
             isDone = true
             return problem
           }
+          deadlineMs = MonotonicClock.nowMs + limits.patienceMs
         } catch {
           // Over the next connection.
           if !link.isBroken { throw error }
@@ -79,7 +84,7 @@ extension DiskPull {
     _ blocks: Range<Int>, at offset: UInt64, into target: UnsafeMutableRawBufferPointer
   ) throws(StoreError) {
     let end = offset + UInt64(target.count)
-    let deadlineMs = MonotonicClock.nowMs + limits.patienceMs
+    var deadlineMs = MonotonicClock.nowMs + limits.patienceMs
     var first = blocks.lowerBound
     while first < blocks.upperBound {
       let nowMs = MonotonicClock.nowMs
@@ -103,21 +108,19 @@ extension DiskPull {
       } else {
         try unsafe store.read(at: start, into: part)
       }
-      first = step.blocks.upperBound
+      (first, deadlineMs) = (step.blocks.upperBound, MonotonicClock.nowMs + limits.patienceMs)
     }
   }
 
   /// Whole blocks are asked for: the source may not take less.
   private func readOver(
-    _ link: PullLink, _ range: Range<UInt64>, from start: UInt64,
+    _ link: RemoteStore, _ range: Range<UInt64>, from start: UInt64,
     into part: UnsafeMutableRawBufferPointer
   ) throws(StoreError) {
     let buffer = PageBuffer(byteCount: Int(range.upperBound - range.lowerBound))
     // SAFETY: the buffer is this call's own.
     let whole = unsafe buffer.part(0, buffer.byteCount)
-    try link.ask { source throws(StoreError) in
-      try unsafe source.read(at: range.lowerBound, into: whole)
-    }
+    try unsafe link.read(at: range.lowerBound, into: whole)
     unsafe part.copyMemory(
       from: UnsafeRawBufferPointer(
         buffer.part(Int(start - range.lowerBound), part.count)))
@@ -197,18 +200,14 @@ extension DiskPull {
 
   /// nil: the blocks are here already.
   private func claim(_ blocks: Range<Int>) throws(StoreError) -> PullTicket? {
+    guard let ticket = state.update({ $0.map.admit(blocks) }) else { return nil }
     while true {
-      let admission = state.wait { state -> Result<PullTicket?, StoreError>? in
-        switch state.map.admit(blocks) {
-        case .wait: return nil
-        case .plain: return .success(nil)
-        case .claimed(let ticket):
-          guard state.isPulling else {
-            state.map.drop(ticket)
-            return .failure(state.isCancelled ? PullState.cancelled : PullState.ending)
-          }
-          return .success(ticket)
+      let admission = state.wait { state -> Result<PullTicket, StoreError>? in
+        guard state.isPulling else {
+          state.map.drop(ticket)
+          return .failure(state.isCancelled ? PullState.cancelled : PullState.ending)
         }
+        return state.map.mustWait(ticket) ? nil : .success(ticket)
       }
       if let admission { return try admission.get() }
     }

@@ -10,10 +10,11 @@ import Synchronization
 final class DiskPull: Sendable {
   /// How long things take at most.
   struct Limits: Sendable {
-    /// A request waits so long for what isn't here, in milliseconds: as long as QEMU waits for a server.
+    /// A request waits so long while nothing of what it needs comes, in milliseconds: as long as QEMU waits for a
+    /// server. As long as something comes it waits: over a slow link a long request takes its time.
     var patienceMs: UInt64 = 30_000
-    /// A source that owes answers and gives none for longer is given up, in microseconds.
-    var silenceUs: UInt64 = 10_000_000
+    /// A source that owes answers and sends nothing for longer is given up, in milliseconds.
+    var silenceMs: UInt64 = 10_000
     /// Between two attempts to reach the source, in microseconds.
     var redialUs: UInt64 = 2_000_000
     /// How often what has come is put on stable storage, in microseconds.
@@ -117,8 +118,13 @@ final class DiskPull: Sendable {
     state.update { $0.file = nil }
   }
 
+  /// Waits until nobody brings anything any more, for the guest or unasked: what a request still stores when the pull
+  /// is over would come over what the next pull has brought.
   func waitForThreads() {
-    while state.wait(timeoutMs: 1000, until: { $0.threadCount == 0 ? true : nil }) == nil {}
+    let isOver = { (state: inout PullState) -> Bool? in
+      state.threadCount == 0 && state.fetchCount == 0 ? true : nil
+    }
+    while state.wait(timeoutMs: 1000, until: isOver) == nil {}
   }
 
   // MARK: Flushes

@@ -108,10 +108,7 @@ final class MappedRecord: @unchecked Sendable {
   /// A text with its length before it, as `setText` puts it.
   func text(at offset: Int, byteCountMax: Int) -> String {
     let count = Int(min(word(at: offset), UInt64(byteCountMax)))
-    precondition(offset + 8 <= byteCount - count)
-    // SAFETY: in bounds by the precondition.
-    let bytes = unsafe Array(UnsafeRawBufferPointer(start: mapping + offset + 8, count: count))
-    return String(decoding: bytes, as: UTF8.self)
+    return String(decoding: bytes(at: offset + 8, count: count), as: UTF8.self)
   }
 
   /// - Precondition: the text has at most `byteCountMax` bytes.
@@ -119,8 +116,19 @@ final class MappedRecord: @unchecked Sendable {
     let bytes = Array(text.utf8)
     precondition(bytes.count <= byteCountMax && offset + 8 <= byteCount - byteCountMax)
     set(UInt64(bytes.count), at: offset)
+    store(bytes, at: offset + 8)
+  }
+
+  func bytes(at offset: Int, count: Int) -> [UInt8] {
+    precondition(offset >= 0 && count >= 0 && offset <= byteCount - count)
     // SAFETY: in bounds by the precondition.
-    unsafe UnsafeMutableRawBufferPointer(start: mapping + offset + 8, count: bytes.count)
+    return unsafe Array(UnsafeRawBufferPointer(start: mapping + offset, count: count))
+  }
+
+  func store(_ bytes: [UInt8], at offset: Int) {
+    precondition(offset >= 0 && offset <= byteCount - bytes.count)
+    // SAFETY: in bounds by the precondition.
+    unsafe UnsafeMutableRawBufferPointer(start: mapping + offset, count: bytes.count)
       .copyBytes(from: bytes)
   }
 }

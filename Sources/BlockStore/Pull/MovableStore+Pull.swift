@@ -51,7 +51,7 @@ extension MovableStore {
         throw MoveError(
           "the image of \(name) holds something already; --overwrite if it is not wanted")
       }
-      let link = try DiskPull.connect(source, geometry, peer: nil)
+      let link = try DiskPull.connect(source, geometry, pulled.limits, peer: nil)
       do {
         try begin(pulled, path, geometry, source, link, wish)
       } catch {
@@ -63,14 +63,14 @@ extension MovableStore {
 
   private func begin(
     _ pulled: PulledStore, _ path: String, _ geometry: DiskGeometry, _ source: MoveDestination,
-    _ link: PullLink, _ wish: DiskPullWish
+    _ link: RemoteStore, _ wish: DiskPullWish
   ) throws {
     // For snapshots all of it changes now.
     for place in stride(from: 0, to: byteCount, by: Int(Self.notedByteCount)) {
       noteChange(place, min(Self.notedByteCount, byteCount - place))
     }
     let file = try PullFile.make(
-      path, geometry, identity: identity, uri: source.uri, peer: DiskPull.peer(of: link.store),
+      path, geometry, identity: pulled.identity, uri: source.uri, peer: DiskPull.peer(of: link),
       bytesPerSecond: wish.bytesPerSecond)
     let pull = DiskPull(
       name: name, store: pulled.image, PullState(source, file, map: PullMap(geometry)),

@@ -21,7 +21,7 @@ struct PullState: Sendable {
   var isSettled = false
   var isWritten: Bool
 
-  var link: PullLink?
+  var link: RemoteStore?
   var connectionCount: UInt64 = 0
   var isDialing = false
   var dialedUs: UInt64 = 0
@@ -45,8 +45,9 @@ struct PullState: Sendable {
   var runCount = 0
   var isFlushing = false
   var flushedUs: UInt64 = 0
-  /// Threads of the pull that have not ended.
+  /// Threads of the pull that have not ended, and fetches of the guest's requests.
   var threadCount = 0
+  var fetchCount = 0
 
   /// Requests that wait for the source now.
   var waitingCount = 0
@@ -77,7 +78,7 @@ struct PullState: Sendable {
   }
 
   /// The connection, if it can be used.
-  var openLink: PullLink? {
+  var openLink: RemoteStore? {
     guard isSettled, let link, !link.isBroken else { return nil }
     return link
   }
@@ -104,15 +105,23 @@ struct PullState: Sendable {
   }
 
   /// What a request that needs these blocks has to do; nil: to wait.
-  mutating func step(_ blocks: Range<Int>) -> PullStep? {
+  ///
+  /// - Parameter first: of those that were not here at the last look.
+  mutating func step(_ blocks: Range<Int>, since first: Int) -> PullStep? {
     switch stage {
     case .over(.cancelled): return .refused(Self.cancelled)
     case .suspended where !map.isHere(blocks): return .refused(Self.ending)
     case .pulling, .suspended, .over: break
     }
     if map.isHere(blocks) { return .here }
-    guard let link = openLink, let run = map.freeRun(in: blocks) else { return nil }
-    return .fetch(take(run), link)
+    if let link = openLink, let run = map.freeRun(in: blocks) {
+      fetchCount += 1
+      return .fetch(take(run), link)
+    }
+    guard let next = map.missing.first(atOrAfter: blocks.lowerBound), next > first else {
+      return nil
+    }
+    return .comes(upTo: next)
   }
 
   /// Begins to fetch a run.
@@ -154,14 +163,17 @@ struct PullState: Sendable {
 /// What a request that needs blocks has to do.
 enum PullStep: Sendable {
   case here
-  case fetch([PullTicket], PullLink)
+  /// To wait: others bring the blocks, and all up to this one have come.
+  case comes(upTo: Int)
+  /// It counts in `fetchCount` until its end.
+  case fetch([PullTicket], RemoteStore)
   case refused(StoreError)
 }
 
 /// Where a request whose blocks can't be stored here finds them.
 enum PullReadStep: Sendable {
   case image(Range<Int>)
-  case source(Range<Int>, PullLink)
+  case source(Range<Int>, RemoteStore)
   case refused(StoreError)
 
   var blocks: Range<Int> {

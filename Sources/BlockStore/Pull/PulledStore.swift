@@ -68,7 +68,7 @@ public final class PulledStore: DiskStore {
     }
     let source = try resolve(file.uri)
     let link = try open(source, file, geometry, trustsSource)
-    if trustsSource { try file.setPeer(DiskPull.peer(of: link.store)) }
+    if trustsSource { try file.setPeer(DiskPull.peer(of: link)) }
     begin(
       DiskPull(name: name, store: image, PullState(source, file, map: map), limits, log: log),
       over: link)
@@ -77,11 +77,12 @@ public final class PulledStore: DiskStore {
   /// What is missing nobody else has: without it the image isn't served.
   private func open(
     _ source: MoveDestination, _ file: PullFile, _ geometry: DiskGeometry, _ trustsSource: Bool
-  ) throws -> PullLink {
+  ) throws -> RemoteStore {
     let deadlineMs = MonotonicClock.nowMs + limits.openingMs
     while true {
       do {
-        return try DiskPull.connect(source, geometry, peer: trustsSource ? nil : file.peer)
+        return try DiskPull.connect(
+          source, geometry, limits, peer: trustsSource ? nil : file.peer)
       } catch {
         // A source that is another disk won't become this one by waiting.
         guard !(error is MoveError), MonotonicClock.nowMs < deadlineMs else {
@@ -105,7 +106,7 @@ public final class PulledStore: DiskStore {
   var status: DiskPullStatus? { pull?.status ?? last.withLock { $0 } }
 
   /// From now on requests go through the pull.
-  func begin(_ pull: DiskPull, over link: PullLink) {
+  func begin(_ pull: DiskPull, over link: RemoteStore) {
     route.withLock { route in
       route = pull
       hasRoute.store(true, ordering: .sequentiallyConsistent)

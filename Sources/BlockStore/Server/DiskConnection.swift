@@ -18,11 +18,10 @@ struct DiskConnection {
     var connection: any ByteConnection = socket
     var handshake = ServerHandshake(
       exports: server.disks.map(\.export), security: secure == nil ? .none : .required)
-    let deadlineMs = MonotonicClock.nowMs + server.options.handshakeMs
-    connection.setTimeout(ms: server.options.handshakeMs)
+    let deadline = Deadline("NBD handshake", ms: server.options.handshakeMs)
     var input = InputBuffer(connection)
     while true {
-      switch try negotiate(&handshake, connection, input, deadlineMs) {
+      switch try negotiate(&handshake, connection, input, deadline) {
       case .aborted, nil: return
       case .transmission(let session):
         connection.setTimeout(ms: 0)
@@ -33,7 +32,6 @@ struct DiskConnection {
           throw SystemError("TLS with \(socket.peer): bytes before it began", code: EPROTO)
         }
         connection = try secure(socket)
-        connection.setTimeout(ms: server.options.handshakeMs)
         (handshake, input) = (handshake.afterTLS(), InputBuffer(connection))
       }
     }
@@ -42,9 +40,10 @@ struct DiskConnection {
   /// nil: the client has gone.
   private func negotiate(
     _ handshake: inout ServerHandshake, _ connection: any ByteConnection, _ input: InputBuffer,
-    _ deadlineMs: UInt64
+    _ deadline: Deadline
   ) throws -> ServerHandshake.Outcome? {
     while true {
+      try deadline.bound(connection)
       var step: (used: Int, outcome: ServerHandshake.Outcome?) = (0, nil)
       do {
         step = try input.look(input.count) { bytes throws(DecodeError) in
@@ -57,9 +56,6 @@ struct DiskConnection {
       input.drop(step.used)
       try send(handshake.takeOutput(), connection)
       if let outcome = step.outcome { return outcome }
-      guard MonotonicClock.nowMs < deadlineMs else {
-        throw SystemError("NBD handshake with \(socket.peer)", code: ETIMEDOUT)
-      }
       guard try input.fill() else { return nil }
     }
   }

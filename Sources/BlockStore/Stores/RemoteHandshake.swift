@@ -4,14 +4,18 @@ import NBD
 
 /// The handshake with another NBD server, from a client's side.
 enum RemoteHandshake {
-  /// How long the server may take for each of its answers, in milliseconds.
-  private static let answerMs: UInt64 = 10_000
+  /// How long all of it may take, in milliseconds: some round trips, TLS among them, to a server that is in a hurry for
+  /// nobody. With the time-out of TLS itself at most half as long again.
+  static let limitMs: UInt64 = 20_000
 
   /// Returns what was agreed on, the connection to go on with, and what has arrived of what follows.
   ///
-  /// - Parameter secure: nil: no TLS.
+  /// - Parameters:
+  ///   - secure: nil: no TLS.
+  ///   - limitMs: for all of it, in milliseconds.
   static func run(
-    _ socket: StreamSocket, _ exportName: String, _ secure: RemoteStore.Secure?
+    _ socket: StreamSocket, _ exportName: String, _ secure: RemoteStore.Secure?,
+    limitMs: UInt64 = RemoteHandshake.limitMs
   ) throws -> (ClientSession, any ByteConnection, InputBuffer) {
     var wish = ClientHandshake.Wish(exportName: exportName)
     wish.startsTLS = secure != nil
@@ -20,8 +24,9 @@ enum RemoteHandshake {
     var input = InputBuffer(connection)
     var isDone = false
     defer { if !isDone { connection.shutdown() } }
-    connection.setTimeout(ms: answerMs)
+    let deadline = Deadline("NBD handshake", ms: limitMs)
     while true {
+      try deadline.bound(connection)
       guard try input.fill() else {
         throw SystemError("NBD handshake with \(connection.peer) (ended)", code: ECONNRESET)
       }
@@ -41,7 +46,7 @@ enum RemoteHandshake {
         throw SystemError("TLS with \(socket.peer): bytes before it began", code: EPROTO)
       }
       connection = try secure(socket)
-      connection.setTimeout(ms: answerMs)
+      try deadline.bound(connection)
       (handshake, input) = (handshake.afterTLS(), InputBuffer(connection))
       // It speaks first now.
       try send(handshake.takeOutput(), connection)

@@ -148,7 +148,7 @@ extension RemoteStore {
   }
 
   /// A long answer over a slow network is no silence.
-  private static let pieceByteCount = 256 << 10
+  private static let pieceByteCount = 64 << 10
 
   private func fill(
     _ part: UnsafeMutableRawBufferPointer, from input: InputBuffer

@@ -58,7 +58,7 @@ extension OutsourcedState {
 extension MapFile {
   /// Segments of a surrogate's log that were ever written to.
   var segmentCount: UInt64 {
-    get { word(at: 88) }
-    set { set(newValue, at: 88) }
+    get { record.word(at: 88) }
+    set { record.set(newValue, at: 88) }
   }
 }

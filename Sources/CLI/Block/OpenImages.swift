@@ -43,11 +43,13 @@ struct OpenImages: Sendable {
         // Clients on this host see by it whether they have the same file.
         let identity = try FileStore.identity(of: image.path)
         let pulled = try await withPull(
-          store, image, format == .qcow2 ? nil : pullPath(image.path, maps, identity), identity,
-          certificates, trustsSource)
+          store, image,
+          format == .qcow2 ? nil : try MapPlace.ofPull(image.path, maps: maps),
+          identity, certificates, trustsSource)
+        let place = try MapPlace.ofMove(image.path, maps: maps)
         let movable = try MovableStore(
-          pulled, name: image.name, identity: identity,
-          mapPath: mapPath(image.path, maps, identity), resolve: { try resolve($0, certificates) },
+          pulled, name: image.name, identity: place.identity, mapPath: place.path,
+          resolve: { try resolve($0, certificates) },
           findSurrogate: { try BlockSurrogate.find($0, certificates) }
         ) { Output.error($0) }
         opened.movable.append((image.name, movable))
@@ -66,40 +68,18 @@ struct OpenImages: Sendable {
   /// No request comes any more: moves can be gone on with by the next server.
   func suspendMoves() { for disk in movable { disk.store.suspendMove() } }
 
-  /// Where the map of an image's move is kept; nil: nowhere.
-  private static func mapPath(
-    _ image: String, _ maps: String?, _ identity: String
-  ) -> String? {
-    // By the file's own numbers: whatever it is called, its map is found.
-    if let maps {
-      let numbers = String(identity.map { $0.isLetter || $0.isNumber ? $0 : "-" })
-      return "\(maps)/\(numbers).godwit-map"
-    }
-    return identity.hasPrefix("file ") ? image + ".godwit-map" : nil
-  }
-
   /// Goes on with a pull that an earlier server began; waits for its source.
   private static func withPull(
-    _ store: any DiskStore, _ image: (path: String, name: String), _ path: String?,
+    _ store: any DiskStore, _ image: (path: String, name: String), _ place: MapPlace?,
     _ identity: String, _ certificates: String, _ trustsSource: Bool
   ) async throws -> PulledStore {
     let name = image.name
     return try await WorkerThread.run("block-pull") {
       try PulledStore(
-        store, name: name, identity: identity, path: path,
+        store, name: name, identity: place?.identity ?? identity, path: place?.path,
         resolve: { try resolve($0, certificates) }, trustsSource: trustsSource
       ) { Output.error($0) }
     }
-  }
-
-  /// Where the map of an image's pull is kept; nil: nowhere.
-  private static func pullPath(
-    _ image: String, _ maps: String?, _ identity: String
-  ) -> String? {
-    let beside = image + ".godwit-pull"
-    // One that an earlier server left there is never overlooked.
-    if maps != nil, SmallFile.exists(beside) { return beside }
-    return mapPath(image, maps, identity).map { String($0.dropLast("map".count)) + "pull" }
   }
 
   /// The destination that an earlier server moved a disk to, or pulled it from.

@@ -12,7 +12,8 @@ public import Base
 ///
 /// What is under way is an activity with a ticket. Activities on blocks that are missing don't overlap, but for
 /// writes: one that comes over a fetch wins, because what the fetch brings of its blocks is not stored; one that
-/// comes over a store waits for its end, which is near. So an older content never overtakes a newer one.
+/// comes over a store waits for its end, which is near, and nothing new begins on its blocks meanwhile. So an older
+/// content never overtakes a newer one, and a long write waits for what was being stored when it came, and no more.
 ///
 /// `FRESH` is what survives the death of a server, `STABLE` what survives that of the host: only what a
 /// flush has covered.
@@ -143,26 +144,20 @@ public struct PullMap: Sendable {
 
   // MARK: Writes
 
-  /// What becomes of a write of the guest's.
-  public enum Admission: Sendable, Equatable {
-    /// Data that were fetched are just being stored there: once more when that has ended.
-    case wait
-    /// Everything is here already: nothing has to be told.
-    case plain
-    /// Its end has to be told: `settle`, or `drop` when it failed.
-    case claimed(PullTicket)
-  }
-
-  /// A write of whole blocks begins.
-  public mutating func admit(_ blocks: Range<Int>) -> Admission {
-    guard !blocks.isEmpty, !isHere(blocks) else { return .plain }
-    let isStoring = activities.contains { $0.kind == .store && $0.ticket.blocks.overlaps(blocks) }
-    guard !isStoring else { return .wait }
+  /// The guest writes whole blocks: not before `mustWait` is over. Its end has to be told: `settle`, or `drop` when it
+  /// failed. Nil: everything is here already, and nothing has to be told.
+  public mutating func admit(_ blocks: Range<Int>) -> PullTicket? {
+    guard !blocks.isEmpty, !isHere(blocks) else { return nil }
     for index in activities.indices where activities[index].kind == .fetch {
       let lost = activities[index].ticket.blocks.clamped(to: blocks)
       if !lost.isEmpty { activities[index].lost.append(lost) }
     }
-    return .claimed(begin(.write, blocks))
+    return begin(.write, blocks)
+  }
+
+  /// Whether data that were fetched are being stored just where a write that was admitted is to go.
+  public func mustWait(_ write: PullTicket) -> Bool {
+    activities.contains { $0.kind == .store && $0.ticket.blocks.overlaps(write.blocks) }
   }
 
   // MARK: Ends

@@ -8,37 +8,14 @@ public import Base
 /// asked for, so a page may arrive in any state.
 ///
 /// Pages that the destination may have (`mayBeMade`) are not asked for at first: what proves them is, then the driver
-/// makes them (`takeToMake`), and says so by `arrived` or `failed`.
+/// makes them (`takeToMake`), and says so by `arrived` or `failed`. Where that takes too long they are asked for after
+/// all, and whichever comes first is placed.
 ///
 /// Invariants: a page is placed at most once; a fault is asked for before any page that nobody waits
 /// for, and faults in their order; at most `pace.pages` pages are asked for ahead of faults.
 ///
 /// Memory: 5 bits per page, and what is waited for.
 public struct PullDirectory: Sendable {
-  public struct Counters: Sendable, Hashable {
-    /// Faults that had to wait for a page; of these, for one that was on its way already.
-    public var faults = 0
-    public var faultsOnTheWay = 0
-    /// Faults for pages that were there by then.
-    public var faultsAnsweredBefore = 0
-    /// Pages placed: that a processor waited for, that were asked for ahead, that came unasked.
-    public var placedForFaults = 0
-    public var placedAhead = 0
-    public var placedUnasked = 0
-    /// Pages placed that nobody waited for and that were made here.
-    public var placedMade = 0
-    /// Of all that were placed: made of the snapshot, of images, and those of both that a processor waited for.
-    public var ofSnapshot = 0
-    public var ofDisk = 0
-    public var madeForFaults = 0
-    /// Pages that were to be made here and could not be.
-    public var unmade = 0
-    /// Arrivals that were dropped.
-    public var duplicates = 0
-
-    public var placed: Int { placedForFaults + placedAhead + placedUnasked + placedMade }
-  }
-
   public let numbering: PageNumbering
   /// Pages asked for ahead of faults and not there yet, at most.
   public private(set) var pace: PullPace
@@ -108,7 +85,7 @@ public struct PullDirectory: Sendable {
   }
 
   /// The guest waits for a page.
-  public mutating func fault(_ page: Int) throws(PullRefusal) {
+  public mutating func fault(_ page: Int, nowUs: UInt64) throws(PullRefusal) {
     try check(page)
     move(to: page)
     let isLocal = local.contains(page)
@@ -122,13 +99,15 @@ public struct PullDirectory: Sendable {
       inFlight -= 1
       pace.overtakes(page)
     }
-    if isLocal, !local.fault(page) { _ = wanted.insert(page) }
+    if isLocal, !local.fault(page, nowUs: nowUs) { _ = wanted.insert(page) }
     forgetAnswered()
     faults.append(page)
   }
 
-  /// What to ask the source for now; nil: nothing, until something happens.
+  /// What to ask the source for now; nil: nothing, until something happens. As long as `mayMakeMore` time is a thing
+  /// that happens.
   public mutating func nextRequest(nowUs: UInt64) -> PullRun? {
+    for page in local.overdue(nowUs: nowUs) { leaveToSource(page) }
     while faultNext < faults.count {
       let page = faults[faultNext]
       faultNext += 1
@@ -136,11 +115,11 @@ public struct PullDirectory: Sendable {
       if wanted.remove(page) { _ = requested.insert(page) }
       return PullRun(page..<page + 1, .urgent)
     }
-    if let run = local.nextQuestion(limit: runMax, ahead: pace.pages) {
+    if let run = local.nextQuestion(limit: runMax, ahead: pace.pages, nowUs: nowUs) {
       return PullRun(run, .identities)
     }
     let room = min(runMax, pace.pages - inFlight)
-    guard room > 0, let run = nextAhead(limit: room) else { return nil }
+    guard room > 0, let run = nextAhead(limit: room, nowUs) else { return nil }
     for page in run {
       _ = wanted.remove(page)
       _ = requested.insert(page)
@@ -161,9 +140,10 @@ public struct PullDirectory: Sendable {
 
   /// Pages to make now, whose proof was kept: each is told of by `arrived` or `failed`.
   ///
-  /// - Parameter isUrgent: those that the guest waits for, and no others.
-  public mutating func takeToMake(isUrgent: Bool, limit: Int) -> [Int] {
-    local.take(isUrgent: isUrgent, limit: limit)
+  /// - Parameter isUrgent: those that the guest waits for, and no others. One caller for each of the two, which has made
+  ///   what it was given before.
+  public mutating func takeToMake(isUrgent: Bool, limit: Int, nowUs: UInt64) -> [Int] {
+    local.take(isUrgent: isUrgent, limit: limit, nowUs: nowUs)
   }
 
   /// A page could not be made here: it is asked for.
@@ -171,6 +151,10 @@ public struct PullDirectory: Sendable {
     try check(page)
     guard local.failed(page) else { return }
     counters.unmade += 1
+    leaveToSource(page)
+  }
+
+  private mutating func leaveToSource(_ page: Int) {
     _ = wanted.insert(page)
     // It may not have had its turn yet.
     if faulted[page], !faults[faultNext...].contains(page) { faults.append(page) }
@@ -236,10 +220,10 @@ public struct PullDirectory: Sendable {
   }
 
   /// Pages around the last fault; where those are all asked for, the first ones of all.
-  private mutating func nextAhead(limit: Int) -> Range<Int>? {
+  private mutating func nextAhead(limit: Int, _ nowUs: UInt64) -> Range<Int>? {
     if let run = window.next(of: wanted, limit: limit) { return run }
     guard let first = wanted.first(atOrAfter: 0) else {
-      return local.nextToLeave(limit: limit, ahead: pace.pages)
+      return local.nextToLeave(limit: limit, ahead: pace.pages, nowUs: nowUs)
     }
     let run = wanted.run(from: first, limit: limit)
     window.move(to: run.upperBound - 1, in: numbers(around: run.lowerBound))

@@ -3,7 +3,11 @@ import Base
 /// Pages of a pull that the destination may be able to make of what it has: the source is asked what proves such a page,
 /// then the page is made here, and only what can't be made is asked for. Pure.
 ///
-/// Such a page is in one of four states, and in none any more once it has come, or is left to the source.
+/// Such a page is in one of five states, and in none any more once it has come, or is left to the source.
+///
+/// Whoever makes pages reads a disk, or a file over a network, and either may never answer. So nothing waits for that
+/// alone: what the guest has waited for too long, and everything once a maker stands still, is left to the source
+/// (`overdue`). A maker that comes back with such a page comes for nothing.
 ///
 /// Memory: one bit per page, and what is between its question and its end.
 struct PullLocal: Sendable {
@@ -12,6 +16,8 @@ struct PullLocal: Sendable {
     case asked
     /// Proof is here, and it waits for its turn.
     case known
+    /// The same, and the guest waits for it.
+    case urgent
     /// Somebody makes it.
     case making
   }
@@ -23,6 +29,12 @@ struct PullLocal: Sendable {
   /// Pages that could not be made, and their share, after which nothing is made any more.
   static let failedMin = 256
   static let failedShare = 4
+  /// The guest waits so long for a page that may be made here, in microseconds; then it is asked for. A busy disk takes
+  /// less for some reads in a row.
+  static let patienceUs: UInt64 = 50_000
+  /// A maker that has had the same pages for so long stands still, in microseconds: a disk that wakes up or changes its
+  /// path takes as long, and beside a link that works it isn't worth waiting for.
+  static let stallUs: UInt64 = 2_000_000
 
   /// Of these nobody has asked the source anything.
   private(set) var untried: PageBitmap
@@ -32,6 +44,11 @@ struct PullLocal: Sendable {
   private var waiting = PageQueue()
   /// Known and waited for by the guest, likewise.
   private var urgent = PageQueue()
+  /// What the guest has begun to wait for, in that order, with those that have left since.
+  private var awaited: [(page: Int, sinceUs: UInt64)] = []
+  /// Since when each of the two makers has had what it took last; nil: it has nothing.
+  private var urgentSinceUs: UInt64?
+  private var otherSinceUs: UInt64?
   private var window = PrefetchWindow()
   private var madeCount = 0
   private var failedCount = 0
@@ -61,15 +78,45 @@ struct PullLocal: Sendable {
 
   /// The guest waits for a page of these. True: it is made here, before others. False: the source has it sooner; it is
   /// none of these any more.
-  mutating func fault(_ page: Int) -> Bool {
+  mutating func fault(_ page: Int, nowUs: UInt64) -> Bool {
     switch states[page] {
-    case .known: urgent.append(page)
-    case .making: break
+    case .known:
+      states[page] = .urgent
+      urgent.append(page)
+    case .making, .urgent: break
     case .asked, nil:
       _ = remove(page)
       return false
     }
+    awaited.append((page, nowUs))
     return true
+  }
+
+  /// Pages that are left to the source because making them takes too long: they are none of these any more. First those
+  /// that the guest waits for, in their order.
+  mutating func overdue(nowUs: UInt64) -> [Int] {
+    let isStalled = isStalled(nowUs)
+    let due = awaited.prefix { isStalled || Self.age(of: $0.sinceUs, nowUs) >= Self.patienceUs }
+    awaited.removeFirst(due.count)
+    var pages = due.map(\.page).filter { states.removeValue(forKey: $0) != nil }
+    guard isStalled, states.count > askedCount else { return pages }
+    for page in states.keys.sorted() where states[page] != .asked {
+      states[page] = nil
+      pages.append(page)
+    }
+    return pages
+  }
+
+  /// Whether a maker stands still.
+  private func isStalled(_ nowUs: UInt64) -> Bool { heldUs(nowUs) >= Self.stallUs }
+
+  /// For how long a maker has had the same pages.
+  private func heldUs(_ nowUs: UInt64) -> UInt64 {
+    [urgentSinceUs, otherSinceUs].map { Self.age(of: $0 ?? nowUs, nowUs) }.max() ?? 0
+  }
+
+  private static func age(of sinceUs: UInt64, _ nowUs: UInt64) -> UInt64 {
+    nowUs - min(sinceUs, nowUs)
   }
 
   mutating func move(to page: Int, in bounds: Range<Int>) { window.move(to: page, in: bounds) }
@@ -79,9 +126,9 @@ struct PullLocal: Sendable {
   /// - Parameters:
   ///   - limit: most of them, at least 1.
   ///   - ahead: pages that may be asked for ahead of faults.
-  mutating func nextQuestion(limit: Int, ahead: Int) -> Range<Int>? {
+  mutating func nextQuestion(limit: Int, ahead: Int, nowUs: UInt64) -> Range<Int>? {
     // In pieces that are worth a question.
-    guard !isGivenUp, openMax(ahead) - states.count >= limit else { return nil }
+    guard !isGivenUp, !isStalled(nowUs), openMax(ahead) - states.count >= limit else { return nil }
     var next = window.next(of: untried, limit: limit)
     if next == nil, let first = untried.first(atOrAfter: 0) {
       next = untried.run(from: first, limit: limit)
@@ -97,13 +144,28 @@ struct PullLocal: Sendable {
 
   /// Pages to ask the source for although they might be made here: making them is what takes long, and the link has
   /// nothing to do. They are none of these any more.
-  mutating func nextToLeave(limit: Int, ahead: Int) -> Range<Int>? {
-    let isBehind = (states.count - askedCount) * 2 > openMax(ahead)
-    guard isGivenUp || isBehind, let last = untried.last(atOrBefore: untried.count - 1) else {
-      return nil
+  mutating func nextToLeave(limit: Int, ahead: Int, nowUs: UInt64) -> Range<Int>? {
+    guard let last = untried.last(atOrBefore: untried.count - 1) else {
+      return heldUs(nowUs) >= Self.patienceUs ? leaveKnown(limit: limit) : nil
     }
+    let isBehind = (states.count - askedCount) * 2 > openMax(ahead)
+    guard isGivenUp || isBehind || isStalled(nowUs) else { return nil }
     let run = untried.run(endingAt: last, limit: limit)
     for page in run { _ = untried.remove(page) }
+    return run
+  }
+
+  /// From the end of those that wait for their turn.
+  private mutating func leaveKnown(limit: Int) -> Range<Int>? {
+    var run: Range<Int>?
+    while run?.count ?? 0 < limit, let page = waiting.last {
+      if states[page] == .known {
+        guard run == nil || run?.lowerBound == page + 1 else { break }
+        run = page..<(run?.upperBound ?? page + 1)
+        states[page] = nil
+      }
+      waiting.removeLast()
+    }
     return run
   }
 
@@ -120,16 +182,18 @@ struct PullLocal: Sendable {
     return true
   }
 
-  /// Pages to make now, in order.
+  /// Pages to make now, in order. Whoever asks has made what it took before.
   ///
   /// - Parameter isUrgent: only those that the guest waits for.
-  mutating func take(isUrgent: Bool, limit: Int) -> [Int] {
+  mutating func take(isUrgent: Bool, limit: Int, nowUs: UInt64) -> [Int] {
     var pages: [Int] = []
     while pages.count < limit, let page = isUrgent ? urgent.next() : waiting.next() {
-      guard states[page] == .known else { continue }
+      guard states[page] == .known || states[page] == .urgent else { continue }
       states[page] = .making
       pages.append(page)
     }
+    let sinceUs = pages.isEmpty ? nil : nowUs
+    if isUrgent { urgentSinceUs = sinceUs } else { otherSinceUs = sinceUs }
     return pages
   }
 
@@ -154,24 +218,4 @@ struct PullLocal: Sendable {
   }
 
   private func openMax(_ ahead: Int) -> Int { max(Self.openMin, ahead * Self.openPerPage) }
-}
-
-/// First in, first out; what was taken is let go of now and then.
-struct PageQueue: Sendable {
-  private var pages: [Int] = []
-  private var head = 0
-
-  mutating func append(_ page: Int) { pages.append(page) }
-
-  mutating func next() -> Int? {
-    guard head < pages.count else { return nil }
-    defer {
-      head += 1
-      if head >= 64, head * 2 >= pages.count {
-        pages.removeFirst(head)
-        head = 0
-      }
-    }
-    return pages[head]
-  }
 }

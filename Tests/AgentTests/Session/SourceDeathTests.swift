@@ -7,12 +7,12 @@ import Testing
   @Test(
     arguments: [
       // In the middle of the stream: the guest was in that QEMU alone.
-      (false, false, true, .lost), (false, false, false, .lost),
-      (false, true, true, .lost), (false, true, false, .lost),
+      (false, false, true, .lost(.stream)), (false, false, false, .lost(.stream)),
+      (false, true, true, .lost(.stream)), (false, true, false, .lost(.stream)),
       // The agent has or maps all of the rest.
       (true, false, true, .survivable), (true, true, true, .survivable),
       // Pages are read out of the process: what was not read is gone, and a pull reads all of it later.
-      (true, false, false, .undecided), (true, true, false, .lost),
+      (true, false, false, .undecided), (true, true, false, .lost(.memory)),
     ] as [(Bool, Bool, Bool, SourceDeath)])
   func itDependsOnWhereThePagesAre(
     hasEnded: Bool, pulls: Bool, outlives: Bool, expected: SourceDeath

@@ -49,14 +49,14 @@ import Testing
     let newest = try #require(first?.storedLog)
     first?.keep(ActivityLog([1, 2]))
     let place = 4096 + Int((newest.sequence + 1) & 1) * 4096 + 24
-    first?.set(77, at: place)
+    first?.record.set(77, at: place)
     first = nil
     #expect(try open().load(boot: "another").needed.population == 1 + 1024)
   }
 
   @Test func withoutAWholeLogEverythingIsNeeded() throws {
     try make(needed: 0..<1)
-    for place in [4096 + 16, 8192 + 16] { try open().set(1, at: place) }
+    for place in [4096 + 16, 8192 + 16] { try open().record.set(1, at: place) }
     #expect(try open().load(boot: "another").needed.population == geometry.blockCount)
   }
 
@@ -75,7 +75,7 @@ import Testing
     #expect(throws: SystemError.self) { try MapFile.open(path, larger) }
     let held = try open()
     #expect(throws: SystemError.self) { try MapFile.open(path, geometry) }
-    held.set(7, at: 16)
+    held.record.set(7, at: 16)
     #expect(held.state == .copying)
     try held.markSwitched()
     #expect(held.state == .switched)

@@ -10,7 +10,7 @@ import Testing
 /// What becomes of a disk that is pulled when its source, or its image, fails.
 @Suite struct PullFailureTests {
   private static let impatient = DiskPull.Limits(
-    patienceMs: 300, silenceUs: 100_000, redialUs: 50_000, checkpointUs: 20_000, openingMs: 200)
+    patienceMs: 300, silenceMs: 100, redialUs: 50_000, checkpointUs: 20_000, openingMs: 200)
 
   /// A source that gives no answers: what is here is served, what isn't fails after a while, and what a guest
   /// writes needs no source.

@@ -56,8 +56,10 @@ final class PullRig: Sendable {
   }
 
   /// The same, with nothing fetched but what is asked for.
-  func pullOnDemand(bytesPerSecond: UInt64 = 1) async throws {
-    try await pull(bytesPerSecond: bytesPerSecond)
+  func pullOnDemand(
+    bytesPerSecond: UInt64 = 1, from source: MoveDestination? = nil
+  ) async throws {
+    try await pull(bytesPerSecond: bytesPerSecond, from: source)
     try movable.pausePull()
     // What a copier had taken is over then.
     try await until("idle") { _ in

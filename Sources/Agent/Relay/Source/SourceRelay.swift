@@ -34,6 +34,8 @@ final class SourceRelay: Sendable {
   private let mayPull: Bool
   private let layout = Guarded<(blocks: [RAMBlock], sectionID: UInt32)>(([], 0))
   private let reader = Guarded<WorkerThread?>(nil)
+  /// Whether QEMU's stream came to its end; nil: it is still read.
+  private let isWhole = Guarded<Bool?>(nil)
   private let onEvent: @Sendable (Event) -> Void
 
   /// - Parameters:
@@ -89,7 +91,10 @@ final class SourceRelay: Sendable {
     encoders?.start { [onEvent] in onEvent(.failed($0)) }
     picker.start { [onEvent] in onEvent(.failed($0)) }
     let worker = WorkerThread("gw-qemu-rx") { [self] in
-      do throws(RelayFailure) { try readLoop() } catch { onEvent(.failed(error)) }
+      do throws(RelayFailure) { try readLoop() } catch {
+        isWhole.update { $0 = $0 ?? false }
+        onEvent(.failed(error))
+      }
     }
     reader.update { $0 = worker }
   }
@@ -109,6 +114,15 @@ final class SourceRelay: Sendable {
     encoders?.join()
     answers.join()
     for lane in lanes { lane.join() }
+  }
+
+  /// Reads all that a QEMU wrote which is no more. Blocks.
+  ///
+  /// - Returns: whether its stream is whole; false also when it isn't read within `timeoutMs`, in milliseconds.
+  func readToEnd(timeoutMs: UInt64) -> Bool {
+    // Nobody is to be slowed down any more.
+    ledger.setGate(.open)
+    return isWhole.wait(timeoutMs: timeoutMs) { $0 } ?? false
   }
 
   /// A frame from the destination that is for the data path.
@@ -189,6 +203,7 @@ final class SourceRelay: Sendable {
       if case .layout(let blocks, let sectionID) = event {
         layout.update { $0 = (blocks, sectionID) }
       }
+      if case .ended = event { isWhole.update { $0 = true } }
       onEvent(.stream(event))
     }
     var filled = 0

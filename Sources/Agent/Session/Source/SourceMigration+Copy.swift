@@ -48,25 +48,32 @@ extension SourceMigration {
         default: try check(event)
         }
       }
-      try await advance(&handOver, setup, copy)
-      let now = MonotonicClock.nowMs
-      let isDue = now >= nextSampleMs
-      guard isDue || engine?.isCollecting == true else { continue }
-      if isDue { nextSampleMs = now + Self.sampleIntervalMs }
-      if let stoppedAtMs = state.read({ $0.stoppedAtMs }) {
-        guard now < stoppedAtMs + Self.switchoverTimeoutMs else {
-          let text = "switchover not done after \(Milliseconds.format(Self.switchoverTimeoutMs))"
-          throw state.read { $0.qemuHasDied } ? Ending.sourceLost(text) : Ending.failed(text)
+      do {
+        try await advance(&handOver, setup, copy)
+        let now = MonotonicClock.nowMs
+        let isDue = now >= nextSampleMs
+        guard isDue || engine?.isCollecting == true else { continue }
+        if isDue { nextSampleMs = now + Self.sampleIntervalMs }
+        if let stoppedAtMs = state.read({ $0.stoppedAtMs }) {
+          try checkSwitchover(since: stoppedAtMs, nowMs: now)
+          noteWire(setup, copy)
+          report()
+        } else if var running = engine {
+          try await sample(setup, copy, &running, isDue: isDue)
+          engine = running
+        } else {
+          try await sample(setup, copy, &rule)
         }
-        noteWire(setup, copy)
-        report()
-      } else if var running = engine {
-        try await sample(setup, copy, &running, isDue: isDue)
-        engine = running
-      } else {
-        try await sample(setup, copy, &rule)
+      } catch let error as QMPError where error.isDisconnected {
+        // The monitor has closed, which is in the mailbox or will be; what it means is decided then.
       }
     }
+  }
+
+  private func checkSwitchover(since stoppedAtMs: UInt64, nowMs: UInt64) throws {
+    guard nowMs >= stoppedAtMs + Self.switchoverTimeoutMs else { return }
+    let text = "switchover not done after \(Milliseconds.format(Self.switchoverTimeoutMs))"
+    throw state.read { $0.qemuHasDied } ? Ending.sourceLost(text) : Ending.failed(text)
   }
 
   private func handle(_ event: StreamEvent, _ setup: Setup) async throws {
@@ -102,45 +109,5 @@ extension SourceMigration {
     }
     noteWire(setup, copy)
     report()
-  }
-
-  /// Guest memory can't be read. Memory that is read out of QEMU's process ends with it, and the guest as well.
-  private func memoryFailed(_ setup: Setup, _ reason: String) async throws {
-    let deadline = MonotonicClock.nowMs + Self.processEndTimeoutMs
-    while let identity = setup.vm.process?.identity, MonotonicClock.nowMs < deadline {
-      guard identity.isAlive else {
-        throw Ending.sourceLost("the source's QEMU ended during the migration")
-      }
-      try? await Task.sleep(nanoseconds: 5_000_000)
-    }
-    throw Ending.failed(reason)
-  }
-
-  /// QEMU's migration socket or monitor ended: either its process died, or it gave the migration up
-  /// and runs the guest. When the whole stream was out, SHUT is withheld and the process is dead,
-  /// the destination may go on, if it has or gets all of the guest: nothing else ever can. Everything else throws.
-  private func confirmSourceIsGone(_ setup: Setup, _ copy: Copy, _ event: Event) async throws {
-    guard !state.read({ $0.qemuHasDied }) else { return }
-    let pulls = copy.relay.ledger.state.read { $0.pulls }
-    let death = SourceDeath(
-      streamHasEnded: state.read { $0.streamHasEnded }, pulls: pulls,
-      memoryOutlivesQEMU: pulls
-        ? state.read { $0.stoppedMemory?.outlivesQEMU == true } : copy.relay.memoryOutlivesQEMU)
-    let identity = setup.vm.process?.identity
-    let deadline = MonotonicClock.nowMs + Self.processEndTimeoutMs
-    while MonotonicClock.nowMs < deadline {
-      if let identity, !identity.isAlive {
-        switch death {
-        case .lost: throw Ending.sourceLost("the source's QEMU ended during the migration")
-        case .survivable: logger.warning("the source's QEMU died; the destination goes on")
-        case .undecided:
-          logger.warning("the source's QEMU died; whether all of the guest was read shows now")
-        }
-        return note { $0.qemuHasDied = true }
-      }
-      try? await Task.sleep(nanoseconds: 5_000_000)
-    }
-    try check(event)
-    throw Ending.failed("QEMU closed its migration socket before the commit")
   }
 }

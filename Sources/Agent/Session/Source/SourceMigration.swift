@@ -129,8 +129,7 @@ final class SourceMigration: Sendable {
       try await copyDisks(setup, &undo)
       let copy = try await begin(setup, origin, &undo)
       try await copyUntilLoaded(setup, copy)
-      // With a QEMU that has died there is nothing left to compare with.
-      if request.audit, !state.read({ $0.sourceIsGone }) { try await audit(setup, copy) }
+      try await auditIfThere(setup, copy)
       try await readyToCommit(copy)
       machine.handle(
         .loaded(

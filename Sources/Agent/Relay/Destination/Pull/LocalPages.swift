@@ -5,11 +5,31 @@ import QEMUStream
 import Strategy
 import Wire
 
-/// What this host can make pages of a pulled guest of: a snapshot of the guest, and images that it offered.
+/// Makes pages of a pulled guest of what this host has. Calls come from several threads.
+protocol PageMaker: Sendable {
+  /// Pages that may be here, by number; nil: any.
+  var candidates: PageBitmap? { get }
+
+  /// Whether this is something that was agreed on.
+  func isAgreedOn(_ identity: PullIdentity) -> Bool
+
+  /// The source says what the page is.
+  func keep(_ proof: PullIdentity, of page: Int)
+
+  /// The pages have come from the source, whether it was asked or not.
+  func forget(_ pages: Range<Int>)
+
+  /// Makes the pages, each with a place in `buffer`, in order. Blocks, and may never return: it reads disks.
+  ///
+  /// - Returns: where each comes from; nil where it could not be made.
+  func make(_ pages: [Int], into buffer: PageBuffer) throws(RelayFailure) -> [PullOrigin?]
+}
+
+/// What this host can make pages of: a snapshot of the guest, and images that it offered.
 ///
 /// A page counts only with what proves it (SHA-256), which comes from the source. Proofs are kept from the answer
 /// until the page is made, and the directory bounds how many there are.
-final class LocalPages: Sendable {
+final class LocalPages: PageMaker {
   /// Pages that are made at once, so that a disk reads them together.
   static let batchPages = 32
 
@@ -26,7 +46,7 @@ final class LocalPages: Sendable {
     numbering = PageNumbering(blockPages: blocks.map(\.pageCount))
   }
 
-  /// Pages that may be here, by number; nil: any, for whatever a guest reads from its disk may lie anywhere.
+  /// With images any: whatever a guest reads from its disk may lie anywhere.
   var candidates: PageBitmap? {
     guard images == nil, let snapshot else { return nil }
     var pages = PageBitmap(count: numbering.limit)
@@ -38,7 +58,6 @@ final class LocalPages: Sendable {
     return pages
   }
 
-  /// Whether this is something that was agreed on.
   func isAgreedOn(_ identity: PullIdentity) -> Bool {
     switch identity {
     case .unknown: true
@@ -49,7 +68,6 @@ final class LocalPages: Sendable {
 
   func keep(_ proof: PullIdentity, of page: Int) { proofs.update { $0[page] = proof } }
 
-  /// The pages have come from the source, whether it was asked or not.
   func forget(_ pages: Range<Int>) {
     proofs.update { proofs in
       guard !proofs.isEmpty else { return }
@@ -57,9 +75,6 @@ final class LocalPages: Sendable {
     }
   }
 
-  /// Makes the pages, each with a place in `buffer`, in order. Blocks.
-  ///
-  /// - Returns: where each comes from; nil where it could not be made.
   func make(_ pages: [Int], into buffer: PageBuffer) throws(RelayFailure) -> [PullOrigin?] {
     let taken = proofs.update { proofs in pages.map { proofs.removeValue(forKey: $0) } }
     var origins = [PullOrigin?](repeating: nil, count: pages.count)

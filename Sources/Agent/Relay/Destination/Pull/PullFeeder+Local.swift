@@ -5,20 +5,39 @@ import Wire
 
 // Pages that are made here, of what this host has, in place of being pulled.
 extension PullFeeder {
+  /// How often is looked whether pages take too long to make, in microseconds: a fifth of what a guest waits for one.
+  private static let watchUs: UInt64 = 10_000
+  /// Threads that make pages end within so long when they can, in milliseconds.
+  private static let makersEndMs: UInt64 = 1000
+
   /// Begins to make pages. What was asked for by then comes from the source.
   func beginLocal() {
     guard let local else { return }
     let candidates = local.candidates
     directory.update { $0.mayBeMade(candidates) }
     // What the guest waits for does not stand behind a disk that reads something else.
-    let workers = [true, false].map { isUrgent in
-      WorkerThread(isUrgent ? "gw-pull-make-0" : "gw-pull-make-1", isUrgent: isUrgent) { [self] in
-        do throws(RelayFailure) { try makePages(isUrgent: isUrgent) } catch {
-          if !isStopping.read({ $0 }) { onEvent(.failed(error)) }
-        }
-      }
+    maker("gw-pull-make-0", isUrgent: true) { (feeder) throws(RelayFailure) in
+      try feeder.makePages(isUrgent: true)
     }
-    makers.update { $0 = workers }
+    maker("gw-pull-make-1", isUrgent: false) { (feeder) throws(RelayFailure) in
+      try feeder.makePages(isUrgent: false)
+    }
+    maker("gw-pull-watch", isUrgent: true) { (feeder) throws(RelayFailure) in
+      try feeder.watchMakers()
+    }
+  }
+
+  private func maker(
+    _ name: String, isUrgent: Bool,
+    _ body: @escaping @Sendable (PullFeeder) throws(RelayFailure) -> Void
+  ) {
+    makers.update { $0 += 1 }
+    _ = WorkerThread(name, isUrgent: isUrgent) { [self] in
+      do throws(RelayFailure) { try body(self) } catch {
+        if !isStopping.read({ $0 }) { onEvent(.failed(error)) }
+      }
+      makers.update { $0 -= 1 }
+    }
   }
 
   /// The source says what proves pages that may be here.
@@ -44,10 +63,19 @@ extension PullFeeder {
     try askForMore()
   }
 
-  /// Ends the threads; QEMU's socket is shut by then, so that none of them waits for it.
+  /// Ends the threads; QEMU's socket is shut by then, so that none of them waits for it. One that a disk holds is left
+  /// to it: it finds the pull over if it ever comes back.
   func stopLocal() {
     directory.update { _ in }
-    for worker in makers.update({ $0 }) { worker.join() }
+    _ = makers.wait(timeoutMs: Self.makersEndMs) { $0 == 0 ? true : nil }
+  }
+
+  /// Asks for what takes too long to make: of that only time tells.
+  private func watchMakers() throws(RelayFailure) {
+    while !isStopping.read({ $0 }), directory.read({ $0.mayMakeMore }) {
+      try askForMore()
+      MonotonicClock.sleep(us: Self.watchUs)
+    }
   }
 
   private func makePages(isUrgent: Bool) throws(RelayFailure) {
@@ -56,7 +84,8 @@ extension PullFeeder {
     while true {
       let next = directory.wait { directory -> [Int]?? in
         if isStopping.read({ $0 }) || !directory.mayMakeMore { return .some(nil) }
-        let pages = directory.takeToMake(isUrgent: isUrgent, limit: LocalPages.batchPages)
+        let pages = directory.takeToMake(
+          isUrgent: isUrgent, limit: LocalPages.batchPages, nowUs: MonotonicClock.nowUs)
         return pages.isEmpty ? nil : .some(pages)
       }
       guard let pages = next ?? nil else { return }

@@ -46,8 +46,9 @@ final class PullFeeder: Sendable {
   /// Only for a migration that is audited.
   let audit: Guarded<PullAudit>?
   /// What pages can be made of here; nil: all are pulled.
-  let local: LocalPages?
-  let makers = Guarded<[WorkerThread]>([])
+  let local: (any PageMaker)?
+  /// Threads that make pages, or see to it that nothing waits for them.
+  let makers = Guarded(0)
   let isStopping = Guarded(false)
   private let ask: @Sendable ([PullRequest]) throws(RelayFailure) -> Void
   let onEvent: @Sendable (Event) -> Void
@@ -62,7 +63,7 @@ final class PullFeeder: Sendable {
   ///   - onEvent: called on the threads of the feeder and of lanes.
   init(
     qemu: StreamSocket, blocks: [RAMBlock], sectionID: UInt32, invalid: PageBitmap,
-    audits: Bool = false, local: LocalPages? = nil,
+    audits: Bool = false, local: (any PageMaker)? = nil,
     ask: @escaping @Sendable ([PullRequest]) throws(RelayFailure) -> Void,
     onEvent: @escaping @Sendable (Event) -> Void
   ) throws(PostcopyWriter.Refusal) {
@@ -287,7 +288,8 @@ final class PullFeeder: Sendable {
     try directory.update { directory in
       let pages = try directory.numbering.numbers(
         block: request.block, firstPage: request.firstPage, count: request.count)
-      for page in pages { try directory.fault(page) }
+      let nowUs = MonotonicClock.nowUs
+      for page in pages { try directory.fault(page, nowUs: nowUs) }
     }
   }
 

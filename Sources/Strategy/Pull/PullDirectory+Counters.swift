@@ -1,0 +1,25 @@
+extension PullDirectory {
+  public struct Counters: Sendable, Hashable {
+    /// Faults that had to wait for a page; of these, for one that was on its way already.
+    public var faults = 0
+    public var faultsOnTheWay = 0
+    /// Faults for pages that were there by then.
+    public var faultsAnsweredBefore = 0
+    /// Pages placed: that a processor waited for, that were asked for ahead, that came unasked.
+    public var placedForFaults = 0
+    public var placedAhead = 0
+    public var placedUnasked = 0
+    /// Pages placed that nobody waited for and that were made here.
+    public var placedMade = 0
+    /// Of all that were placed: made of the snapshot, of images, and those of both that a processor waited for.
+    public var ofSnapshot = 0
+    public var ofDisk = 0
+    public var madeForFaults = 0
+    /// Pages that were to be made here and could not be.
+    public var unmade = 0
+    /// Arrivals that were dropped.
+    public var duplicates = 0
+
+    public var placed: Int { placedForFaults + placedAhead + placedUnasked + placedMade }
+  }
+}

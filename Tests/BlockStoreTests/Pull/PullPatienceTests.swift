@@ -1,0 +1,135 @@
+import Base
+import DiskStrategy
+import HostIO
+import NBD
+import Synchronization
+import Testing
+
+@testable import BlockStore
+
+/// How long requests of a pulled disk are waited for.
+@Suite(.timeLimit(.minutes(1))) struct PullPatienceTests {
+  /// What bounds a request is that nothing comes, not how much it needs.
+  @Test func aLongReadOverASlowLink() async throws {
+    let rig = try PullRig(limits: DiskPull.Limits(patienceMs: 1200))
+    let slow = SlowReads(rig.source.store)
+    let running = try RunningServer(slow)
+    let source = MoveDestination(uri: running.uri, exportName: "disk") {
+      try UnixSocket.connect(path: running.socket)
+    }
+    try await rig.pullOnDemand(from: source)
+    slow.isSlow.store(true, ordering: .relaxed)
+    // Both need the same parts; each of them brings some, and waits for the others.
+    let readers = (0..<2).map { number in
+      Task {
+        try await WorkerThread.run("read") {
+          try rig.pulled.bytes(at: UInt64(1 + number) << 20, count: 3 << 20)
+        }
+      }
+    }
+    for (number, reader) in readers.enumerated() {
+      let start = (1 + number) << 20
+      #expect(try await reader.value == Array(rig.content[start..<start + 3 << 20]))
+    }
+    let status = try #require(rig.movable.pullStatus)
+    // Otherwise it was no long request.
+    #expect(status.faultMaxUs ?? 0 > 1_200_000 && status.failedFaults == 0, "\(status)")
+    #expect(status.connectionCount == 1)
+  }
+
+  /// A request that still stores what it fetched would store it over what the next pull has brought.
+  @Test func aCancelledPullLeavesNoFetch() async throws {
+    let image = HeldWrites(VolatileStore(byteCount: PullRig.byteCount, isPrompt: false))
+    let rig = try PullRig(image)
+    try await rig.pullOnDemand()
+    image.hold(true)
+    let reader = Task { try await rig.client { try $0.bytes(at: 5 << 20, count: 4096) } }
+    try await rig.until("stored") { _ in image.waitingCount > 0 }
+    let pull = try #require(rig.pulled.pull)
+    let opener = WorkerThread("opener") {
+      // Everything else of the pull is over.
+      while !pull.state.read({ $0.isCancelled && $0.threadCount == 0 }) {
+        MonotonicClock.sleep(us: 1000)
+      }
+      MonotonicClock.sleep(us: 100_000)
+      image.hold(false)
+    }
+    let left = try await WorkerThread.run("cancel") { () throws -> Int in
+      defer { opener.join() }
+      try rig.movable.cancelPull()
+      return image.waitingCount
+    }
+    #expect(left == 0)
+    // The data were there, and the disk is none any more.
+    _ = await reader.result
+    let other = try FailingTarget(byteCount: PullRig.byteCount)
+    try other.store.put([UInt8](repeating: 9, count: PullRig.byteCount), at: 0)
+    try await rig.pull(from: other.destination)
+    try await rig.untilHere()
+    #expect(try await rig.client { try $0.bytes(at: 5 << 20, count: 4096) }.allSatisfy { $0 == 9 })
+  }
+}
+
+/// A disk whose reads take a while when it is told so.
+private final class SlowReads: DiskStore {
+  private let inner: any DiskStore
+  let isSlow = Atomic(false)
+  init(_ inner: any DiskStore) { self.inner = inner }
+  var byteCount: UInt64 { inner.byteCount }
+  var traits: DiskTraits {
+    var traits = inner.traits
+    traits.isPrompt = false
+    return traits
+  }
+  func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StoreError) {
+    if isSlow.load(ordering: .relaxed) { MonotonicClock.sleep(us: 250_000) }
+    try inner.read(at: offset, into: target)
+  }
+  func write(
+    _ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool
+  ) throws(StoreError) { try inner.write(bytes, at: offset, durable: durable) }
+  func flush() throws(StoreError) { try inner.flush() }
+  func zero(at offset: UInt64, count: UInt64, _ options: ZeroOptions) throws(StoreError) {
+    try inner.zero(at: offset, count: count, options)
+  }
+  func trim(at offset: UInt64, count: UInt64) throws(StoreError) {
+    try inner.trim(at: offset, count: count)
+  }
+  func status(
+    at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent] {
+    [NBDExtent(length: count, flags: 0)]
+  }
+}
+
+/// A disk whose changes wait while it is told to.
+private final class HeldWrites: DiskStore {
+  private let inner: VolatileStore
+  private let state = Guarded((isHeld: false, waitingCount: 0))
+  init(_ inner: VolatileStore) { self.inner = inner }
+  var byteCount: UInt64 { inner.byteCount }
+  var traits: DiskTraits { inner.traits }
+  var waitingCount: Int { state.read { $0.waitingCount } }
+  func hold(_ isSo: Bool) { state.update { $0.isHeld = isSo } }
+  private func pass() {
+    state.update { $0.waitingCount += 1 }
+    while state.wait(timeoutMs: 1000, until: { $0.isHeld ? nil : true }) == nil {}
+    state.update { $0.waitingCount -= 1 }
+  }
+  func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) {
+    inner.read(at: offset, into: target)
+  }
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool) {
+    pass()
+    inner.write(bytes, at: offset, durable: durable)
+  }
+  func flush() throws(StoreError) { try inner.flush() }
+  func zero(at offset: UInt64, count: UInt64, _ options: ZeroOptions) {
+    pass()
+    inner.zero(at: offset, count: count, options)
+  }
+  func trim(at offset: UInt64, count: UInt64) { inner.trim(at: offset, count: count) }
+  func status(at offset: UInt64, count: UInt64, extentsMax: Int) -> [NBDExtent] {
+    inner.status(at: offset, count: count, extentsMax: extentsMax)
+  }
+}
