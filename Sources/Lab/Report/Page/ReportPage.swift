@@ -25,7 +25,9 @@ public struct ReportPage: Sendable {
       let pictures = ReportPlots(comparison: comparison, colours: colours).all
       body += "<section><h2>\(SVG.escape(figures.title))</h2>\n"
       if let rate = MatrixTable.dirtyRate(comparison) { body += "<p>\(SVG.escape(rate))</p>\n" }
-      body += own.map(\.html).joined() + pictures.map(Self.figure).joined() + "</section>\n"
+      // The section's title says what the first one is of.
+      let shown = own.enumerated().map { $1.html(hasCaption: $0 > 0) }
+      body += shown.joined() + Self.figures(pictures) + "</section>\n"
       sections.append((own, pictures))
       tables += own
       plots += pictures
@@ -34,15 +36,15 @@ public struct ReportPage: Sendable {
       ReportPlot.forecasts(results, colours), ReportPlot.pauses(results, colours),
     ].compactMap(\.self)
     if !over.isEmpty {
-      body += "<section><h2>What was foretold</h2>\n\(over.map(Self.figure).joined())</section>\n"
+      body += "<section><h2>What was foretold</h2>\n\(Self.figures(over))</section>\n"
     }
     let damage = results.filter { !$0.isIntact }.flatMap { result in
       result.lab.damage.map { "\(result.lab.cell): \($0)" }
     }
     let verdict =
       damage.isEmpty
-      ? "<p>Every guest was intact after its move.</p>\n"
-      : "<p class=\"worse\">Guests that were not intact:</p><ul>"
+      ? "<p>Everything that moved was intact afterwards.</p>\n"
+      : "<p class=\"worse\">Not intact afterwards:</p><ul>"
         + damage.map { "<li>\(SVG.escape($0))</li>" }.joined() + "</ul>\n"
     let items = Self.facts(results).map { "<li>\(SVG.escape($0))</li>" }.joined()
     let legend = MatrixFigure.legend.map { "<p class=\"note\">\(SVG.escape($0))</p>\n" }.joined()
@@ -73,6 +75,12 @@ public struct ReportPage: Sendable {
         }.joined()
     }
     return head + parts.joined() + MatrixFigure.legend.joined(separator: "  \n") + "\n"
+  }
+
+  private static func figures(_ plots: [ReportPlot]) -> String {
+    [plots.filter(\.isLow), plots.filter { !$0.isLow }].filter { !$0.isEmpty }.map {
+      "<div class=\"plots\">\($0.map(figure).joined())</div>\n"
+    }.joined()
   }
 
   private static func figure(_ plot: ReportPlot) -> String {
@@ -116,13 +124,20 @@ public struct ReportPage: Sendable {
 
   private static let css =
     "body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}"
-    + "main{max-width:60rem;margin:0 auto;padding:1rem}h1{font-size:1.6rem}h2{margin-top:2.5rem}"
-    + "h3{font-size:1rem;margin:0 0 .25rem}figure{margin:1.5rem 0}"
+    + "main{max-width:72rem;margin:0 auto;padding:1rem}h1{font-size:1.6rem}h2{margin-top:2.5rem}"
+    + "h3{font-size:1rem;margin:0 0 .25rem}figure{margin:.75rem 0;min-width:0}"
+    + ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));"
+    + "gap:0 2rem}"
     + "figcaption,.note,.facts{color:var(--faint);font-size:.85rem}"
-    + ".wide{overflow-x:auto}.wide svg{min-width:36rem;max-width:46rem;width:100%;display:block}"
+    // What is wider than the page casts a shadow at its right end, until it is reached.
+    + ".wide{overflow-x:auto;background:"
+    + "linear-gradient(270deg,var(--paper) 1rem,transparent) right/2.5rem 100% no-repeat local,"
+    + "linear-gradient(270deg,var(--grid),transparent) right/1rem 100% no-repeat}"
+    + ".wide svg{width:100%;height:auto;display:block}"
     + "table{border-collapse:collapse;font-size:.85rem;margin:1rem 0;white-space:nowrap}"
     + "caption{text-align:left;font-weight:600;padding-bottom:.3rem}"
     + "th,td{padding:.25rem .6rem;border-bottom:1px solid var(--grid);text-align:right}"
-    + "th:first-child{text-align:left}"
+    + "thead th{white-space:normal;vertical-align:bottom;line-height:1.25}"
+    + "th:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}"
     + ".better{color:var(--c2);font-weight:600}.worse{color:var(--c8)}"
 }
