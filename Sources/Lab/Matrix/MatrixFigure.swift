@@ -6,6 +6,8 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
   case total, downtime, gap, wire, slower, back, lost, together, processor, memory
   /// Of a disk's clients.
   case latency, tail
+  /// Until a pulled disk was served at the destination.
+  case served
   /// What was read from the source's disks.
   case reads
 
@@ -23,6 +25,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .memory: "AGENTS' RAM"
     case .latency: "LATENCY"
     case .tail: "99 %"
+    case .served: "SERVED AFTER"
     case .reads: "DISK READ"
     }
   }
@@ -38,7 +41,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     "CPU: of QEMU on both hosts, virtual processors left out, and of Godwit's agents; AGENTS' RAM: the most that"
       + " both had of their own",
     "LATENCY, 99 %: half of a disk's clients' requests, and 99 of 100, took no longer while it moved; SLOWER of a disk:"
-      + " requests that they lacked; DISK READ: from the source's disk for the move, as whoever moved it says",
+      + " requests that they lacked; SERVED AFTER: until a pulled one was in use at the destination; DISK READ: from the source's disk for the move, as whoever moved it says",
     "median [95 % interval] over rounds; ratios are medians of ratios within a round",
   ]
 
@@ -46,10 +49,11 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
   func value(_ result: MatrixResult) -> Double? {
     let (record, lab) = (result.record, result.lab)
     func number(_ value: UInt64?) -> Double? { value.map { Double($0) } }
-    if let disk = lab.disk, [.slower, .latency, .tail].contains(self) {
+    if let disk = lab.disk, [.slower, .latency, .tail, .served].contains(self) {
       return switch self {
       case .slower: disk.slowdownPercent.map { Double($0) }
       case .latency: number(disk.during?.medianUs)
+      case .served: number(disk.pull?.servedMs)
       default: number(disk.during?.tailUs)
       }
     }
@@ -72,7 +76,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .wire: number(record.wireBytes)
     case .back: reached(\.recoveryMs)
     case .lost: reached(\.lostMs)
-    case .slower, .together, .latency, .tail: nil
+    case .slower, .together, .latency, .tail, .served: nil
     case .reads: number(record.disk.bytesReadAtSource)
     case .processor: number(lab.cost?.processorMs)
     case .memory: number(lab.cost?.agentPeakBytes)
@@ -81,7 +85,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
 
   /// Whether every method has it, for every guest: tables leave others out where nobody has them.
   var isOfEveryMove: Bool {
-    ![.together, .processor, .memory, .latency, .tail, .reads].contains(self)
+    ![.together, .processor, .memory, .latency, .tail, .served, .reads].contains(self)
   }
 
   /// A disk alone has no downtime, and no work but its clients' requests.
@@ -96,7 +100,10 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .slower: return "\(Int(value.rounded())) %"
     case .wire, .memory, .reads: return ByteCount(whole).description
     case .latency, .tail:
-      return whole < 10_000 ? "\(whole) us" : Milliseconds.format(whole / 1000)
+      guard whole >= 1000 else { return "\(whole) us" }
+      let tenths = (whole + 50) / 100
+      guard tenths < 100 else { return Milliseconds.format((whole + 500) / 1000) }
+      return tenths % 10 == 0 ? "\(tenths / 10) ms" : "\(tenths / 10).\(tenths % 10) ms"
     default: return Milliseconds.format(whole)
     }
   }
