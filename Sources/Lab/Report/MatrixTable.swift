@@ -17,7 +17,7 @@ public enum MatrixTable {
     }
     let forecasts = ForecastJudgement(results.map(\.record)).lines
     if !forecasts.isEmpty { lines += forecasts + [""] }
-    lines += MatrixFigure.legend
+    lines += MatrixFigure.legend(comparisons)
     for result in results where !result.isIntact {
       lines += result.lab.damage.map { "\(result.lab.cell): NOT INTACT: \($0)" }
     }

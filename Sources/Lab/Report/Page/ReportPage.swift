@@ -10,7 +10,7 @@ public struct ReportPage: Sendable {
   /// Of each guest with each QEMU, then over all of them.
   private let sections: [(tables: [ReportTable], plots: [ReportPlot])]
   private let title: String
-  private let facts: [String]
+  private let facts, legend: [String]
 
   /// - Parameter results: at least one.
   public init(_ results: [MatrixResult], title: String) {
@@ -19,7 +19,8 @@ public struct ReportPage: Sendable {
       uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
     var (plots, tables, body): ([ReportPlot], [ReportTable], String) = ([], [], "")
     var sections: [(tables: [ReportTable], plots: [ReportPlot])] = []
-    for comparison in MatrixComparison.all(results) {
+    let comparisons = MatrixComparison.all(results)
+    for comparison in comparisons {
       let figures = ReportTable.figures(comparison)
       let own = [figures, ReportTable.ratios(comparison)].compactMap(\.self)
       let pictures = ReportPlots(comparison: comparison, colours: colours).all
@@ -47,7 +48,8 @@ public struct ReportPage: Sendable {
       : "<p class=\"worse\">Not intact afterwards:</p><ul>"
         + damage.map { "<li>\(SVG.escape($0))</li>" }.joined() + "</ul>\n"
     let items = Self.facts(results).map { "<li>\(SVG.escape($0))</li>" }.joined()
-    let legend = MatrixFigure.legend.map { "<p class=\"note\">\(SVG.escape($0))</p>\n" }.joined()
+    legend = MatrixFigure.legend(comparisons)
+    let notes = legend.map { "<li>\(SVG.escape($0))</li>" }.joined()
     (self.plots, self.tables) = (plots + over, tables)
     self.sections = sections + [([], over)]
     (self.title, self.facts) = (title, Self.facts(results))
@@ -57,7 +59,7 @@ public struct ReportPage: Sendable {
       + "<meta name=\"color-scheme\" content=\"light dark\"><title>\(SVG.escape(title))</title>"
       + "<link rel=\"icon\" href=\"data:,\">"
       + "<style>\(PlotStyle.css)\(Self.css)</style></head><body><main>\n"
-      + "<h1>\(SVG.escape(title))</h1>\n<ul class=\"facts\">\(items)</ul>\n\(verdict)\(body)\(legend)"
+      + "<h1>\(SVG.escape(title))</h1>\n<ul class=\"facts\">\(items)</ul>\n\(verdict)\(body)<ul class=\"facts\">\(notes)</ul>\n"
       + "</main></body></html>\n"
   }
 
@@ -74,7 +76,7 @@ public struct ReportPage: Sendable {
           }
         }.joined()
     }
-    return head + parts.joined() + MatrixFigure.legend.joined(separator: "  \n") + "\n"
+    return head + parts.joined() + legend.joined(separator: "  \n") + "\n"
   }
 
   private static func figures(_ plots: [ReportPlot]) -> String {
@@ -128,7 +130,7 @@ public struct ReportPage: Sendable {
     + "h3{font-size:1rem;margin:0 0 .25rem}figure{margin:.75rem 0;min-width:0}"
     + ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));"
     + "gap:0 2rem}"
-    + "figcaption,.note,.facts{color:var(--faint);font-size:.85rem}"
+    + "figcaption,.facts{color:var(--faint);font-size:.85rem}"
     // What is wider than the page casts a shadow at its right end, until it is reached.
     + ".wide{overflow-x:auto;background:"
     + "linear-gradient(270deg,var(--paper) 1rem,transparent) right/2.5rem 100% no-repeat local,"

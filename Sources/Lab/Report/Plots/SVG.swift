@@ -30,7 +30,7 @@ enum SVG {
   enum Anchor: String { case start, middle, end }
 
   /// About how wide a text is in a plot: fonts differ, and this is the width of wide ones.
-  static func width(of text: String) -> Double { Double(text.count) * 7.2 }
+  static func width(of text: String) -> Double { Double(text.count) * 7.5 }
 
   static func text(
     _ x: Double, _ y: Double, _ text: String, anchor: Anchor = .start, style: String = "label"
