@@ -20,12 +20,12 @@ struct LinePlot {
   /// Points of a curve; more are thinned out evenly.
   static let pointsMax = 600
   private static let (left, right, top, plotHeight) = (64.0, 12.0, 24.0, 220.0)
-  private static let legendRow = 18.0
+  private static let (legendLeft, legendRow) = (10.0, 18.0)
 
   /// As many as there is room for beside the longest name.
   private var legendColumns: Int {
     let widest = series.map { SVG.width(of: $0.name) }.max() ?? 0
-    return min(max(Int((Self.width - Self.left) / (widest + 44)), 1), 4)
+    return min(max(Int((Self.width - Self.legendLeft) / (widest + 44)), 1), 4)
   }
 
   var svg: String {
@@ -71,9 +71,9 @@ struct LinePlot {
 
   private func legend(from top: Double) -> [String] {
     let columns = legendColumns
-    let column = (Self.width - Self.left) / Double(columns)
+    let column = (Self.width - Self.legendLeft) / Double(columns)
     return series.enumerated().flatMap { index, curve in
-      let x = Self.left + Double(index % columns) * column
+      let x = Self.legendLeft + Double(index % columns) * column
       let y = top + Double(index / columns) * Self.legendRow
       let style = "\(curve.isRival ? "d" : "l")\(curve.colour % SVG.colourCount)"
       return [
