@@ -60,6 +60,25 @@ struct DiskExperimentTests {
     #expect(results.filter { $0.record.disk.bytesReadAtSource == nil }.count == 2)
   }
 
+  /// An older copy at the destination; clients that are there before their data.
+  @Test(.timeLimit(.minutes(3))) func whatTheDestinationHasAndWhatItFetches() async throws {
+    let results = try await results(
+      "\"incremental\", \"pull\"", "load = { operations = 200, block = \"16KiB\" }")
+    #expect(results.count == 2)
+    for result in results {
+      let (record, disk) = (result.record, try #require(result.lab.disk))
+      let wireBytes = try #require(record.wireBytes)
+      if result.lab.method == "incremental" {
+        #expect(wireBytes < 14 << 20 && disk.pull == nil)
+        #expect(try #require(disk.skippedBytes) > 4 << 20)
+      } else {
+        #expect(wireBytes > 8 << 20 && disk.skippedBytes == nil)
+        let pull = try #require(disk.pull)
+        #expect(pull.servedMs <= (try #require(record.totalMs)))
+      }
+    }
+  }
+
   /// Two disks on slow devices, and two backups that have them as they were.
   @Test(.timeLimit(.minutes(3))) func backupsSpareASlowDevice() async throws {
     let results = try await results(

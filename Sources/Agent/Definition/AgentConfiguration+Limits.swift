@@ -70,18 +70,4 @@ extension KeyedDecodingContainer where K == AgentConfiguration.CodingKeys {
   func size(_ key: K) throws -> UInt64? {
     try parsed(key, "a size like 256MiB") { ByteCount(parsing: $0)?.bytes }
   }
-
-  func duration(_ key: K) throws -> UInt64? {
-    try parsed(key, "a duration like 30s") { Milliseconds.parse($0) }
-  }
-
-  /// A text of the file's as a value; nil when the key is not there.
-  func parsed<Value>(_ key: K, _ what: String, _ parse: (String) -> Value?) throws -> Value? {
-    guard let text = try decodeIfPresent(String.self, forKey: key) else { return nil }
-    guard let value = parse(text) else {
-      throw DecodingError.dataCorruptedError(
-        forKey: key, in: self, debugDescription: "\"\(text)\" is not \(what)")
-    }
-    return value
-  }
 }

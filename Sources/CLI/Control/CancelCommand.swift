@@ -32,14 +32,7 @@ struct VersionCommand: AsyncParsableCommand {
 
   private struct Answer: Encodable {
     let godwit: String
-    let agent: String?
-    private enum CodingKeys: CodingKey { case godwit, agent }
-
-    func encode(to encoder: any Encoder) throws {
-      var fields = encoder.container(keyedBy: CodingKeys.self)
-      try fields.encode(godwit, forKey: .godwit)
-      try fields.encode(agent, forKey: .agent)
-    }
+    @OrNull var agent: String?
   }
 
   func run() async throws {

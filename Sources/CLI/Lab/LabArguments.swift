@@ -5,11 +5,6 @@ import Lab
 
 /// Arguments that only the lab takes.
 enum LabArguments {
-  struct DirtyRate: Sendable {
-    /// nil: as fast as the guest can.
-    let mebibytesPerSecond: UInt64?
-  }
-
   struct Methods: Sendable { let methods: [LabMethod] }
 
   @Sendable static func methods(_ text: String) throws -> Methods {
@@ -41,11 +36,11 @@ enum LabArguments {
     return names
   }
 
-  @Sendable static func size(_ text: String) throws -> ByteCount { try UnitArguments.size(text) }
-
-  @Sendable static func dirtyRate(_ text: String) throws -> DirtyRate {
-    if text == "max" || text == "unlimited" { return DirtyRate(mebibytesPerSecond: nil) }
-    if text == "0" { return DirtyRate(mebibytesPerSecond: 0) }
-    return DirtyRate(mebibytesPerSecond: max(try UnitArguments.rate(text).bytesPerSecond >> 20, 1))
+  @Sendable static func dirtyRate(_ text: String) throws -> RateOrMax {
+    guard let rate = RateOrMax(text) else {
+      throw ValidationError(
+        "\(TerminalText.plain(text)) is no rate: write 20MiB/s or 200Mbit, or max")
+    }
+    return rate
   }
 }

@@ -1,3 +1,4 @@
+import Agent
 public import ArgumentParser
 import Lab
 

@@ -38,7 +38,7 @@ struct LabReportCommand: ParsableCommand {
     completion: .directory)
   var pages: String?
   @Option(
-    help: ArgumentHelp("Title of the page (default: the file's name).", valueName: "text"))
+    help: ArgumentHelp("Title of the page (default: the experiment's name).", valueName: "text"))
   var title: String?
   @OptionGroup var output: OutputOptions
 
@@ -115,7 +115,7 @@ struct LabReportCommand: ParsableCommand {
       throw ExitStatus.failed.exitCode
     }
     let name = file.split(separator: "/").last.map(String.init) ?? file
-    let page = ReportPage(results, title: title ?? name)
+    let page = ReportPage(results, title: title ?? results.first?.record.scenario ?? name)
     do {
       if let html { try Self.put(page.html, html) }
       if let markdown { try Self.put(page.markdown(), markdown) }

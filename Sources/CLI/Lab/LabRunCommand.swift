@@ -29,7 +29,7 @@ struct LabRunCommand: AsyncParsableCommand {
   var sourceQemu: String?
   @Option(help: ArgumentHelp("QEMU of the destination.", valueName: "path"))
   var destinationQemu: String?
-  @Option(help: ArgumentHelp("Guest RAM.", valueName: "size"), transform: LabArguments.size)
+  @Option(help: ArgumentHelp("Guest RAM.", valueName: "size"), transform: UnitArguments.size)
   var memory: ByteCount?
   @Option(help: "Machine type.")
   var machine: GuestSpecification.Machine?
@@ -48,10 +48,10 @@ struct LabRunCommand: AsyncParsableCommand {
   @Option(
     help: ArgumentHelp("Memory the guest rewrites, such as 20MiB/s; or max.", valueName: "rate"),
     transform: LabArguments.dirtyRate)
-  var dirtyRate: LabArguments.DirtyRate?
+  var dirtyRate: RateOrMax?
   @Option(
     help: ArgumentHelp("Size of the memory that is rewritten.", valueName: "size"),
-    transform: LabArguments.size)
+    transform: UnitArguments.size)
   var hot: ByteCount?
   @Option(help: "Which page is rewritten next.")
   var pattern: GuestSpecification.Workload.Pattern?

@@ -35,19 +35,9 @@ struct PKIShowCommand: AsyncParsableCommand {
 /// What `godwit pki show` found in a folder.
 struct PKIInspection: Encodable {
   let directory: String
-  var layout: String?
+  @OrNull var layout: String?
   var certificates: [CertificateReport] = []
   var problems: [String] = []
-
-  private enum CodingKeys: CodingKey { case directory, layout, certificates, problems }
-
-  func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(directory, forKey: .directory)
-    try fields.encode(layout, forKey: .layout)
-    try fields.encode(certificates, forKey: .certificates)
-    try fields.encode(problems, forKey: .problems)
-  }
 
   static func look(at folder: String) async -> PKIInspection {
     var found = PKIInspection(directory: folder)

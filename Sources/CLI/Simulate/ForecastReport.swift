@@ -31,35 +31,17 @@ enum ForecastReport {
     struct Row: Encodable {
       let strategy: String
       let acting: String
-      let totalMs: SimulationReport.BandAnswer?
-      let downtimeMs: SimulationReport.BandAnswer?
-      let wireBytes: SimulationReport.BandAnswer?
-      let guestSlowdown: SimulationReport.BandAnswer?
+      @OrNull var totalMs: SimulationReport.BandAnswer?
+      @OrNull var downtimeMs: SimulationReport.BandAnswer?
+      @OrNull var wireBytes: SimulationReport.BandAnswer?
+      @OrNull var guestSlowdown: SimulationReport.BandAnswer?
       let completes: Double
       let meetsConstraints: Double
-      let refusal: String?
-
-      private enum CodingKeys: CodingKey {
-        case strategy, acting, totalMs, downtimeMs, wireBytes, guestSlowdown, completes
-        case meetsConstraints, refusal
-      }
-
-      func encode(to encoder: any Encoder) throws {
-        var fields = encoder.container(keyedBy: CodingKeys.self)
-        try fields.encode(strategy, forKey: .strategy)
-        try fields.encode(acting, forKey: .acting)
-        try fields.encode(totalMs, forKey: .totalMs)
-        try fields.encode(downtimeMs, forKey: .downtimeMs)
-        try fields.encode(wireBytes, forKey: .wireBytes)
-        try fields.encode(guestSlowdown, forKey: .guestSlowdown)
-        try fields.encode(completes, forKey: .completes)
-        try fields.encode(meetsConstraints, forKey: .meetsConstraints)
-        try fields.encode(refusal, forKey: .refusal)
-      }
+      @OrNull var refusal: String?
     }
     let forecast: [Row]
-    let autoTakes: String?
-    let reason: String?
+    @OrNull var autoTakes: String?
+    @OrNull var reason: String?
     let assumptions: [String]
 
     init(_ forecast: MigrationForecast) {
@@ -72,16 +54,6 @@ enum ForecastReport {
       }
       autoTakes = forecast.rows.first { $0.strategy == .auto && $0.refusal == nil }?.acting.rawValue
       (reason, assumptions) = (forecast.reason, forecast.assumptions)
-    }
-
-    private enum CodingKeys: CodingKey { case forecast, autoTakes, reason, assumptions }
-
-    func encode(to encoder: any Encoder) throws {
-      var fields = encoder.container(keyedBy: CodingKeys.self)
-      try fields.encode(forecast, forKey: .forecast)
-      try fields.encode(autoTakes, forKey: .autoTakes)
-      try fields.encode(reason, forKey: .reason)
-      try fields.encode(assumptions, forKey: .assumptions)
     }
   }
 }

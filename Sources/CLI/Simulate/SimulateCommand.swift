@@ -121,7 +121,7 @@ extension SimulateCommitCommand {
     let explored: Ends
     let exploredPulling: Ends
     let random: Ends
-    let violation: String?
+    @OrNull var violation: String?
     let steps: [String]
 
     init(
@@ -134,25 +134,6 @@ extension SimulateCommitCommand {
       let found =
         explored.counterexample ?? pulling.counterexample ?? random.counterexample
       (violation, steps) = (found?.violation, found?.steps ?? [])
-    }
-
-    private enum CodingKeys: CodingKey {
-      case simulation, crashes, seed, runs, isComplete, explored, exploredPulling, random,
-        violation, steps
-    }
-
-    func encode(to encoder: any Encoder) throws {
-      var fields = encoder.container(keyedBy: CodingKeys.self)
-      try fields.encode(simulation, forKey: .simulation)
-      try fields.encode(crashes, forKey: .crashes)
-      try fields.encode(seed, forKey: .seed)
-      try fields.encode(runs, forKey: .runs)
-      try fields.encode(isComplete, forKey: .isComplete)
-      try fields.encode(explored, forKey: .explored)
-      try fields.encode(exploredPulling, forKey: .exploredPulling)
-      try fields.encode(random, forKey: .random)
-      try fields.encode(violation, forKey: .violation)
-      try fields.encode(steps, forKey: .steps)
     }
   }
 }

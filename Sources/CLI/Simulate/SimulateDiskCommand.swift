@@ -143,7 +143,12 @@ extension SimulateDiskCommand {
   struct Answer: Encodable {
     let method: String
     let runs, ended: Int
-    let totalMs, pauseMs, readBytes, wireBytes, guestShare, p99Ratio: Double?
+    @OrNull var totalMs: Double?
+    @OrNull var pauseMs: Double?
+    @OrNull var readBytes: Double?
+    @OrNull var wireBytes: Double?
+    @OrNull var guestShare: Double?
+    @OrNull var p99Ratio: Double?
     let violations: Int
 
     init(_ method: MoveMethod, _ batch: DiskMoveBatch) {
@@ -152,26 +157,6 @@ extension SimulateDiskCommand {
       (readBytes, wireBytes) = (batch.readBytes?.median, batch.wireBytes?.median)
       (guestShare, p99Ratio) = (batch.guestShare?.median, batch.p99Ratio?.median)
       violations = batch.violations.count
-    }
-
-    private enum CodingKeys: CodingKey {
-      case method, runs, ended, totalMs, pauseMs, readBytes, wireBytes, guestShare, p99Ratio
-      case violations
-    }
-
-    /// Written out, so that what is unknown is null.
-    func encode(to encoder: any Encoder) throws {
-      var fields = encoder.container(keyedBy: CodingKeys.self)
-      try fields.encode(method, forKey: .method)
-      try fields.encode(runs, forKey: .runs)
-      try fields.encode(ended, forKey: .ended)
-      try fields.encode(totalMs, forKey: .totalMs)
-      try fields.encode(pauseMs, forKey: .pauseMs)
-      try fields.encode(readBytes, forKey: .readBytes)
-      try fields.encode(wireBytes, forKey: .wireBytes)
-      try fields.encode(guestShare, forKey: .guestShare)
-      try fields.encode(p99Ratio, forKey: .p99Ratio)
-      try fields.encode(violations, forKey: .violations)
     }
   }
 }

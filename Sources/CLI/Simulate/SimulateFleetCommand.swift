@@ -108,10 +108,10 @@ struct SimulateFleetCommand: AsyncParsableCommand {
     let wireBytes: Double
     let concurrentMax: Int
     let rackBusyShare: Double
-    let eachMs: SimulationReport.BandAnswer?
-    let waitedMs: SimulationReport.BandAnswer?
-    let downtimeMs: SimulationReport.BandAnswer?
-    let violation: String?
+    @OrNull var eachMs: SimulationReport.BandAnswer?
+    @OrNull var waitedMs: SimulationReport.BandAnswer?
+    @OrNull var downtimeMs: SimulationReport.BandAnswer?
+    @OrNull var violation: String?
 
     init(_ outcome: FleetOutcome, _ setup: FleetSetup, seed: UInt64) {
       let ended = outcome.outcomes.filter(\.isCompleted)
@@ -122,29 +122,6 @@ struct SimulateFleetCommand: AsyncParsableCommand {
       waitedMs = .init(SimulationBatch.Band(outcome.waitedMs))
       downtimeMs = .init(SimulationBatch.Band(ended.compactMap(\.downtimeMs)))
       violation = outcome.violation
-    }
-
-    private enum CodingKeys: CodingKey {
-      case simulation, strategy, seed, moves, completed, totalMs, wireBytes, concurrentMax,
-        rackBusyShare
-      case eachMs, waitedMs, downtimeMs, violation
-    }
-
-    func encode(to encoder: any Encoder) throws {
-      var fields = encoder.container(keyedBy: CodingKeys.self)
-      try fields.encode(simulation, forKey: .simulation)
-      try fields.encode(strategy, forKey: .strategy)
-      try fields.encode(seed, forKey: .seed)
-      try fields.encode(moves, forKey: .moves)
-      try fields.encode(completed, forKey: .completed)
-      try fields.encode(totalMs, forKey: .totalMs)
-      try fields.encode(wireBytes, forKey: .wireBytes)
-      try fields.encode(concurrentMax, forKey: .concurrentMax)
-      try fields.encode(rackBusyShare, forKey: .rackBusyShare)
-      try fields.encode(eachMs, forKey: .eachMs)
-      try fields.encode(waitedMs, forKey: .waitedMs)
-      try fields.encode(downtimeMs, forKey: .downtimeMs)
-      try fields.encode(violation, forKey: .violation)
     }
   }
 }

@@ -112,44 +112,4 @@ struct LinkOptions: ParsableArguments {
   }
 }
 
-/// What the user asks of a migration.
-struct ConstraintOptions: ParsableArguments {
-  @Option(
-    help: ArgumentHelp(
-      "The guest runs at the destination after this time at most.", valueName: "duration"),
-    transform: UnitArguments.milliseconds)
-  var within: UInt64?
-  @Option(
-    help: ArgumentHelp(
-      "Pause that the guest should not exceed (default: 300ms).", valueName: "duration"),
-    transform: UnitArguments.milliseconds)
-  var downtime: UInt64?
-  @Option(
-    help: ArgumentHelp(
-      "Pause up to which a strategy may raise the limit (default: ten times the limit).",
-      valueName: "duration"),
-    transform: UnitArguments.milliseconds)
-  var downtimeCeiling: UInt64?
-  @Option(help: "What happens when --within is about to run out.")
-  var atDeadline = DeadlineAction.stop
-  @Option(
-    help: ArgumentHelp(
-      "Processor time that the guest may be denied, in percent.", valueName: "number"))
-  var maxThrottle: UInt64 = 0
-  @Option(help: "How it is slowed down.")
-  var throttleForm = ThrottleForm.stepwise
-
-  mutating func validate() throws {
-    guard maxThrottle <= 99 else { throw ValidationError("--max-throttle takes 0 to 99") }
-  }
-
-  var constraints: MigrationConstraints {
-    MigrationConstraints(
-      withinMs: within, downtimeLimitMs: downtime ?? 300, downtimeCeilingMs: downtimeCeiling,
-      atDeadline: atDeadline, maxThrottlePercent: maxThrottle, throttleForm: throttleForm)
-  }
-}
-
 extension StrategyName: ExpressibleByArgument {}
-extension DeadlineAction: ExpressibleByArgument {}
-extension ThrottleForm: ExpressibleByArgument {}

@@ -1,3 +1,4 @@
+import Agent
 import Base
 import Simulator
 import Strategy
@@ -75,13 +76,13 @@ extension SimulationReport {
     let seed: UInt64
     let completed: Int
     let meetsConstraints: Double
-    let totalMs: BandAnswer?
-    let downtimeMs: BandAnswer?
-    let wireBytes: BandAnswer?
-    let guestLostMs: BandAnswer?
-    let guestSlowdown: BandAnswer?
-    let downtimeForecastError: BandAnswer?
-    let refusal: String?
+    @OrNull var totalMs: BandAnswer?
+    @OrNull var downtimeMs: BandAnswer?
+    @OrNull var wireBytes: BandAnswer?
+    @OrNull var guestLostMs: BandAnswer?
+    @OrNull var guestSlowdown: BandAnswer?
+    @OrNull var downtimeForecastError: BandAnswer?
+    @OrNull var refusal: String?
     let violations: [String]
 
     init(_ batch: SimulationBatch) {
@@ -94,32 +95,6 @@ extension SimulationReport {
       downtimeForecastError = BandAnswer(batch.downtimeError)
       refusal = batch.refusal
       violations = batch.violations.map { "seed \($0.seed): \($0.what)" }
-    }
-
-    private enum CodingKeys: CodingKey {
-      case simulation, strategy, acting, runs, seed, completed, meetsConstraints, totalMs,
-        downtimeMs
-      case wireBytes, guestLostMs, guestSlowdown, downtimeForecastError, refusal, violations
-    }
-
-    /// Written out, so that what is unknown is null.
-    func encode(to encoder: any Encoder) throws {
-      var fields = encoder.container(keyedBy: CodingKeys.self)
-      try fields.encode(simulation, forKey: .simulation)
-      try fields.encode(strategy, forKey: .strategy)
-      try fields.encode(acting, forKey: .acting)
-      try fields.encode(runs, forKey: .runs)
-      try fields.encode(seed, forKey: .seed)
-      try fields.encode(completed, forKey: .completed)
-      try fields.encode(meetsConstraints, forKey: .meetsConstraints)
-      try fields.encode(totalMs, forKey: .totalMs)
-      try fields.encode(downtimeMs, forKey: .downtimeMs)
-      try fields.encode(wireBytes, forKey: .wireBytes)
-      try fields.encode(guestLostMs, forKey: .guestLostMs)
-      try fields.encode(guestSlowdown, forKey: .guestSlowdown)
-      try fields.encode(downtimeForecastError, forKey: .downtimeForecastError)
-      try fields.encode(refusal, forKey: .refusal)
-      try fields.encode(violations, forKey: .violations)
     }
   }
 }

@@ -1,10 +1,16 @@
 /// A way to move a served disk while clients use it: one of Godwit's (`godwit block move`), or QEMU's own.
 public enum DiskMethod: String, Sendable, CaseIterable {
   case precopy, mirror, iofollow, waio, snapmig
+  /// Sends what an older copy at the destination hasn't. The copy is the disk as it was when its clients began.
+  case incremental
+  /// Clients go to the destination at once; what they lack there comes from the source.
+  case pull
   /// `blockdev-mirror` of qemu-storage-daemon as it comes: what clients write is noted, and copied later.
   case qemuMirror = "qemu-mirror"
   /// The same with `copy-mode` write-blocking: writes go to both sides before they are answered.
   case qemuMirrorWriteBlocking = "qemu-mirror-write-blocking"
 
   var isRival: Bool { self == .qemuMirror || self == .qemuMirrorWriteBlocking }
+  /// Whether what was written is noted from the clients' beginning on (`godwit block snapshot`).
+  var needsSnapshot: Bool { self == .snapmig || self == .incremental }
 }

@@ -29,6 +29,7 @@ struct DiskTrial: Sendable {
         + (disk.count > 1 ? ", \(disk.count) disks at once" : ""))
     var running: [RunningDisk] = []
     var backups: DiskBackups?
+    var others: CompetingTraffic?
     let result: Result<[Trial], any Error>
     do {
       for stage in stages { try await stage.makeImages() }
@@ -37,12 +38,14 @@ struct DiskTrial: Sendable {
       for stage in stages {
         running.append(try await RunningDisk.start(stage, backups: supply.sockets))
       }
+      others = try await CompetingTraffic.start(hosts, options.competingRate)
       let calmFromUs = MonotonicClock.nowUs
       try await Task.sleep(for: .milliseconds(options.warmUpMs))
-      result = .success(try await measure(running, calmFromUs: calmFromUs))
+      result = .success(try await measure(running, others, calmFromUs: calmFromUs))
     } catch {
       result = .failure(error)
     }
+    others?.stop()
     for disk in running { await disk.end() }
     await backups?.end()
     for stage in stages { await removeFiles(stage) }
@@ -53,9 +56,10 @@ struct DiskTrial: Sendable {
     }
   }
 
-  private func measure(_ disks: [RunningDisk], calmFromUs: UInt64) async throws -> [Trial] {
-    let meter = try await WireMeter.start(hosts, options.competingRate)
-    defer { meter.stop() }
+  private func measure(
+    _ disks: [RunningDisk], _ others: CompetingTraffic?, calmFromUs: UInt64
+  ) async throws -> [Trial] {
+    let meter = try await WireMeter.start(hosts, others)
     let startSeconds = MonotonicClock.wallSeconds
     let startUs = MonotonicClock.nowUs
     let moves = try await move(disks)
@@ -90,7 +94,7 @@ struct DiskTrial: Sendable {
     let ended = await withTaskGroup(of: Ended.self) { group in
       for (index, disk) in disks.enumerated() {
         group.addTask {
-          do { return (index, .success(try await disk.mover.move())) } catch {
+          do { return (index, .success(try await disk.mover.move(disk.client))) } catch {
             return (index, .failure(error))
           }
         }
@@ -127,6 +131,8 @@ struct DiskTrial: Sendable {
     measures.during = Latency(report.requests, fromUs: startUs, toUs: moved.endUs)
     measures.wrongReads = report.wrongReads
     (measures.rounds, measures.backupBytes) = (moved.rounds, moved.backupBytes)
+    measures.skippedBytes = moved.skippedBytes
+    measures.pull = moved.served.map { .init($0, startUs: startUs) }
     trial.operationsPerSecond = measures.during?.perSecond
     trial.disk = measures
     if let failure = report.failure { trial.damage.append("a request failed: \(failure)") }

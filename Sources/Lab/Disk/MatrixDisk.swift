@@ -1,3 +1,4 @@
+import Agent
 import Base
 
 /// A disk of a scenario: what it can do, and what its clients do with it.

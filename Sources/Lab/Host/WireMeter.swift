@@ -15,17 +15,13 @@ struct WireMeter: Sendable {
   private let competing: CompetingTraffic?
   private let before: (wire: UInt64?, competing: UInt64, atUs: UInt64)
 
-  /// Starts the others' traffic, if any is asked for, and begins to count.
-  static func start(_ hosts: HostPair, _ competingRate: ByteRate?) async throws -> WireMeter {
-    let competing = try await CompetingTraffic.start(hosts, competingRate)
-    do {
-      return WireMeter(
-        hosts: hosts, competing: competing,
-        before: (try await hosts.wireBytes(), competing?.bytes ?? 0, MonotonicClock.nowUs))
-    } catch {
-      competing?.stop()
-      throw error
-    }
+  /// Begins to count.
+  ///
+  /// - Parameter competing: the others' traffic, which is under way; nil: there is none.
+  static func start(_ hosts: HostPair, _ competing: CompetingTraffic?) async throws -> WireMeter {
+    WireMeter(
+      hosts: hosts, competing: competing,
+      before: (try await hosts.wireBytes(), competing?.bytes ?? 0, MonotonicClock.nowUs))
   }
 
   func read() async throws -> Reading {
@@ -41,6 +37,4 @@ struct WireMeter: Sendable {
     }
     return reading
   }
-
-  func stop() { competing?.stop() }
 }

@@ -6,6 +6,8 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
   case total, downtime, gap, wire, slower, back, lost, together, processor, memory
   /// Of a disk's clients.
   case latency, tail
+  /// Until a pulled disk was served at the destination.
+  case served
   /// What was read from the source's disks.
   case reads
 
@@ -23,33 +25,49 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .memory: "AGENTS' RAM"
     case .latency: "LATENCY"
     case .tail: "99 %"
+    case .served: "SERVED AFTER"
     case .reads: "DISK READ"
     }
   }
 
-  /// What the columns mean, for the foot of the table.
-  static let legend = [
-    "TOTAL: with the start of QEMU at the destination; DOWNTIME: as QEMU or the agent says; GAP: longest"
-      + " silence that a client saw, without clients the guest's own",
-    "SLOWER: work that the guest did not do while it was moved, in percent; BACK AFTER: from its first"
-      + " sign of life to 90 % of its former work; WORK LOST: all of it, as time at full speed",
-    "ALL MOVED: of guests moved at once, from the first request until the last is there; WIRE is of all of them"
-      + " then",
-    "CPU: of QEMU on both hosts, virtual processors left out, and of Godwit's agents; AGENTS' RAM: the most that"
-      + " both had of their own",
-    "LATENCY, 99 %: half of a disk's clients' requests, and 99 of 100, took no longer while it moved; SLOWER of a disk:"
-      + " requests that they lacked; DISK READ: from the source's disk for the move, as whoever moved it says",
-    "median [95 % interval] over rounds; ratios are medians of ratios within a round",
-  ]
+  /// What the column says, for the foot of the table.
+  private var meaning: String {
+    switch self {
+    case .total: "from the request on, with the start of QEMU at the destination"
+    case .downtime: "as QEMU or the agent says"
+    case .gap: "longest silence that a client saw, without clients the guest's own"
+    case .wire:
+      "bytes on the migration network; of guests or disks that moved at once, of all of them"
+    case .slower:
+      "work that was not done during the move, of a disk its clients' requests, in percent"
+    case .back: "from the guest's first sign of life to 90 % of its former work"
+    case .lost: "all work that the guest did not do until then, as time at full speed"
+    case .together: "from the first request until all that moved at once were there"
+    case .processor: "of QEMU on both hosts, virtual processors left out, and of Godwit's agents"
+    case .memory: "the most that both agents had of their own"
+    case .latency: "half of the requests of a disk's clients took no longer during the move"
+    case .tail: "99 of 100 of them took no longer"
+    case .served: "until a pulled disk was in use at the destination"
+    case .reads: "from the source's disk for the move, as whoever moved it says"
+    }
+  }
+
+  /// What the columns of these tables mean.
+  static func legend(_ comparisons: [MatrixComparison]) -> [String] {
+    let shown = Set(comparisons.flatMap(\.figures))
+    return allCases.filter(shown.contains).map { "\($0.title): \($0.meaning)" }
+      + ["median [95 % interval] over rounds; ratios are medians of ratios within a round"]
+  }
 
   /// Nil: not measured. Infinite: the migration was not done, so the figure was never reached.
   func value(_ result: MatrixResult) -> Double? {
     let (record, lab) = (result.record, result.lab)
     func number(_ value: UInt64?) -> Double? { value.map { Double($0) } }
-    if let disk = lab.disk, [.slower, .latency, .tail].contains(self) {
+    if let disk = lab.disk, [.slower, .latency, .tail, .served].contains(self) {
       return switch self {
       case .slower: disk.slowdownPercent.map { Double($0) }
       case .latency: number(disk.during?.medianUs)
+      case .served: number(disk.pull?.servedMs)
       default: number(disk.during?.tailUs)
       }
     }
@@ -72,7 +90,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .wire: number(record.wireBytes)
     case .back: reached(\.recoveryMs)
     case .lost: reached(\.lostMs)
-    case .slower, .together, .latency, .tail: nil
+    case .slower, .together, .latency, .tail, .served: nil
     case .reads: number(record.disk.bytesReadAtSource)
     case .processor: number(lab.cost?.processorMs)
     case .memory: number(lab.cost?.agentPeakBytes)
@@ -81,7 +99,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
 
   /// Whether every method has it, for every guest: tables leave others out where nobody has them.
   var isOfEveryMove: Bool {
-    ![.together, .processor, .memory, .latency, .tail, .reads].contains(self)
+    ![.together, .processor, .memory, .latency, .tail, .served, .reads].contains(self)
   }
 
   /// A disk alone has no downtime, and no work but its clients' requests.
@@ -96,7 +114,10 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .slower: return "\(Int(value.rounded())) %"
     case .wire, .memory, .reads: return ByteCount(whole).description
     case .latency, .tail:
-      return whole < 10_000 ? "\(whole) us" : Milliseconds.format(whole / 1000)
+      guard whole >= 1000 else { return "\(whole) us" }
+      let tenths = (whole + 50) / 100
+      guard tenths < 1000 else { return Milliseconds.format((whole + 500) / 1000) }
+      return tenths % 10 == 0 ? "\(tenths / 10) ms" : "\(tenths / 10).\(tenths % 10) ms"
     default: return Milliseconds.format(whole)
     }
   }

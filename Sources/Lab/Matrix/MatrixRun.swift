@@ -185,7 +185,7 @@ public struct MatrixRun: Sendable {
       scenario.link?.bytesPerSecond ?? HostPair.defaultLinkBytesPerSecond,
     ]
     let others =
-      (scenario.competing.map { ["beside \($0.bytesPerSecond)"] } ?? [])
+      (scenario.competing.map { ["beside \($0.bytesPerSecond) from the warm-up on"] } ?? [])
       + (scenario.linkLatencyMs > 0 ? ["\(scenario.linkLatencyMs) ms each way"] : [])
     guard scenario.kind == .guest else {
       return CacheFolder.key(["\(try disk(cell))", "\(rest)", "\(common.forceLoopback)"] + others)

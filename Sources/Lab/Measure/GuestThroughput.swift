@@ -1,3 +1,5 @@
+public import Agent
+
 /// How much work a guest got done before, during and after its move, from the counter in its
 /// heartbeats. A unit of work is a page written or checked.
 public struct GuestThroughput: Codable, Sendable, Equatable {

@@ -1,3 +1,4 @@
+public import Agent
 import Glibc
 import HostIO
 

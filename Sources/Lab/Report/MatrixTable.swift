@@ -9,14 +9,15 @@ public enum MatrixTable {
     for comparison in comparisons {
       let rate = dirtyRate(comparison).map { ": \($0)" } ?? ""
       lines.append("\(comparison.guest), QEMU \(comparison.qemu)\(rate)")
-      lines += figures(comparison)
-      let ratios = ratios(comparison)
-      if !ratios.isEmpty { lines += ["  ratio to QEMU's best"] + ratios }
+      lines += text(.figures(comparison))
+      if let ratios = ReportTable.ratios(comparison) {
+        lines += ["  \(ratios.title)"] + text(ratios)
+      }
       lines.append("")
     }
     let forecasts = ForecastJudgement(results.map(\.record)).lines
     if !forecasts.isEmpty { lines += forecasts + [""] }
-    lines += MatrixFigure.legend
+    lines += MatrixFigure.legend(comparisons)
     for result in results where !result.isIntact {
       lines += result.lab.damage.map { "\(result.lab.cell): NOT INTACT: \($0)" }
     }
@@ -39,41 +40,9 @@ public enum MatrixTable {
     return text + ", LESS THAN ASKED (\(ByteCount(UInt64(min(asked, 1e15))))/s)"
   }
 
-  private static func figures(_ comparison: MatrixComparison) -> [String] {
-    var rows = [["METHOD", "DONE"] + comparison.figures.map(\.title)]
-    for method in comparison.methods {
-      let (done, count) = comparison.doneCount(method)
-      rows.append(
-        [method, "\(done)/\(count)"]
-          + comparison.figures.map { figure in
-            text(comparison.estimate(figure, method), figure.text)
-          })
-    }
-    return ResultTable.format(rows)
-  }
-
-  private static func ratios(_ comparison: MatrixComparison) -> [String] {
-    let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
-    let figures = comparison.figures.filter(\.hasRatio)
-    let rivals = figures.map(comparison.bestRival)
-    guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return [] }
-    let titles = zip(figures, rivals).map { figure, rival in
-      figure.title + (rival.map { " (\($0.dropFirst(Rival.prefix.count)))" } ?? "")
-    }
-    let rows = own.map { method in
-      [method]
-        + zip(figures, rivals).map { figure, rival in
-          let ratio = rival.flatMap { comparison.ratio(figure, method, to: $0) }
-          return text(ratio) { $0.isFinite ? hundredths($0) : "never" }
-        }
-    }
-    return ResultTable.format([["METHOD"] + titles] + rows)
-  }
-
-  private static func text(_ estimate: Estimate?, _ format: (Double) -> String) -> String {
-    guard let estimate else { return "-" }
-    guard let low = estimate.low, let high = estimate.high else { return format(estimate.median) }
-    return "\(format(estimate.median)) [\(format(low)), \(format(high))]"
+  private static func text(_ table: ReportTable) -> [String] {
+    ResultTable.format(
+      [table.header.map { $0.uppercased() }] + table.rows.map { [$0.name] + $0.cells.map(\.text) })
   }
 
   /// `0.98`.

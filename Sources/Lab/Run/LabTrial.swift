@@ -29,6 +29,7 @@ extension LabRun {
     let home: HostPair.Side = returns && method.kind == "godwit" ? .destination : .source
     var sessions: [GuestSession] = []
     var agents: AgentPair?
+    var others: CompetingTraffic?
     let result: Result<[Trial], any Error>
     do {
       for number in 0..<options.guestCount {
@@ -67,6 +68,8 @@ extension LabRun {
         if home == .destination { await observer.note("\(method.name): the way out") }
         for member in members { try await member.mover.prepare() }
       }
+      // A forecast has to see the link as the move will find it; QEMU's guests warm up beside the same traffic.
+      others = try await CompetingTraffic.start(hosts, options.competingRate)
       // One after the other: an agent looks at a few guests at a time only.
       for index in members.indices {
         members[index].forecast = try await members[index].mover.forecast()
@@ -74,10 +77,12 @@ extension LabRun {
       let calmFromUs = MonotonicClock.nowUs
       try await Task.sleep(for: .milliseconds(options.returnAfterMs ?? options.warmUpMs))
       result = .success(
-        try await measure(method, members, agents, calmFromUs: calmFromUs, observer: observer))
+        try await measure(
+          method, members, agents, others, calmFromUs: calmFromUs, observer: observer))
     } catch {
       result = .failure(error)
     }
+    others?.stop()
     await agents?.end()
     for session in sessions { await session.end() }
     return try result.get()
@@ -85,12 +90,11 @@ extension LabRun {
 
   /// Moves the guests and looks at them from outside meanwhile.
   private static func measure(
-    _ method: LabMethod, _ members: [Member], _ agents: AgentPair?, calmFromUs: UInt64,
-    observer: any LabObserver
+    _ method: LabMethod, _ members: [Member], _ agents: AgentPair?, _ others: CompetingTraffic?,
+    calmFromUs: UInt64, observer: any LabObserver
   ) async throws -> [Trial] {
     guard let hosts = members.first?.session.hosts else { return [] }
-    let wireMeter = try await WireMeter.start(hosts, members.first?.session.options.competingRate)
-    defer { wireMeter.stop() }
+    let wireMeter = try await WireMeter.start(hosts, others)
     let meter = CostMeter(sources: members.compactMap(\.mover.sourceProcess), agents: agents)
     let startSeconds = MonotonicClock.wallSeconds
     let memory = Task { await meter.watchMemory() }
@@ -104,7 +108,7 @@ extension LabRun {
     let result: Result<[Trial], any Error>
     do {
       let wire = try await wireMeter.read()
-      wireMeter.stop()
+      others?.stop()
       await observer.note("\(method.name): checking the guest's memory")
       try await Task.sleep(for: .milliseconds(aftermathMs))
       var trials: [Trial] = []
@@ -203,57 +207,5 @@ extension LabRun {
       if silenceUs > 10_000_000 { return }
       try await Task.sleep(for: .milliseconds(50))
     }
-  }
-
-  /// Fills in what was seen from outside, and judges.
-  private static func observe(
-    _ trial: inout Trial, _ session: GuestSession, fromUs: UInt64, untilUs: UInt64, moved: Bool
-  ) {
-    let log = session.serial.log
-    trial.record.guest = .init(heartbeats: UInt64(log.entries.count), errors: log.errors)
-    let here: HeartbeatLog.Side = moved ? .destination : .source
-    let after = log.entries.filter { $0.side == here && $0.atUs > untilUs - aftermathMs * 1000 }
-    if let first = after.first, let last = after.last {
-      trial.scansAfter = last.beat.verifiedScans - first.beat.verifiedScans
-    }
-    if moved { trial.heartbeatGapMs = log.handoverMs }
-    if let report = session.client?.report() {
-      trial.brokenConnections = report.brokenConnections
-      trial.record.clientGapMs = report.longestGapMs(fromUs: fromUs, toUs: untilUs)
-      let timeline = report.timeline(
-        fromUs: fromUs, toUs: untilUs, bucketMs: Trial.operationsBucketMs)
-      let count = timeline.reduce(0, +)
-      trial.operationsTimeline = timeline
-      trial.operationsPerSecond = Ratio.scale(
-        count * UInt64(session.options.clients.batch), 1_000_000, over: max(untilUs - fromUs, 1))
-      // Without a bridge the guest's address changes, so that connections cannot survive.
-      if session.hosts.kind == .namespaces, report.brokenConnections > 0 {
-        trial.damage.append(
-          "\(report.brokenConnections) client connections broke (\(report.firstFailure ?? "?"))")
-      }
-      if report.wrongValues > 0 { trial.damage.append("\(report.wrongValues) wrong values") }
-    }
-    if after.isEmpty {
-      trial.damage.append("the guest's heart stopped\(lastWords(log))")
-    } else if (trial.scansAfter ?? 0) == 0 {
-      trial.damage.append("the guest did not finish checking its memory")
-    }
-    if log.errors > 0 {
-      let first = log.otherLines.first { $0.hasPrefix("ERR") } ?? "?"
-      trial.damage.append("\(log.errors) errors in the guest's memory (first: \(first))")
-    }
-    if let first = log.firstBreak {
-      let heard = log.otherLines.suffix(3).joined(separator: " | ")
-      trial.damage.append(
-        "\(log.sequenceBreaks) heartbeats lost or repeated (first: \(first); other lines: \(heard))"
-      )
-    }
-    if let differing = trial.record.audit.pagesDiffering, differing > 0 {
-      trial.damage.append("\(differing) pages differ between source and destination")
-    }
-  }
-
-  private static func lastWords(_ log: HeartbeatLog) -> String {
-    log.otherLines.last.map { "; it said last: \($0)" } ?? ""
   }
 }

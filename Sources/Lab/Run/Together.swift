@@ -1,4 +1,4 @@
-import Agent
+public import Agent
 
 /// Of guests that were moved at once: which of them this is, and what is true of all of them.
 public struct Together: Codable, Sendable, Equatable {

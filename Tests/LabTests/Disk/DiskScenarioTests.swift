@@ -118,6 +118,38 @@ import Testing
     }
   }
 
+  @Test func whenAPulledDiskIsServed() throws {
+    let pulled = { (isDone: Bool) in
+      var result = Self.result("pull", isDone: isDone)
+      let served = MovedDisk.Served(fromUs: 1_250_999, faults: 7, faultMeanUs: 40)
+      result.lab.disk?.pull = .init(served, startUs: 1_000_000)
+      return result
+    }
+    #expect(MatrixFigure.served.value(pulled(true)) == 250)
+    // Also where the rest never came.
+    #expect(MatrixFigure.served.value(pulled(false)) == 250)
+    #expect(MatrixFigure.served.value(Self.result("mirror")) == nil)
+    let lines = MatrixTable.lines([pulled(true), Self.result("mirror")])
+    #expect(lines.contains { $0.contains("SERVED AFTER") && $0.contains("DISK READ") })
+    #expect(!MatrixTable.lines([Self.result("mirror")]).contains { $0.contains("SERVED AFTER") })
+    let line = try JSONLine.encode(pulled(true))
+    #expect(line.contains("\"servedMs\":250") && line.contains("\"faultMaxUs\":null"))
+    #expect(try JSONLine.decode(MatrixResult.self, from: line.utf8) == pulled(true))
+    // Of a version that knew no pulls.
+    let older = line.replacing(/,"pull":\{[^}]*\}/, with: "")
+    #expect(older != line)
+    #expect(try JSONLine.decode(MatrixResult.self, from: older.utf8).lab.disk?.pull == nil)
+  }
+
+  @Test(
+    arguments: [
+      (999, "999 us"), (1000, "1 ms"), (3496, "3.5 ms"), (12_500, "12.5 ms"), (99_940, "99.9 ms"),
+      (99_950, "100 ms"), (431_400, "431 ms"),
+    ] as [(Double, String)])
+  func latenciesAsWords(microseconds: Double, text: String) {
+    #expect(MatrixFigure.latency.text(microseconds) == text)
+  }
+
   @Test func theTable() throws {
     let results = (0..<3).flatMap { round in
       [
@@ -138,6 +170,9 @@ import Testing
     let lines = MatrixTable.lines(results)
     #expect(lines.first == "g, QEMU 10.0.2: 1000 requests/s before, half within 100 us")
     #expect(lines.contains { $0.contains("DISK READ") && !$0.contains("DOWNTIME") })
+    // The foot explains the columns that are there.
+    #expect(lines.contains { $0.hasPrefix("DISK READ: ") })
+    #expect(!lines.contains { $0.hasPrefix("DOWNTIME: ") || $0.hasPrefix("SERVED AFTER: ") })
     let page = ReportPage(results, title: "t")
     #expect(page.plots.contains { $0.name.hasSuffix("-latency") })
     let trade = try #require(page.plots.first { $0.name.hasSuffix("-trade") })

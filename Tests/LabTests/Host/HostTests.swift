@@ -90,10 +90,12 @@ import Testing
       let folder = try await RunFolder.create(base: base)
       let hosts = try await HostPair.create(
         kind: .namespaces, linkRate: ByteRate(parsing: "500Mbit"), folder: folder)
-      let meter = try await WireMeter.start(hosts, ByteRate(parsing: "80Mbit"))
+      let others = try #require(
+        try await CompetingTraffic.start(hosts, ByteRate(parsing: "80Mbit")))
+      let meter = try await WireMeter.start(hosts, others)
       try await Task.sleep(for: .milliseconds(500))
       let reading = try await meter.read()
-      meter.stop()
+      others.stop()
       let rate = try #require(reading.competingBytesPerSecond)
       // Never more than asked for, but for the burst.
       #expect(rate > 0 && rate < 20_000_000)

@@ -82,9 +82,11 @@ import Testing
     let lines = MatrixTable.lines(results)
     #expect(lines.first == "g, QEMU 10.0.2")
     #expect(
-      lines.contains { $0.contains("qemu-precopy") && $0.contains("0/3") && $0.contains("never") })
+      lines.contains {
+        $0.contains("qemu-precopy") && $0.contains("0 of 3") && $0.contains("never")
+      })
     #expect(lines.contains { $0.contains("qemu-postcopy") && $0.contains("6 s [4 s, 9 s]") })
-    #expect(lines.contains { $0.contains("TOTAL (postcopy)") })
+    #expect(lines.contains { $0.contains("TOTAL TO POSTCOPY") })
     #expect(lines.contains { $0.contains("godwit-timebound") && $0.contains("0.80 [0.80, 0.80]") })
     #expect(MatrixTable.lines([]) == [])
     let hurt = MatrixTable.lines([Results.result("godwit-x") { $0.lab.damage = ["3 errors"] }])

@@ -49,4 +49,30 @@ import Testing
     #expect(plot.svg.contains("class=\"never\"") && plot.svg.contains("not done"))
     #expect(SVG.file(plot.svg).contains("<style>"))
   }
+
+  @Test func namesDoNotStandOnEachOther() throws {
+    let points = (0..<5).map { index in
+      TradePlot.Point(name: "qemu-way-\(index)", x: 10, y: 10 + Double(index) / 100, colour: 0)
+    }
+    let plot = TradePlot(
+      title: "t", xTitle: "x", yTitle: "y",
+      points: points + [.init(name: "far", x: 1, y: 10, colour: 1)], xText: SVG.number,
+      yText: SVG.number)
+    let places = plot.svg.matches(of: /y="([0-9.]+)" text-anchor="start" class="label">qemu-way/)
+      .compactMap { Double($0.1) }.sorted()
+    #expect(places.count == 5)
+    #expect(zip(places, places.dropFirst()).allSatisfy { $1 - $0 >= 13.9 })
+    // One that is beside none stays where its point is.
+    #expect(plot.svg.contains("y=\"82\" text-anchor=\"start\" class=\"label\">far"))
+  }
+
+  @Test func longNamesHaveRoom() throws {
+    let name = "qemu-mirror-write-blocking+tuned"
+    let plot = BarPlot(
+      title: "t",
+      rows: [.init(name: name, parts: [.init(name: "x", value: 4, colour: 0)], text: "4")],
+      tickText: { "\($0)" })
+    let match = try #require(plot.svg.firstMatch(of: /<text x="([0-9.]+)"[^>]*>qemu-mirror/))
+    #expect(try #require(Double(match.1)) >= SVG.width(of: name))
+  }
 }

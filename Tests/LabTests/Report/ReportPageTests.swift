@@ -69,7 +69,7 @@ import Testing
     results[0].lab.damage = ["3 pages differ"]
     let page = ReportPage(results, title: "t")
     #expect(page.html.contains("3 pages differ"))
-    #expect(!page.html.contains("Every guest was intact"))
+    #expect(!page.html.contains("Everything that moved was intact"))
   }
 
   @Test func pagesOfADocumentation() throws {

@@ -16,6 +16,14 @@ final class DiskClient: Sendable {
     var versions: [UInt64] = []
   }
 
+  /// Where requests go.
+  private struct Route {
+    /// Nil: nowhere yet; they wait.
+    var store: RemoteStore?
+    /// Requests without an answer.
+    var underWay = 0
+  }
+
   /// Requests kept of a thread: over an hour at 1000 a second.
   static let requestCountMax = 4_000_000
   /// Longer than a server waits for a destination that is gone.
@@ -24,7 +32,7 @@ final class DiskClient: Sendable {
   private let disk: MatrixDisk
   private let content: BlockContent
   private let seed: UInt64
-  private let store: RemoteStore
+  private let route: Mutex<Route>
   private let reports: Mutex<[Report]>
   private let isStopped = Mutex(false)
   private let threads = Mutex<[WorkerThread]>([])
@@ -33,18 +41,42 @@ final class DiskClient: Sendable {
   init(_ disk: MatrixDisk, socket path: String, export name: String, seed: UInt64) throws {
     (self.disk, self.seed) = (disk, seed)
     content = BlockContent(seed: seed, blockBytes: disk.load.blockBytes)
+    route = Mutex(Route(store: try Self.connect(disk, path, name)))
+    reports = Mutex(Array(repeating: Report(), count: disk.load.depth))
+    let started = (0..<disk.load.depth).map { id in
+      WorkerThread("disk-client-\(id)") { [self] in run(id) }
+    }
+    threads.withLock { $0 = started }
+  }
+
+  private static func connect(
+    _ disk: MatrixDisk, _ path: String, _ name: String
+  ) throws -> RemoteStore {
     let remote = try RemoteStore(
       over: try UnixSocket.connect(path: path), exportName: name, isReadOnly: false)
     guard remote.byteCount == disk.byteCount else {
       remote.close()
       throw LabError("\(path) serves \(remote.byteCount) bytes, not \(disk.byteCount)")
     }
-    store = remote
-    reports = Mutex(Array(repeating: Report(), count: disk.load.depth))
-    let started = (0..<disk.load.depth).map { id in
-      WorkerThread("disk-client-\(id)") { [self] in run(id) }
+    return remote
+  }
+
+  /// Waits for the answers that are still to come, and closes; further requests wait until `goOn`, and that is part of
+  /// the time that they take.
+  func hold() async {
+    let store = route.withLock { route in
+      defer { route.store = nil }
+      return route.store
     }
-    threads.withLock { $0 = started }
+    await close(store) { [self] in
+      while route.withLock({ $0.underWay }) > 0 { MonotonicClock.sleep(us: 200) }
+    }
+  }
+
+  /// Sends all further requests to another server of the disk: the export `name` behind a unix socket. Blocks.
+  func goOn(socket path: String, export name: String) throws {
+    let store = try Self.connect(disk, path, name)
+    route.withLock { $0.store = store }
   }
 
   /// Lets every thread finish its request, and closes.
@@ -54,14 +86,21 @@ final class DiskClient: Sendable {
       defer { threads = [] }
       return threads
     }
+    await close(route.withLock { $0.store }) { for thread in threads { thread.join() } }
+  }
+
+  /// Closes a connection once nothing is under way there.
+  ///
+  /// - Parameter wait: returns then; blocks.
+  private func close(_ store: RemoteStore?, after wait: @escaping @Sendable () -> Void) async {
     // A request that nobody answers any more.
-    let closer = Task { [store] in
+    let closer = Task {
       try await Task.sleep(for: .milliseconds(Self.lastAnswerMs))
-      store.close()
+      store?.close()
     }
-    _ = try? await WorkerThread.run("disk-clients") { for thread in threads { thread.join() } }
+    _ = try? await WorkerThread.run("disk-clients") { wait() }
     closer.cancel()
-    store.close()
+    store?.close()
   }
 
   /// Observations so far, in the order of their times.
@@ -100,8 +139,10 @@ final class DiskClient: Sendable {
       let index = picker.next(&random)
       let isWrite = random.next() % 100 < load.writePercent
       let startUs = MonotonicClock.nowUs
+      guard let store = take() else { return }
       do {
-        try operate(id, Int(index), isWrite, &words)
+        defer { route.withLock { $0.underWay -= 1 } }
+        try operate(store, id, Int(index), isWrite, &words)
       } catch {
         return update(id) { $0.failure = "\(error)" }
       }
@@ -116,7 +157,22 @@ final class DiskClient: Sendable {
     }
   }
 
-  private func operate(_ id: Int, _ index: Int, _ isWrite: Bool, _ words: inout [UInt64]) throws {
+  /// Where a request goes; nil: the clients end.
+  private func take() -> RemoteStore? {
+    while !isStopped.withLock({ $0 }) {
+      let store = route.withLock { route in
+        if route.store != nil { route.underWay += 1 }
+        return route.store
+      }
+      if let store { return store }
+      MonotonicClock.sleep(us: 500)
+    }
+    return nil
+  }
+
+  private func operate(
+    _ store: RemoteStore, _ id: Int, _ index: Int, _ isWrite: Bool, _ words: inout [UInt64]
+  ) throws {
     let block = UInt64(index * disk.load.depth + id)
     let offset = block * UInt64(disk.load.blockBytes)
     let version = reports.withLock { $0[id].versions[index] }

@@ -1,3 +1,5 @@
+public import Agent
+
 /// How long requests took in a stretch of time, and how many there were. Pure.
 public struct Latency: Codable, Sendable, Equatable {
   /// One request that was answered.
@@ -36,6 +38,25 @@ public struct DiskMeasures: Codable, Sendable, Equatable {
   /// Rounds of the copier, and what backups gave in place of the disk; Godwit alone says so.
   @OrNull public var rounds: UInt64?
   @OrNull public var backupBytes: UInt64?
+  /// What an older copy at the destination had already.
+  @OrNull public var skippedBytes: UInt64?
+  /// Nil where the disk was served at the source until both sides were the same.
+  @OrNull public var pull: Pull?
+
+  /// How a disk was served at the destination before its data were there.
+  public struct Pull: Codable, Sendable, Equatable {
+    /// From the beginning of the move until clients were served there, in milliseconds.
+    public var servedMs: UInt64
+    /// Requests that waited for the source, and how long, in microseconds: on average, and the longest.
+    public var faults: UInt64
+    @OrNull public var faultMeanUs: UInt64?
+    @OrNull public var faultMaxUs: UInt64?
+
+    init(_ served: MovedDisk.Served, startUs: UInt64) {
+      servedMs = (served.fromUs - min(startUs, served.fromUs)) / 1000
+      (faults, faultMeanUs, faultMaxUs) = (served.faults, served.faultMeanUs, served.faultMaxUs)
+    }
+  }
 
   init(_ disk: MatrixDisk) {
     diskBytes = disk.byteCount

@@ -2,10 +2,13 @@
 protocol DiskMover: Sendable {
   /// What has to be known of the disk before clients begin to write.
   func prepare() async throws
-  /// Copies until both sides are the same, which they stay; or until the time is over.
-  func move() async throws -> MovedDisk
+  /// Copies until both sides are the same, which they stay, or the destination has everything and its clients; or until
+  /// the time is over.
+  func move(_ client: DiskClient) async throws -> MovedDisk
   /// Nobody writes any more: the destination keeps the disk as it is.
   func finish() async throws
+  /// Ends what the move itself has started.
+  func end() async
 }
 
 /// How far a move came.
@@ -17,4 +20,17 @@ struct MovedDisk: Sendable {
   /// As whoever moved it says: read from the device for it, and sent.
   var readBytes, wireBytes: UInt64?
   var rounds, backupBytes: UInt64?
+  /// What an older copy had already.
+  var skippedBytes: UInt64?
+  /// Of a pull.
+  var served: Served?
+
+  /// How a disk was served before its data were there.
+  struct Served: Sendable {
+    /// From when on, in microseconds of the monotonic clock.
+    var fromUs: UInt64
+    /// Requests that waited for the source, and how long, in microseconds.
+    var faults: UInt64
+    var faultMeanUs, faultMaxUs: UInt64?
+  }
 }

@@ -9,6 +9,12 @@ import HostIO
 ///                                │ source namespace
 ///                      nbd://destination ══ the lab's link ══ qemu-nbd ── copy
 /// ```
+/// With `pull` that is so until the disk moves, and then:
+/// ```
+///   clients ── unix socket ── godwit block serve (destination) ── copy
+///                                ║ the lab's link
+///                             godwit block serve --read-only (source) ── device ── image
+/// ```
 struct DiskStage: Sendable {
   static let exportName = "disk"
   static let copyName = "copy"
@@ -32,6 +38,11 @@ struct DiskStage: Sendable {
   var control: String { file("control") }
   var surrogate: String { file("surrogate") }
   var manifest: String { file("manifest") }
+  /// Of the older copy.
+  var copyManifest: String { file("copy.manifest") }
+  /// Sockets of the server that pulls.
+  var arrival: String { file("arrival") }
+  var arrivalControl: String { file("arrival.control") }
   /// The image, or what stands before it and is as slow as asked for.
   var device: String { disk.isLimited ? file("slow.raw") : image }
   /// Different disks hold different data.
@@ -40,16 +51,31 @@ struct DiskStage: Sendable {
   var host: String { hosts.address(.destination) }
   var port: UInt16 { Self.firstPort + UInt16(number) }
   var source: (hosts: HostPair, side: HostPair.Side) { (hosts, .source) }
+  /// Options for a mover of Godwit's where no link bounds it.
+  var bandwidth: [String] {
+    hosts.kind == .loopback ? ["--bandwidth", "\(hosts.linkBytesPerSecond * 8)bit"] : []
+  }
 
   func makeImages() async throws {
     let (disk, seed, image, copy, surrogate) = (disk, seed, image, copy, surrogate)
-    let needsSurrogate = method == .waio
+    let (needsSurrogate, needsOlderCopy) = (method == .waio, method == .incremental)
     try await WorkerThread.run("disk-images") {
       try DiskImage.make(image, disk, seed: seed)
-      try DiskImage.makeEmpty(copy, byteCount: disk.byteCount)
+      if needsOlderCopy {
+        try DiskImage.make(copy, disk, seed: seed)
+      } else {
+        try DiskImage.makeEmpty(copy, byteCount: disk.byteCount)
+      }
       if needsSurrogate { try DiskImage.makeEmpty(surrogate, byteCount: disk.byteCount + 64 << 20) }
     }
+    guard needsOlderCopy else { return }
+    try await Command.run(
+      try LabAgent.program(options), ["block", "manifest", copy, "--output", copyManifest],
+      timeoutMs: Self.manifestMs)
   }
+
+  /// A disk of 16 GiB is read and hashed.
+  private static let manifestMs: UInt64 = 300_000
 
   /// A device that does no more than it is asked to: QEMU's throttle filter before the image, as a file (FUSE).
   /// Its requests are carried out one after the other, whoever makes them.
@@ -75,6 +101,11 @@ struct DiskStage: Sendable {
 
   /// Where the disk goes.
   func startDestination() async throws -> DiskProcess {
+    guard method != .pull else {
+      return try await startGodwit(
+        copy, ["--socket", arrival, "--control", arrivalControl], control: arrivalControl,
+        on: (hosts, .destination), log: "destination.log")
+    }
     let mark = file("nbd.pid")
     let process = try DiskProcess(
       "qemu-nbd",
@@ -87,28 +118,49 @@ struct DiskStage: Sendable {
   }
 
   func startServer() async throws -> DiskProcess {
-    let server: DiskProcess
-    if method.isRival {
-      let cache = "cache.direct=\(disk.isLimited ? "on" : "off")"
-      server = try DiskProcess(
-        "qemu-storage-daemon",
-        [
-          "--chardev", "socket,id=q,path=\(control),server=on,wait=off", "--monitor", "chardev=q",
-          "--blockdev", "driver=file,node-name=f0,filename=\(device),\(cache)", "--blockdev",
-          "driver=raw,node-name=\(RivalDiskMover.node),file=f0", "--nbd-server",
-          "addr.type=unix,addr.path=\(socket),max-connections=16", "--export",
-          "type=nbd,id=e0,node-name=\(RivalDiskMover.node),name=\(Self.exportName),writable=on",
-        ], on: source, log: file("server.log"), folder: folder)
-    } else {
-      server = try DiskProcess(
-        try LabAgent.program(options),
-        [
-          "block", "serve", device, "--export-name", Self.exportName, "--socket", socket,
-          "--control", control,
-        ] + (disk.isLimited ? ["--direct"] : []), on: source, log: file("server.log"),
-        folder: folder)
+    guard method.isRival else {
+      return try await startGodwit(
+        device, ["--socket", socket, "--control", control] + direct, control: control, on: source,
+        log: "server.log")
     }
+    let cache = "cache.direct=\(disk.isLimited ? "on" : "off")"
+    let server = try DiskProcess(
+      "qemu-storage-daemon",
+      [
+        "--chardev", "socket,id=q,path=\(control),server=on,wait=off", "--monitor", "chardev=q",
+        "--blockdev", "driver=file,node-name=f0,filename=\(device),\(cache)", "--blockdev",
+        "driver=raw,node-name=\(RivalDiskMover.node),file=f0", "--nbd-server",
+        "addr.type=unix,addr.path=\(socket),max-connections=16", "--export",
+        "type=nbd,id=e0,node-name=\(RivalDiskMover.node),name=\(Self.exportName),writable=on",
+      ], on: source, log: file("server.log"), folder: folder)
     try await server.wait { SmallFile.exists(socket) && SmallFile.exists(control) }
+    return server
+  }
+
+  /// Whoever has the disk for a destination that pulls it.
+  func startSupplier() async throws -> DiskProcess {
+    let control = file("supplier.control")
+    return try await startGodwit(
+      device,
+      ["--read-only", "--listen", "\(hosts.address(.source)):\(port)", "--control", control]
+        + ["--insecure", "--insecure-network"] + direct, control: control, on: source,
+      log: "supplier.log")
+  }
+
+  private var direct: [String] { disk.isLimited ? ["--direct"] : [] }
+
+  /// `godwit block serve`; returns when clients may come.
+  ///
+  /// - Parameter control: its control socket, which it makes after all others.
+  private func startGodwit(
+    _ image: String, _ arguments: [String], control: String,
+    on place: (hosts: HostPair, side: HostPair.Side), log: String
+  ) async throws -> DiskProcess {
+    let server = try DiskProcess(
+      try LabAgent.program(options),
+      ["block", "serve", image, "--export-name", Self.exportName] + arguments, on: place,
+      log: file(log), folder: folder)
+    try await server.wait { SmallFile.exists(control) }
     return server
   }
 }

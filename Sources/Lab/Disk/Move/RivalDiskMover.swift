@@ -14,7 +14,7 @@ struct RivalDiskMover: DiskMover {
 
   func prepare() async throws {}
 
-  func move() async throws -> MovedDisk {
+  func move(_ client: DiskClient) async throws -> MovedDisk {
     let client = monitor.client
     let startMs = MonotonicClock.nowMs
     try await client.blockdevAdd([
@@ -61,6 +61,8 @@ struct RivalDiskMover: DiskMover {
     try await monitor.client.jobDismiss(Self.job)
     try await monitor.client.blockdevDel(nodeName: Self.target)
   }
+
+  func end() async {}
 
   private func look() async throws -> JobInfo {
     guard let job = try await monitor.client.queryJobs().first(where: { $0.id == Self.job }) else {

@@ -15,12 +15,9 @@ struct RunningDisk: Sendable {
     do {
       if let device = try await stage.startDevice() { processes.insert(device, at: 0) }
       processes.insert(try await stage.startDestination(), at: 0)
-      processes.insert(try await stage.startServer(), at: 0)
-      let mover: any DiskMover =
-        stage.method.isRival
-        ? RivalDiskMover(
-          stage: stage, monitor: try await Monitor.connect(path: stage.control, timeoutMs: 10_000))
-        : GodwitDiskMover(stage: stage, backups: backups)
+      let server = try await stage.startServer()
+      processes.insert(server, at: 0)
+      let mover = try await Self.mover(stage, server, backups)
       try await mover.prepare()
       let client = try await WorkerThread.run("disk-client") {
         try DiskClient(
@@ -34,8 +31,25 @@ struct RunningDisk: Sendable {
     }
   }
 
+  private static func mover(
+    _ stage: DiskStage, _ server: DiskProcess, _ backups: [String]
+  ) async throws -> any DiskMover {
+    if stage.method.isRival {
+      return RivalDiskMover(
+        stage: stage, monitor: try await Monitor.connect(path: stage.control, timeoutMs: 10_000))
+    }
+    let isPull = stage.method == .pull
+    let control = DiskControl(
+      path: isPull ? stage.arrivalControl : stage.control,
+      program: try LabAgent.program(stage.options))
+    return isPull
+      ? PullDiskMover(stage: stage, control: control, server: server)
+      : GodwitDiskMover(stage: stage, control: control, backups: backups)
+  }
+
   func end() async {
     await client.stop()
+    await mover.end()
     for process in processes { await process.end() }
   }
 

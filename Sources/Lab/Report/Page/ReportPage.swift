@@ -10,7 +10,7 @@ public struct ReportPage: Sendable {
   /// Of each guest with each QEMU, then over all of them.
   private let sections: [(tables: [ReportTable], plots: [ReportPlot])]
   private let title: String
-  private let facts: [String]
+  private let facts, legend: [String]
 
   /// - Parameter results: at least one.
   public init(_ results: [MatrixResult], title: String) {
@@ -19,13 +19,16 @@ public struct ReportPage: Sendable {
       uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
     var (plots, tables, body): ([ReportPlot], [ReportTable], String) = ([], [], "")
     var sections: [(tables: [ReportTable], plots: [ReportPlot])] = []
-    for comparison in MatrixComparison.all(results) {
+    let comparisons = MatrixComparison.all(results)
+    for comparison in comparisons {
       let figures = ReportTable.figures(comparison)
       let own = [figures, ReportTable.ratios(comparison)].compactMap(\.self)
       let pictures = ReportPlots(comparison: comparison, colours: colours).all
       body += "<section><h2>\(SVG.escape(figures.title))</h2>\n"
       if let rate = MatrixTable.dirtyRate(comparison) { body += "<p>\(SVG.escape(rate))</p>\n" }
-      body += own.map(\.html).joined() + pictures.map(Self.figure).joined() + "</section>\n"
+      // The section's title says what the first one is of.
+      let shown = own.enumerated().map { $1.html(hasCaption: $0 > 0) }
+      body += shown.joined() + Self.figures(pictures) + "</section>\n"
       sections.append((own, pictures))
       tables += own
       plots += pictures
@@ -34,18 +37,19 @@ public struct ReportPage: Sendable {
       ReportPlot.forecasts(results, colours), ReportPlot.pauses(results, colours),
     ].compactMap(\.self)
     if !over.isEmpty {
-      body += "<section><h2>What was foretold</h2>\n\(over.map(Self.figure).joined())</section>\n"
+      body += "<section><h2>What was foretold</h2>\n\(Self.figures(over))</section>\n"
     }
     let damage = results.filter { !$0.isIntact }.flatMap { result in
       result.lab.damage.map { "\(result.lab.cell): \($0)" }
     }
     let verdict =
       damage.isEmpty
-      ? "<p>Every guest was intact after its move.</p>\n"
-      : "<p class=\"worse\">Guests that were not intact:</p><ul>"
+      ? "<p>Everything that moved was intact afterwards.</p>\n"
+      : "<p class=\"worse\">Not intact afterwards:</p><ul>"
         + damage.map { "<li>\(SVG.escape($0))</li>" }.joined() + "</ul>\n"
     let items = Self.facts(results).map { "<li>\(SVG.escape($0))</li>" }.joined()
-    let legend = MatrixFigure.legend.map { "<p class=\"note\">\(SVG.escape($0))</p>\n" }.joined()
+    legend = MatrixFigure.legend(comparisons)
+    let notes = legend.map { "<li>\(SVG.escape($0))</li>" }.joined()
     (self.plots, self.tables) = (plots + over, tables)
     self.sections = sections + [([], over)]
     (self.title, self.facts) = (title, Self.facts(results))
@@ -55,7 +59,7 @@ public struct ReportPage: Sendable {
       + "<meta name=\"color-scheme\" content=\"light dark\"><title>\(SVG.escape(title))</title>"
       + "<link rel=\"icon\" href=\"data:,\">"
       + "<style>\(PlotStyle.css)\(Self.css)</style></head><body><main>\n"
-      + "<h1>\(SVG.escape(title))</h1>\n<ul class=\"facts\">\(items)</ul>\n\(verdict)\(body)\(legend)"
+      + "<h1>\(SVG.escape(title))</h1>\n<ul class=\"facts\">\(items)</ul>\n\(verdict)\(body)<ul class=\"facts\">\(notes)</ul>\n"
       + "</main></body></html>\n"
   }
 
@@ -72,7 +76,13 @@ public struct ReportPage: Sendable {
           }
         }.joined()
     }
-    return head + parts.joined() + MatrixFigure.legend.joined(separator: "  \n") + "\n"
+    return head + parts.joined() + legend.joined(separator: "  \n") + "\n"
+  }
+
+  private static func figures(_ plots: [ReportPlot]) -> String {
+    [plots.filter(\.isLow), plots.filter { !$0.isLow }].filter { !$0.isEmpty }.map {
+      "<div class=\"plots\">\($0.map(figure).joined())</div>\n"
+    }.joined()
   }
 
   private static func figure(_ plot: ReportPlot) -> String {
@@ -116,13 +126,20 @@ public struct ReportPage: Sendable {
 
   private static let css =
     "body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,sans-serif}"
-    + "main{max-width:60rem;margin:0 auto;padding:1rem}h1{font-size:1.6rem}h2{margin-top:2.5rem}"
-    + "h3{font-size:1rem;margin:0 0 .25rem}figure{margin:1.5rem 0}"
-    + "figcaption,.note,.facts{color:var(--faint);font-size:.85rem}"
-    + ".wide{overflow-x:auto}.wide svg{min-width:36rem;max-width:46rem;width:100%;display:block}"
+    + "main{max-width:72rem;margin:0 auto;padding:1rem}h1{font-size:1.6rem}h2{margin-top:2.5rem}"
+    + "h3{font-size:1rem;margin:0 0 .25rem}figure{margin:.75rem 0;min-width:0}"
+    + ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));"
+    + "gap:0 2rem}"
+    + "figcaption,.facts{color:var(--faint);font-size:.85rem}"
+    // What is wider than the page casts a shadow at its right end, until it is reached.
+    + ".wide{overflow-x:auto;background:"
+    + "linear-gradient(270deg,var(--paper) 1rem,transparent) right/2.5rem 100% no-repeat local,"
+    + "linear-gradient(270deg,var(--grid),transparent) right/1rem 100% no-repeat}"
+    + ".wide svg{width:100%;height:auto;display:block}"
     + "table{border-collapse:collapse;font-size:.85rem;margin:1rem 0;white-space:nowrap}"
     + "caption{text-align:left;font-weight:600;padding-bottom:.3rem}"
     + "th,td{padding:.25rem .6rem;border-bottom:1px solid var(--grid);text-align:right}"
-    + "th:first-child{text-align:left}"
+    + "thead th{white-space:normal;vertical-align:bottom;line-height:1.25}"
+    + "th:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}"
     + ".better{color:var(--c2);font-weight:600}.worse{color:var(--c8)}"
 }

@@ -9,6 +9,8 @@ public struct ReportPlot: Sendable {
   /// What it shows and how to read it.
   var note: String
   var svg: String
+  /// Bars: lower than the other pictures, so that they stand together in a page.
+  var isLow = false
 
   /// The picture as a file of its own.
   public var file: String { SVG.file(svg) }
@@ -25,13 +27,12 @@ struct ReportPlots {
   var all: [ReportPlot] {
     [
       bars(.total), bars(.together), bars(.downtime), bars(.wire), bars(.reads), bars(.latency),
-      bars(.tail), trade, bars(.processor), throughput, operations, owed, classes,
+      bars(.tail), bars(.processor), classes, trade, throughput, operations, owed,
     ].compactMap(\.self)
   }
 
   private func bars(_ figure: MatrixFigure) -> ReportPlot? {
-    // Round numbers of bytes are binary.
-    let unit = [.wire, .memory, .reads].contains(figure) ? 1_048_576.0 : 1
+    let unit = unit(figure)
     let rows = comparison.methods.compactMap { method -> BarPlot.Row? in
       guard let estimate = comparison.estimate(figure, method) else { return nil }
       let part = BarPlot.Part(
@@ -53,7 +54,16 @@ struct ReportPlots {
       note: "Medians, with 95 % intervals from three rounds on. Shorter is better.",
       svg: BarPlot(title: "\(title), \(comparison.guest)", rows: rows) {
         figure.text($0 * unit)
-      }.svg)
+      }.svg, isLow: true)
+  }
+
+  /// What an axis has round numbers of: bytes are binary.
+  private func unit(_ figure: MatrixFigure) -> Double {
+    guard [.wire, .memory, .reads].contains(figure) else { return 1 }
+    let most =
+      comparison.methods.compactMap { comparison.estimate(figure, $0)?.median }
+      .filter(\.isFinite).max() ?? 0
+    return most < 1_073_741_824 ? 1_048_576 : 1_073_741_824
   }
 
   /// What a disk's clients pay for a fast move.
@@ -87,72 +97,84 @@ struct ReportPlots {
   private static let pointsMax = 800
 
   private var throughput: ReportPlot? {
-    let series = comparison.methods.compactMap { method -> LinePlot.Series? in
-      guard let result = comparison.typical(method), let work = result.lab.throughput,
-        work.baselinePerSecond > 0
-      else { return nil }
+    let note =
+      "In percent of its work before, over five neighbouring points, from the start of the migration on; "
+      + Self.typical
+    return curves(
+      "throughput", title: "Work of the guest while it moves", note: note, yTitle: "% of before",
+      level: 100
+    ) { result in
+      guard let work = result.lab.throughput, work.baselinePerSecond > 0 else { return [] }
       // As many points as can be told apart, however long it took.
       let shown = min(Double(work.timeline.count), horizon * 1000 / Double(work.bucketMs))
       let merged = max(Int(shown) / Self.pointsMax, 1)
       let bucket = Double(work.bucketMs) * Double(merged)
       let full = Double(work.baselinePerSecond) * bucket / 1000
       let values = ReportText.merged(work.timeline.map { Double($0) }, by: merged)
-      return line(
-        method,
-        ReportText.smoothed(values.map { $0 / full * 100 }).enumerated().map {
-          (Double($0) * bucket / 1000, $1)
-        })
+      return ReportText.smoothed(values.map { $0 / full * 100 }).enumerated().map {
+        (Double($0) * bucket / 1000, $1)
+      }
     }
-    guard !series.isEmpty else { return nil }
-    return ReportPlot(
-      name: "\(slug)-throughput", title: "Work of the guest while it moves",
-      note:
-        "In percent of its work before, over five neighbouring points, from the start of the migration on; one"
-        + " typical run of each method. Dashed: QEMU alone.",
-      svg: LinePlot(
-        title: "Work of the guest, \(comparison.guest)", xTitle: "seconds", yTitle: "% of before",
-        series: series, xText: SVG.number, yText: SVG.number, level: 100
-      ).svg)
   }
 
   private var operations: ReportPlot? {
-    let bucket = Double(Trial.operationsBucketMs)
-    let series = comparison.methods.compactMap { method -> LinePlot.Series? in
-      guard let timeline = comparison.typical(method)?.lab.operationsTimeline, !timeline.isEmpty
-      else { return nil }
-      return line(
-        method,
-        ReportText.smoothed(timeline.map { Double($0) * 1000 / bucket }).enumerated().map {
-          (Double($0) * bucket / 1000, $1)
-        })
+    // A disk's requests are few: with less at a time the curve would be noise.
+    let isDisk = comparison.diskAlone != nil
+    let merged = isDisk ? 3 : 1
+    let bucket = Double(Trial.operationsBucketMs) * Double(merged)
+    let note =
+      "Completed per second on all connections, over windows of \(isDisk ? 150 : 50) ms, from the start of the migration on; "
+      + Self.typical
+    return curves(
+      "operations", title: "Operations of the clients while the \(isDisk ? "disk" : "guest") moves",
+      note: note,
+      yTitle: "per second"
+    ) { result in
+      let timeline = result.lab.operationsTimeline ?? []
+      let counts = ReportText.merged(timeline.map { Double($0) }, by: merged)
+      return ReportText.smoothed(counts.map { $0 * 1000 / bucket }).enumerated().map {
+        (Double($0) * bucket / 1000, $1)
+      }
     }
-    guard !series.isEmpty else { return nil }
-    return ReportPlot(
-      name: "\(slug)-operations", title: "Operations of the clients while the guest moves",
-      note:
-        "Completed per second on all connections, over windows of 50 ms, from the start of the migration on; one"
-        + " typical run of each method. Dashed: QEMU alone.",
-      svg: LinePlot(
-        title: "Operations of the clients, \(comparison.guest)", xTitle: "seconds",
-        yTitle: "per second", series: series, xText: SVG.number, yText: SVG.number
-      ).svg)
   }
 
   private var owed: ReportPlot? {
-    let series = comparison.methods.compactMap { method -> LinePlot.Series? in
-      guard let result = comparison.typical(method) else { return nil }
+    curves(
+      "owed", title: "Memory that the destination lacks",
+      note: "As each method knew it then; " + Self.typical, yTitle: "MiB"
+    ) { result in
       let points = result.lab.samples.filter { $0.phase >= .bulk && $0.phase < .done }.map {
         (x: Double($0.elapsedMs) / 1000, y: Double($0.remainingBytes) / 1_048_576)
       }
-      return points.count > 2 ? line(method, points) : nil
+      // At first nobody has counted yet.
+      let known = points.drop { $0.y == 0 }
+      return known.count > 2 ? Array(known) : []
+    }
+  }
+
+  private static let typical = "one typical run of each method. Dashed: QEMU alone."
+
+  /// Curves over the seconds of a typical run of each method; nil where there is nothing to draw.
+  ///
+  /// - Parameters:
+  ///   - name: behind the guest's in the picture's.
+  ///   - level: to compare with.
+  ///   - points: by rising x, in seconds; none: the run has no curve.
+  private func curves(
+    _ name: String, title: String, note: String, yTitle: String, level: Double? = nil,
+    _ points: (MatrixResult) -> [(x: Double, y: Double)]
+  ) -> ReportPlot? {
+    let series = comparison.methods.compactMap { method -> LinePlot.Series? in
+      guard let result = comparison.typical(method) else { return nil }
+      let points = points(result)
+      return points.isEmpty ? nil : line(method, points)
     }
     guard !series.isEmpty else { return nil }
     return ReportPlot(
-      name: "\(slug)-owed", title: "Memory that the destination lacks",
-      note: "As each method knew it then; one typical run of each. Dashed: QEMU alone.",
+      name: "\(slug)-\(name)", title: title, note: note,
       svg: LinePlot(
-        title: "Memory that the destination lacks, \(comparison.guest)", xTitle: "seconds",
-        yTitle: "MiB", series: series, xText: SVG.number, yText: SVG.number
+        title: "\(title), \(comparison.guest)", xTitle: "seconds", yTitle: yTitle, series: series,
+        xText: SVG.number, yText: SVG.number, level: level
       ).svg)
   }
 
@@ -190,7 +212,7 @@ struct ReportPlots {
       svg: BarPlot(
         title: "Pages by form, \(comparison.guest)", rows: rows, tickText: SVG.number,
         showsLegend: true
-      ).svg)
+      ).svg, isLow: true)
   }
 }
 
@@ -203,7 +225,7 @@ extension ReportPlot {
         return nil
       }
       return ScatterPlot.Point(
-        name: result.lab.cell, x: Double(foretold), y: Double(total),
+        name: result.lab.cell, method: result.lab.method, x: Double(foretold), y: Double(total),
         lowX: forecast.totalLowMs.map { Double($0) },
         highX: forecast.totalHighMs.map { Double($0) },
         colour: colours[result.lab.method] ?? 0)
@@ -226,7 +248,7 @@ extension ReportPlot {
         let foretold = result.record.forecast.downtimeMs
       else { return nil }
       return ScatterPlot.Point(
-        name: result.lab.cell, x: Double(foretold), y: Double(downtime),
+        name: result.lab.cell, method: result.lab.method, x: Double(foretold), y: Double(downtime),
         colour: colours[result.lab.method] ?? 0)
     }
     guard !points.isEmpty else { return nil }

@@ -87,7 +87,9 @@ public struct ReportTable: Sendable {
       .joined() + "\n"
   }
 
-  var html: String {
+  /// - Parameter hasCaption: whether its title stands above it.
+  func html(hasCaption: Bool) -> String {
+    let caption = hasCaption ? "<caption>\(SVG.escape(title))</caption>" : ""
     let head = header.map { "<th scope=\"col\">\(SVG.escape($0))</th>" }.joined()
     let body = rows.map { row in
       let cells = row.cells.map { cell -> String in
@@ -98,7 +100,7 @@ public struct ReportTable: Sendable {
       return "<tr><th scope=\"row\">\(SVG.escape(row.name))</th>\(cells.joined())</tr>\n"
     }
     return
-      "<div class=\"wide\"><table><caption>\(SVG.escape(title))</caption><thead><tr>\(head)</tr>"
+      "<div class=\"wide\"><table>\(caption)<thead><tr>\(head)</tr>"
       + "</thead><tbody>\n\(body.joined())</tbody></table></div>\n"
   }
 }

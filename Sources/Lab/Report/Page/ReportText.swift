@@ -19,6 +19,7 @@ enum ReportText {
     case .memory: "Memory of the agents"
     case .latency: "Latency of a disk's clients while it moves, median"
     case .tail: "Latency of a disk's clients while it moves, 99 %"
+    case .served: "Until a pulled disk is served at the destination"
     case .reads: "Read from the source's disk for the move"
     }
   }

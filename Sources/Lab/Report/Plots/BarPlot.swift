@@ -23,20 +23,30 @@ struct BarPlot {
   /// What the parts are, where a bar has several.
   var showsLegend = false
 
-  private static let (width, left, right, top) = (680.0, 176.0, 150.0, 6.0)
+  private static let (width, top) = (520.0, 6.0)
   private static let (rowHeight, barHeight) = (24.0, 15.0)
   private static let (legendColumns, legendRow) = (4, 18.0)
+
+  /// Room for the names, and for what stands behind the bars.
+  private var left: Double { room(rows.map(\.name), 96...280) }
+  private var right: Double { room(rows.map(\.text), 64...200) }
+
+  private func room(_ texts: [String], _ range: ClosedRange<Double>) -> Double {
+    let widest = texts.map(SVG.width(of:)).max() ?? 0
+    return min(max(widest + 16, range.lowerBound), range.upperBound)
+  }
 
   var svg: String {
     let ends: [Double] = rows.map { row in
       max(row.parts.reduce(0) { $0 + $1.value }, row.high ?? 0)
     }
-    let scale = PlotScale(ends)
-    let length = Self.width - Self.left - Self.right
+    // Few ticks: sizes and times are long words.
+    let scale = PlotScale(ends, tickCount: 3)
+    let length = Self.width - left - right
     let bottom = Self.top + Double(rows.count) * Self.rowHeight
     var parts: [String] = []
     for tick in scale.ticks {
-      let at = Self.left + scale.place(tick, on: length)
+      let at = left + scale.place(tick, on: length)
       parts.append(SVG.line(at, Self.top, at, bottom, style: "grid"))
       parts.append(SVG.text(at, bottom + 16, tickText(tick), anchor: .middle, style: "faint"))
     }
@@ -56,11 +66,11 @@ struct BarPlot {
   private func bar(_ row: Row, top: Double, _ scale: PlotScale, _ length: Double) -> [String] {
     let middle = top + Self.rowHeight / 2
     let barTop = middle - Self.barHeight / 2
-    var parts = [SVG.text(Self.left - 8, middle + 4, row.name, anchor: .end)]
+    var parts = [SVG.text(left - 8, middle + 4, row.name, anchor: .end)]
     guard !row.isOpen else {
       parts.append(
-        SVG.rectangle(Self.left, barTop, length, Self.barHeight, style: "never", title: row.text))
-      parts.append(SVG.text(Self.left + length + 8, middle + 4, row.text))
+        SVG.rectangle(left, barTop, length, Self.barHeight, style: "never", title: row.text))
+      parts.append(SVG.text(left + length + 8, middle + 4, row.text))
       return parts
     }
     var end = 0.0
@@ -69,18 +79,18 @@ struct BarPlot {
       end += part.value
       parts.append(
         SVG.rectangle(
-          Self.left + from, barTop, scale.place(end, on: length) - from, Self.barHeight,
+          left + from, barTop, scale.place(end, on: length) - from, Self.barHeight,
           style: "f\(part.colour % SVG.colourCount)", title: "\(row.name): \(part.name)"))
     }
     if let low = row.low, let high = row.high {
       let (from, to) = (scale.place(low, on: length), scale.place(high, on: length))
-      parts.append(SVG.line(Self.left + from, middle, Self.left + to, middle, style: "whisker"))
+      parts.append(SVG.line(left + from, middle, left + to, middle, style: "whisker"))
       for at in [from, to] {
         parts.append(
-          SVG.line(Self.left + at, middle - 4, Self.left + at, middle + 4, style: "whisker"))
+          SVG.line(left + at, middle - 4, left + at, middle + 4, style: "whisker"))
       }
     }
-    parts.append(SVG.text(Self.left + length + 8, middle + 4, row.text))
+    parts.append(SVG.text(left + length + 8, middle + 4, row.text))
     return parts
   }
 

@@ -16,14 +16,20 @@ struct LinePlot {
   /// A level to compare with.
   var level: Double?
 
-  static let width = 680.0
+  static let width = 520.0
   /// Points of a curve; more are thinned out evenly.
   static let pointsMax = 600
   private static let (left, right, top, plotHeight) = (64.0, 12.0, 24.0, 220.0)
-  private static let (legendColumns, legendRow) = (3, 18.0)
+  private static let (legendLeft, legendRow) = (10.0, 18.0)
+
+  /// As many as there is room for beside the longest name.
+  private var legendColumns: Int {
+    let widest = series.map { SVG.width(of: $0.name) }.max() ?? 0
+    return min(max(Int((Self.width - Self.legendLeft) / (widest + 44)), 1), 4)
+  }
 
   var svg: String {
-    let x = PlotScale(series.flatMap { $0.points.map(\.x) }, tickCount: 8)
+    let x = PlotScale(series.flatMap { $0.points.map(\.x) }, tickCount: 6)
     let y = PlotScale(series.flatMap { $0.points.map(\.y) } + [level ?? 0])
     let plotWidth = Self.width - Self.left - Self.right
     let bottom = Self.top + Self.plotHeight
@@ -58,16 +64,17 @@ struct LinePlot {
     parts.append(
       SVG.text(Self.width - Self.right, bottom + 34, xTitle, anchor: .end, style: "faint"))
     parts += legend(from: bottom + 54)
-    let rows = (series.count + Self.legendColumns - 1) / Self.legendColumns
+    let rows = (series.count + legendColumns - 1) / legendColumns
     return SVG.picture(
       Self.width, bottom + 48 + Double(rows) * Self.legendRow, title: title, parts)
   }
 
   private func legend(from top: Double) -> [String] {
-    let column = (Self.width - Self.left) / Double(Self.legendColumns)
+    let columns = legendColumns
+    let column = (Self.width - Self.legendLeft) / Double(columns)
     return series.enumerated().flatMap { index, curve in
-      let x = Self.left + Double(index % Self.legendColumns) * column
-      let y = top + Double(index / Self.legendColumns) * Self.legendRow
+      let x = Self.legendLeft + Double(index % columns) * column
+      let y = top + Double(index / columns) * Self.legendRow
       let style = "\(curve.isRival ? "d" : "l")\(curve.colour % SVG.colourCount)"
       return [
         SVG.line(x, y - 4, x + 22, y - 4, style: style), SVG.text(x + 28, y, curve.name),

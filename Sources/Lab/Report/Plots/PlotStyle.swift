@@ -22,7 +22,7 @@ enum PlotStyle {
       "@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--faint:#9aa4af;--grid:#30363d;"
       + "--paper:#0d1117;\(names(dark))}}"
     css +=
-      "svg text{font:12px system-ui,sans-serif;fill:var(--ink)}svg .faint{fill:var(--faint)}"
+      "svg text{font:13px system-ui,sans-serif;fill:var(--ink)}svg .faint{fill:var(--faint)}"
       + "svg .grid{stroke:var(--grid);stroke-width:1}svg .axis{stroke:var(--faint);stroke-width:1}"
       + "svg .mark{stroke:var(--faint);stroke-width:1;stroke-dasharray:2 3}"
       + "svg .whisker{stroke:var(--ink);stroke-width:1.5}"

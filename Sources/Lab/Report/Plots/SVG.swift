@@ -29,6 +29,9 @@ enum SVG {
 
   enum Anchor: String { case start, middle, end }
 
+  /// About how wide a text is in a plot: fonts differ, and this is the width of wide ones.
+  static func width(of text: String) -> Double { Double(text.count) * 7.5 }
+
   static func text(
     _ x: Double, _ y: Double, _ text: String, anchor: Anchor = .start, style: String = "label"
   ) -> String {
@@ -65,11 +68,15 @@ enum SVG {
       + "<title>\(escape(title))</title></circle>"
   }
 
-  /// A whole picture; `title` is what a screen reader says of it.
+  /// As narrow as a picture may get, on a phone: smaller, and nobody could read it.
+  private static let leastWidth = 354.0
+
+  /// A whole picture; `title` is what a screen reader says of it. In a page it is never larger than it was drawn.
   static func picture(_ width: Double, _ height: Double, title: String, _ parts: [String]) -> String
   {
     "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(number(width)) \(number(height))\" "
-      + "role=\"img\" aria-label=\"\(escape(title))\"><title>\(escape(title))</title>\n"
+      + "width=\"\(number(width))\" height=\"\(number(height))\" "
+      + "style=\"max-width:\(number(width))px;min-width:\(number(min(width, leastWidth)))px\" role=\"img\" aria-label=\"\(escape(title))\"><title>\(escape(title))</title>\n"
       + parts.joined(separator: "\n") + "\n</svg>"
   }
 

@@ -2,6 +2,8 @@
 struct ScatterPlot {
   struct Point {
     var name: String
+    /// Whose point it is, for the legend.
+    var method: String
     var x, y: Double
     var lowX, highX: Double?
     var colour: Int
@@ -12,9 +14,10 @@ struct ScatterPlot {
   var text: (Double) -> String
 
   private static let (side, left, top, right) = (320.0, 74.0, 26.0, 24.0)
+  private static let legendRow = 18.0
 
   var svg: String {
-    let scale = PlotScale(points.flatMap { [$0.x, $0.y, $0.highX ?? 0] })
+    let scale = PlotScale(points.flatMap { [$0.x, $0.y, $0.highX ?? 0] }, tickCount: 4)
     let bottom = Self.top + Self.side
     var parts: [String] = []
     for tick in scale.ticks {
@@ -48,7 +51,18 @@ struct ScatterPlot {
     parts.append(SVG.text(Self.left - 60, Self.top - 12, yTitle, style: "faint"))
     parts.append(
       SVG.text(Self.left + Self.side, bottom + 36, xTitle, anchor: .end, style: "faint"))
+    var seen: Set<String> = []
+    let methods = points.filter { seen.insert($0.method).inserted }.sorted { $0.colour < $1.colour }
+    for (index, point) in methods.enumerated() {
+      let y = bottom + 58 + Double(index) * Self.legendRow
+      parts.append(
+        SVG.circle(
+          Self.left + 4, y - 4, 4, style: "f\(point.colour % SVG.colourCount)",
+          title: point.method))
+      parts.append(SVG.text(Self.left + 16, y, point.method))
+    }
     return SVG.picture(
-      Self.left + Self.side + Self.right, bottom + 44, title: title, parts)
+      Self.left + Self.side + Self.right, bottom + 50 + Double(methods.count) * Self.legendRow,
+      title: title, parts)
   }
 }
