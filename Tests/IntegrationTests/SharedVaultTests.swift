@@ -64,7 +64,8 @@ struct SharedVaultTests {
         #expect(record.refetchedPages == 0)
       }
       #expect((records[0].pages.snapshot ?? 0) > 0, "\(records[0].pages)")
-      #expect((records[0].pages.vault ?? 0) > 500, "\(records[0].pages)")
+      #expect((records[0].pages.vault ?? 0) > 2000, "\(records[0].pages)")
+      #expect((records[0].wireBytes ?? .max) < (records[1].wireBytes ?? 0) / 2)
       #expect(records[1].pages.snapshot == nil && records[1].pages.vault == nil)
       for agent in [source, destination] { await agent.end() }
       for session in sessions { await session.end() }
