@@ -150,20 +150,21 @@ import Wire
     #expect(made[Page.size..<2 * Page.size].elementsEqual(pages[Page.size..<2 * Page.size]))
   }
 
-  @Test func pagesOfOtherGuestsGoWithTheirNotes() throws {
+  @Test func pagesOfOtherGuestsAndOfSnapshotsGoWithTheirNotes() throws {
     var random = SplitMix64(seed: 12)
     let pages = [2, 3, 2].flatMap { Self.page($0, &random) }
     let batch = BatchHeader(
       place: SequencedHeader(sequence: 1, after: 0),
       runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: 3)])
-    let notes = [0, 2].map {
-      GangNote(member: 7, block: 1, page: UInt64($0), identity: Array(0..<32))
-    }
+    let notes: [PageReference] = [
+      .gang(GangNote(member: 7, block: 1, page: 0, identity: Array(0..<32))),
+      .vault(VaultNote(snapshot: 2, page: 1 << 33, identity: Array(1...32))),
+    ]
     // Without effort, too.
     let packed = BatchPacker().pack(batch, pages.span.bytes, .off, mayRefer: true) { index, _, _ in
-      index == 1 ? nil : .gang(notes[index / 2])
+      index == 1 ? nil : notes[index / 2]
     }
-    #expect(packed.header.kinds == [.gang, .raw, .gang])
+    #expect(packed.header.kinds == [.gang, .raw, .vault])
     let payload = Self.payload(packed, pages)
     var cursor = ByteCursor(payload.span.bytes)
     let header = try EncodedHeader(decoding: &cursor)
@@ -172,7 +173,7 @@ import Wire
     let found = try made.withUnsafeMutableBytes {
       try BatchUnpacker().unpack(header, body, into: $0)
     }
-    #expect(found.map(\.reference) == notes.map { .gang($0) })
+    #expect(found.map(\.reference) == notes)
     #expect(made[Page.size..<2 * Page.size].elementsEqual(pages[Page.size..<2 * Page.size]))
   }
 

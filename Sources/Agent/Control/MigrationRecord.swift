@@ -13,6 +13,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   }
   /// Pages by the way they crossed the network.
   public struct Pages: Codable, Sendable, Equatable {
+    /// `snapshot`: held at the destination at the same place. `vault`: at another, or in another guest's snapshot; nil where
+    /// there was none.
     public var zero, uniform, raw, compressed, delta, duplicate, snapshot, vault, disk: UInt64?
     /// Nil for a guest that went alone.
     public var gang: UInt64?

@@ -61,6 +61,12 @@ struct AgentMetrics {
       Self.prefix + "migration_data_bytes_total", .counter, "Bytes sent by outgoing migrations.")
     out.add(.count(counters.wireBytes &+ sending))
     out.begin(
+      Self.prefix + "migration_pages_total", .counter,
+      "Pages of outgoing migrations that have ended, by how they crossed the network.")
+    for (kind, _) in MigrationRecord.Pages().byKind {
+      out.add(.count(counters.pages[kind] ?? 0), [("kind", kind)])
+    }
+    out.begin(
       Self.prefix + "migration_duration_seconds", .histogram,
       "Time that completed outgoing migrations took.")
     out.add(counters.durations)

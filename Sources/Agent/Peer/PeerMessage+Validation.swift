@@ -1,4 +1,5 @@
 import Base
+import Compaction
 import QEMUStream
 
 /// What an honest peer never exceeds. JSON that decodes is still hostile: whoever uses a message
@@ -19,6 +20,8 @@ enum PeerMessageLimits {
   static let auditExamplesMax = 64
   /// Images of one guest.
   static let imagesMax = 16
+  /// Snapshots of other guests in one offer.
+  static let furtherSnapshotsMax = 4
   static let refusalsMax = 256
   /// Of one disk: 1 EiB.
   static let diskBytesMax: UInt64 = 1 << 60
@@ -45,6 +48,12 @@ extension PeerMessage {
       try Self.check(offer.sharedBlocks.count, Limits.blocksMax, "shared RAM blocks")
       try Self.check(offer.encodings?.count ?? 0, Limits.listMax, "encodings")
       try offer.snapshot?.validate()
+      try Self.check(offer.vault?.count ?? 0, Limits.furtherSnapshotsMax, "further snapshots")
+      for other in offer.vault ?? [] {
+        guard other.storedPages <= VaultLimits.pagesMax else {
+          throw .protocolViolation("a further snapshot of \(other.storedPages) pages")
+        }
+      }
       try Self.check(offer.images?.count ?? 0, Limits.imagesMax, "images")
       try Self.check(offer.disks?.count ?? 0, DiskSelection.countMax, "disks")
       try Self.check(offer.gangBlocks?.count ?? 0, Limits.blocksMax, "RAM blocks for a gang")
@@ -63,6 +72,9 @@ extension PeerMessage {
           "\(order.laneCount) lanes, 1 to \(Limits.laneCountMax) are allowed")
       }
       try Self.check(order.inPlaceBlocks.count, Limits.blocksMax, "RAM blocks in place")
+      guard (0...Limits.furtherSnapshotsMax).contains(order.vault ?? 0) else {
+        throw .protocolViolation("\(order.vault ?? 0) further snapshots")
+      }
       guard order.networkPatienceMs <= Limits.networkPatienceMsMax else {
         throw .protocolViolation("a network patience of \(order.networkPatienceMs) ms")
       }

@@ -97,6 +97,9 @@ enum PeerMessage: Codable, Sendable {
     var encodings: [String]?
     /// What is kept here of the guest's memory, from when it was here; nil: nothing that could be used.
     var snapshot: SnapshotOffer?
+    /// Beside that one, snapshots of guests that share with it: pages may be the same as any stored page of these, and of
+    /// that one. Nil: an agent that knows of pages at the same place only.
+    var vault: [FurtherSnapshot]?
     /// Images whose blocks may be referred to, by their place in this list.
     var images: [ImageMatch]?
     /// What becomes of each disk that was claimed, in that order; those that are not shared are served from now on. Nil:
@@ -132,6 +135,14 @@ enum PeerMessage: Codable, Sendable {
     var storedPages: UInt64
   }
 
+  /// A snapshot of another guest, whose pages may be referred to.
+  struct FurtherSnapshot: Codable, Sendable {
+    /// Of its filters, see `SnapshotFilters`.
+    var seed: UInt64
+    /// Pages that are not zero.
+    var storedPages: UInt64
+  }
+
   /// A way of writing pages that a destination says it understands.
   enum PageEncoding: String, CaseIterable {
     /// `encodedPages` frames with uniform, LZ4 and zstd pages.
@@ -154,6 +165,9 @@ enum PeerMessage: Codable, Sendable {
     var mayPull: Bool?
     /// The id of the offered snapshot, when pages of it will be named: the source waits for its filters. Nil: none.
     var snapshot: String?
+    /// Pages will be the same as stored pages of that snapshot, and of so many of the further ones, the first of them. Nil:
+    /// only as those at the same place.
+    var vault: Int?
     /// The source says of pages that are pulled whether this side may make them itself, of that snapshot or of the images
     /// that were offered. Nil: it knows nothing of that.
     var identifies: Bool?

@@ -22,7 +22,8 @@ public struct PastForecast: Codable, Sendable, Equatable {
     else { return nil }
     // The model knows nothing of what the destination has already: such a move says nothing of others.
     let pages = record.pages
-    let known = (pages.vault ?? 0) + (pages.gang ?? 0) + (pages.disk ?? 0)
+    let known =
+      (pages.snapshot ?? 0) + (pages.vault ?? 0) + (pages.gang ?? 0) + (pages.disk ?? 0)
     let sent = (pages.raw ?? 0) + (pages.compressed ?? 0)
     guard known <= sent / 8 else { return nil }
     (self.strategy, modelMs, actualMs) = (strategy, model, actual)

@@ -7,7 +7,7 @@ import Wire
 /// What the source knows of a snapshot of its guest at the destination: which pages it holds, by a fast hash.
 ///
 /// The hash only filters. What goes as held is proven to the destination by SHA-256, page for page. Takes 8
-/// bytes of memory for each page of the blocks that the snapshot has.
+/// bytes of memory for each page of the blocks that the snapshot has, without what `elsewhere` takes.
 final class HeldPages: Sendable {
   private struct State {
     /// By the snapshot's blocks and their pages; 0: not held. Empty before a block's first frame.
@@ -20,6 +20,8 @@ final class HeldPages: Sendable {
   }
 
   let offer: PeerMessage.SnapshotOffer
+  /// For pages that lay at other places, or in other snapshots; nil: only those at the same place are looked for.
+  let elsewhere: VaultReferences?
   private let state: Guarded<State>
   /// Names of blocks that this side can read again, should the destination ask for a page of them.
   private let readable: Set<String>
@@ -31,8 +33,12 @@ final class HeldPages: Sendable {
     offer.blocks.reduce(0) { $0 + min($1.pages, VaultLimits.pagesMax) * 8 }
   }
 
-  init(_ offer: PeerMessage.SnapshotOffer, readable: Set<String>, inPlace: Set<String>) {
+  init(
+    _ offer: PeerMessage.SnapshotOffer, readable: Set<String>, inPlace: Set<String>,
+    elsewhere: VaultReferences? = nil
+  ) {
     (self.offer, self.readable, self.inPlace) = (offer, readable, inPlace)
+    self.elsewhere = elsewhere
     state = Guarded(
       State(
         filters: Array(repeating: [], count: offer.blocks.count),
@@ -48,29 +54,42 @@ final class HeldPages: Sendable {
     } catch {
       throw .protocolViolation("\(error)")
     }
-    let block = Int(frame.block)
     let isSound = state.update { state -> Bool in
       guard !state.isComplete else { return false }
       state.isComplete = frame.isLast
       // One that says nothing may only be the last: so there are no more of them than pages.
       guard !frame.filters.isEmpty else { return frame.isLast }
-      guard offer.blocks.indices.contains(block),
-        frame.firstPage >= state.nextPages[block],
-        frame.firstPage + UInt64(frame.filters.count) <= offer.blocks[block].pages
-      else { return false }
-      if state.filters[block].isEmpty {
-        state.filters[block] = Array(repeating: 0, count: Int(offer.blocks[block].pages))
-      }
-      for (index, filter) in frame.filters.enumerated() {
-        state.filters[block][Int(frame.firstPage) + index] = filter ?? 0
-      }
-      state.nextPages[block] = frame.firstPage + UInt64(frame.filters.count)
-      return true
+      return Int(frame.block) < offer.blocks.count ? take(frame, &state) : takeFurther(frame)
     }
     guard isSound else {
       throw .protocolViolation(
         "filters of pages that the snapshot does not have, or twice, or of none")
     }
+  }
+
+  /// Filters of a block of the snapshot; false: it has no such pages.
+  private func take(_ frame: SnapshotFilters, _ state: inout State) -> Bool {
+    let block = Int(frame.block)
+    guard frame.firstPage >= state.nextPages[block],
+      frame.firstPage + UInt64(frame.filters.count) <= offer.blocks[block].pages
+    else { return false }
+    if state.filters[block].isEmpty {
+      state.filters[block] = Array(repeating: 0, count: Int(offer.blocks[block].pages))
+    }
+    for (index, filter) in frame.filters.enumerated() {
+      state.filters[block][Int(frame.firstPage) + index] = filter ?? 0
+    }
+    state.nextPages[block] = frame.firstPage + UInt64(frame.filters.count)
+    // They come in the order in which the pages are stored.
+    return elsewhere?.arrived(frame.filters.compactMap(\.self), of: 0) ?? true
+  }
+
+  /// Filters of a further snapshot; false: there is no such one, or it has no such pages.
+  private func takeFurther(_ frame: SnapshotFilters) -> Bool {
+    let number = Int(frame.block) - offer.blocks.count + 1
+    guard let elsewhere, number <= elsewhere.furtherCount else { return false }
+    return elsewhere.arrived(
+      frame.filters.map { $0 ?? 0 }, of: number, firstPage: frame.firstPage)
   }
 
   /// Whether all is known.

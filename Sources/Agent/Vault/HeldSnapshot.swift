@@ -7,7 +7,7 @@ import Wire
 ///
 /// Takes 16 bytes of memory for each stored page.
 final class HeldSnapshot: Sendable {
-  private let file: SnapshotFile
+  let file: SnapshotFile
   /// Of the stored pages, in order.
   private let keys: [VaultKey]
   private let filters: [UInt64]
@@ -74,8 +74,10 @@ final class HeldSnapshot: Sendable {
     return low
   }
 
-  /// What the source is told of it: frame after frame, the last one empty.
-  func tell(_ send: (SnapshotFilters) throws(RelayFailure) -> Void) throws(RelayFailure) {
+  /// What the source is told of it, and of the others of `vault`: frame after frame, the last one empty.
+  func tell(
+    with vault: HeldVault? = nil, _ send: (SnapshotFilters) throws(RelayFailure) -> Void
+  ) throws(RelayFailure) {
     var next = 0
     while next < keys.count {
       let first = keys[next]
@@ -93,6 +95,7 @@ final class HeldSnapshot: Sendable {
           block: UInt16(truncatingIfNeeded: first.block),  // < blocksMax
           isLast: false, firstPage: first.page, filters: filters))
     }
+    try vault?.tellOthers(from: file.head.blocks.count, send)
     try send(SnapshotFilters(block: 0, isLast: true, firstPage: 0, filters: []))
   }
 
@@ -104,10 +107,10 @@ final class HeldSnapshot: Sendable {
   }
 
   /// Tells the source on a thread of its own, for as long as the lane takes it.
-  func tell(over control: ControlLane) {
+  func tell(over control: ControlLane, with vault: HeldVault? = nil) {
     _ = WorkerThread("gw-snapshot") { [self] in
       do throws(RelayFailure) {
-        try tell { (filters) throws(RelayFailure) in
+        try tell(with: vault) { (filters) throws(RelayFailure) in
           var payload: [UInt8] = []
           filters.encode(into: &payload)
           try control.send(.snapshotFilters, payload)

@@ -123,6 +123,11 @@ final class SnapshotFile: Sendable {
     try unsafe storage.read(at: layout.contentOffset(index), into: page)
   }
 
+  /// A stored page is about to be read: several such calls let the disk read many at once.
+  func willNeed(_ index: UInt64) {
+    storage.willNeed(at: layout.contentOffset(index), count: Page.size)
+  }
+
   private func decoded<T>(_ body: () throws(DecodeError) -> T) throws -> T {
     do { return try body() } catch { throw VaultError.damaged(path: path, error) }
   }

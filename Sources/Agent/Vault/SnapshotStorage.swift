@@ -44,6 +44,22 @@ final class SnapshotStorage: Sendable {
 
   var isSealed: Bool { sealed != nil }
 
+  /// The bytes are about to be read.
+  func willNeed(at offset: UInt64, count: Int) {
+    guard let sealed else {
+      _ = posix_fadvise(
+        descriptor.raw, off_t(clamping: offset), off_t(count), Int32(POSIX_FADV_WILLNEED))
+      return
+    }
+    guard count > 0, offset <= byteCount, UInt64(count) <= byteCount - offset else { return }
+    let chunks = sealed.layout.chunks(of: offset..<offset + UInt64(count))
+    let first = sealed.layout.stored(chunks.lowerBound).lowerBound
+    let end = sealed.layout.stored(chunks.upperBound).upperBound
+    _ = posix_fadvise(
+      descriptor.raw, off_t(clamping: first), off_t(clamping: end - first),
+      Int32(POSIX_FADV_WILLNEED))
+  }
+
   func read(at offset: UInt64, count: Int) throws(SystemError) -> [UInt8] {
     guard let sealed else { return try Self.read(descriptor.raw, path, at: offset, count: count) }
     guard count > 0 else { return [] }

@@ -120,6 +120,17 @@ struct Vault: Sendable {
       ?? all.first { $0.head.map { ShareRule.areTogether(rules, guest, $0.guest) } ?? false }
   }
 
+  /// The latest of guests that share with this one, newest first; not `first`, which pages are held at the same place by.
+  func others(
+    guest: String, sharing rules: [ShareRule], than first: VaultID, limit: Int
+  ) -> [Entry] {
+    let all = entries().filter { entry in
+      guard let head = entry.head, entry.id != first else { return false }
+      return ShareRule.areTogether(rules, guest, head.guest)
+    }
+    return Array(all.prefix(limit))
+  }
+
   /// A migration takes pages of the snapshot.
   func noteUse(_ id: VaultID) {
     // SAFETY: the path is a NUL-terminated copy for the call.

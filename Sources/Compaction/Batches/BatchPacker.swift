@@ -100,6 +100,9 @@ public final class BatchPacker {
         case .gang(let note):
           kinds[index] = .gang
           note.encode(into: &lead)
+        case .vault(let note):
+          kinds[index] = .vault
+          note.encode(into: &lead)
         }
       } else if effort != .off, PageTexture.looksPackable(page) {
         kinds[index] = .compressed

@@ -67,6 +67,7 @@ public final class BatchUnpacker: @unchecked Sendable {
       case .held: references.append((index, .held(proof: heldDigest)))
       case .disk: references.append((index, .disk(try DiskNote(decoding: &notes))))
       case .gang: references.append((index, .gang(try GangNote(decoding: &notes))))
+      case .vault: references.append((index, .vault(try VaultNote(decoding: &notes))))
       }
     }
     return references

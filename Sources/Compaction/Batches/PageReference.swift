@@ -13,4 +13,6 @@ public enum PageReference: Sendable, Hashable {
   case disk(DiskNote)
   /// It is the same as a page of another guest of the gang.
   case gang(GangNote)
+  /// It is the same as a stored page of a snapshot.
+  case vault(VaultNote)
 }

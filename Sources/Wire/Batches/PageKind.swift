@@ -20,6 +20,9 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
   /// What a page of another guest of the same gang holds at the destination: its place and the page's identity are a
   /// note.
   case gang = 7
+  /// What a snapshot at the destination holds, wherever in it and of whichever guest: which stored page of which
+  /// snapshot, and the page's identity, are a note.
+  case vault = 8
 
   /// Bytes of the note that the page has in front of the packed part.
   public var noteByteCount: Int {
@@ -30,6 +33,7 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
     case .duplicate: DuplicateNote.byteCount
     case .disk: DiskNote.byteCount
     case .gang: GangNote.byteCount
+    case .vault: VaultNote.byteCount
     }
   }
 
@@ -40,7 +44,7 @@ public enum PageKind: UInt8, Sendable, CaseIterable {
   public var isReference: Bool {
     switch self {
     case .raw, .uniform, .compressed: false
-    case .delta, .duplicate, .held, .disk, .gang: true
+    case .delta, .duplicate, .held, .disk, .gang, .vault: true
     }
   }
 }

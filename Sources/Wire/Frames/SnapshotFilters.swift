@@ -11,7 +11,8 @@ public struct SnapshotFilters: Sendable, Hashable {
   static let headByteCount = 16
   public static let byteCountMax = headByteCount + pagesMax / 8 + pagesMax * 8
 
-  /// Index into the blocks of the snapshot, as they were offered.
+  /// Index into the blocks of the snapshot, as they were offered. Behind them one for each further snapshot that was
+  /// offered, as if all of its stored pages, in their order, were one block.
   public let block: UInt16
   /// No further frame follows.
   public let isLast: Bool

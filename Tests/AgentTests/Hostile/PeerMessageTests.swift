@@ -83,6 +83,27 @@ import Testing
     #expect(refusal(of: text)?.contains("lanes") == true)
   }
 
+  /// Snapshots beyond what an honest peer offers or wants.
+  @Test func furtherSnapshots() throws {
+    func reason(offered: [UInt64]) throws -> String? {
+      var offer = PeerMessage.PrepareOffer(
+        destination: Self.facts(), host: HostFacts(memoryAvailable: 0), token: "", windowBytes: 1,
+        sharedBlocks: [])
+      offer.vault = offered.map { .init(seed: 1, storedPages: $0) }
+      let bytes = try PeerMessage.offer(offer).encoded()
+      return refusal(of: String(decoding: bytes, as: UTF8.self))
+    }
+    #expect(try reason(offered: [1 << 34, 0, 5, 7]) == nil)
+    #expect(try reason(offered: [1, 1, 1, 1, 1])?.contains("further snapshots") == true)
+    #expect(try reason(offered: [1 << 34 + 1])?.contains("further snapshot") == true)
+    for (wanted, isSound) in [(-1, false), (0, true), (4, true), (5, false), (Int.max, false)] {
+      let text =
+        #"{"begin":{"_0":{"laneCount":1,"inPlaceBlocks":[],"networkPatienceMs":1,"#
+        + #""vault":\#(wanted)}}}"#
+      #expect((refusal(of: text) == nil) == isSound)
+    }
+  }
+
   /// What a source says about its progress is only shown, and nothing in it can hurt who shows it.
   @Test func progressIsBounded() throws {
     var honest = MigrationProgress(

@@ -14,6 +14,7 @@ import Testing
     {
       var record = MigrationRecord(outcome: .completed)
       (record.downtimeMs, record.totalMs, record.wireBytes) = (downtimeMs, totalMs, 1000)
+      (record.pages.vault, record.pages.zero) = (7, 100)
       counters.add(record)
     }
     counters.add(MigrationRecord(outcome: .refused))
@@ -33,6 +34,9 @@ import Testing
     #expect(metrics.value("godwit_agent_info", ["version": "1.2.3"]) == 1)
     #expect(metrics.value("godwit_agent_bandwidth_max_bytes") == 125_000_000)
     #expect(metrics.value("godwit_migration_data_bytes_total") == 3500)
+    #expect(metrics.value("godwit_migration_pages_total", ["kind": "vault"]) == 21)
+    #expect(metrics.value("godwit_migration_pages_total", ["kind": "zero"]) == 300)
+    #expect(metrics.value("godwit_migration_pages_total", ["kind": "gang"]) == 0)
     let labels = ["vm": "a\"b\\c\nd}", "peer": "h:1", "side": "source"]
     #expect(metrics.value("godwit_migration_eta_seconds", labels) == 1.25)
     #expect(metrics.value("godwit_migration_progress_ratio", labels) == 0.714)

@@ -81,7 +81,8 @@ final class DestinationRig: Sendable {
   /// - Parameter connect: makes connections, so that a test can break them.
   init(
     laneCount: Int = 1, shared: [String: SharedFile] = [:], windowBytes: UInt64 = 64 << 20,
-    snapshot: HeldSnapshot? = nil, images: HeldImages? = nil, gang: HeldGang? = nil,
+    snapshot: HeldSnapshot? = nil, vault: HeldVault? = nil, images: HeldImages? = nil,
+    gang: HeldGang? = nil,
     connect: () throws -> (StreamSocket, StreamSocket) = Sockets.tcpPair
   ) throws {
     let (near, far) = try connect()
@@ -92,7 +93,7 @@ final class DestinationRig: Sendable {
     let events = self.events
     let relay = DestinationRelay(
       qemu: relayEnd, control: link.lane, shared: shared, windowBytes: windowBytes,
-      snapshot: snapshot, images: images, gang: gang
+      snapshot: snapshot, vault: vault, images: images, gang: gang
     ) { events.add($0) }
     self.relay = relay
     link.setRelay { (type, payload) throws(RelayFailure) in try relay.arrived(type, payload) }
@@ -131,12 +132,12 @@ final class RelayRig: Sendable {
     laneCount: Int = 4, sourceShared: [String: SharedFile] = [:],
     destinationShared: [String: SharedFile] = [:], memoryLimit: UInt64 = 256 << 20,
     compaction: CompactionPlan? = nil, held: HeldPages? = nil, snapshot: HeldSnapshot? = nil,
-    images: HeldImages? = nil, gang: HeldGang? = nil,
+    vault: HeldVault? = nil, images: HeldImages? = nil, gang: HeldGang? = nil,
     reconnect: (@Sendable () throws -> (StreamSocket, StreamSocket))? = nil
   ) throws {
     let destination = try DestinationRig(
-      laneCount: laneCount, shared: destinationShared, snapshot: snapshot, images: images,
-      gang: gang, connect: reconnect ?? Sockets.tcpPair)
+      laneCount: laneCount, shared: destinationShared, snapshot: snapshot, vault: vault,
+      images: images, gang: gang, connect: reconnect ?? Sockets.tcpPair)
     self.destination = destination
     let recovery = reconnect.map { reconnect in
       LaneRecovery(

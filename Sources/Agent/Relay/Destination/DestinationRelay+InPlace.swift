@@ -46,7 +46,7 @@ extension DestinationRelay {
       references, of: header.batch, in: buffer,
       held: snapshot.map { snapshot in
         HeldResolution(snapshot: snapshot) { [layout] in Self.blockName($0, layout) }
-      }, images: images, gang: gang, memory: { inPlace($0) })
+      }, vault: vault, images: images, gang: gang, memory: { inPlace($0) })
     _ = try apply(sequence, frame, header.batch) { () throws(RelayFailure) in buffer }
     unpacking.giveBack(buffer)
     guard !missing.isEmpty else { return true }

@@ -29,6 +29,8 @@ final class DestinationRelay: Sendable {
   let fetches = StreamFetches()
   /// That pages may be taken from; nil: none was agreed on.
   let snapshot: HeldSnapshot?
+  /// Whose stored pages may be referred to, wherever they lay; nil: none were agreed on.
+  let vault: HeldVault?
   let layout = Guarded<Layout?>(nil)
   /// Whose blocks pages may refer to; nil: none were offered.
   let images: HeldImages?
@@ -52,11 +54,12 @@ final class DestinationRelay: Sendable {
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
     memoryLimit: UInt64 = .max, mayPull: Bool = false, identifies: Bool = false,
     audits: Bool = false,
-    snapshot: HeldSnapshot? = nil, images: HeldImages? = nil, gang: HeldGang? = nil,
+    snapshot: HeldSnapshot? = nil, vault: HeldVault? = nil, images: HeldImages? = nil,
+    gang: HeldGang? = nil,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.qemu, self.control, self.shared, self.onEvent) = (qemu, control, shared, onEvent)
-    (self.snapshot, self.images, self.gang) = (snapshot, images, gang)
+    (self.snapshot, self.vault, self.images, self.gang) = (snapshot, vault, images, gang)
     let entrance = PullEntrance(
       isAllowed: mayPull && shared.isEmpty, audits: audits, memoryLimit: memoryLimit)
     let port = PullPort(
@@ -67,8 +70,8 @@ final class DestinationRelay: Sendable {
     feeder = StreamFeeder(
       qemu: qemu,
       unpacking: FeederUnpacking(
-        unpacking: unpacking, snapshot: snapshot, images: images, gang: gang, fetches: fetches,
-        control: control,
+        unpacking: unpacking, snapshot: snapshot, vault: vault, images: images, gang: gang,
+        fetches: fetches, control: control,
         blockName: { block in DestinationRelay.blockName(block, layout) }),
       layout: { layout.read { $0.map { ($0.blocks, $0.sectionID) } } },
       isInPlace: { block in layout.read { $0?.inPlace[block] != nil } },

@@ -47,8 +47,13 @@ extension DestinationRelay {
   /// Whether a frame's references are such that the thread which feeds QEMU can resolve them: all of them in a
   /// snapshot, an image or another guest, and nothing of the frame written in place.
   func resolvesWhileFeeding(_ header: EncodedHeader) -> Bool {
-    header.kinds.allSatisfy { !$0.isReference || $0 == .held || $0 == .disk || $0 == .gang }
-      && header.batch.runs.allSatisfy { inPlace(Int($0.block)) == nil }
+    header.kinds.allSatisfy { kind in
+      switch kind {
+      case .held, .disk, .gang, .vault: true
+      case .raw, .uniform, .compressed: true
+      case .delta, .duplicate: false
+      }
+    } && header.batch.runs.allSatisfy { inPlace(Int($0.block)) == nil }
   }
 }
 
@@ -57,6 +62,7 @@ extension DestinationRelay {
 struct FeederUnpacking: Sendable {
   let unpacking: PageUnpacking
   let snapshot: HeldSnapshot?
+  let vault: HeldVault?
   let images: HeldImages?
   let gang: HeldGang?
   let fetches: StreamFetches
@@ -75,6 +81,7 @@ struct FeederUnpacking: Sendable {
     let places = header.batch.runs.rawPlaces
     var missing = try images?.resolve(references, in: buffer) ?? []
     missing += gang?.resolve(references, in: buffer) ?? []
+    missing += try vault?.resolve(references, in: buffer) ?? []
     if let snapshot {
       missing += HeldResolution(snapshot: snapshot, blockName: blockName)
         .resolve(references, at: places, in: buffer)
@@ -95,6 +102,7 @@ struct FeederUnpacking: Sendable {
     case .held: snapshot != nil
     case .disk: images != nil
     case .gang: gang != nil
+    case .vault: vault != nil
     default: !kind.isReference
     }
   }

@@ -21,13 +21,14 @@ final class ReferencedPages: Sendable {
   ///
   /// - Parameters:
   ///   - held: for pages that a snapshot holds; nil: there is none.
+  ///   - vault: for stored pages, wherever they lay; nil: none were agreed on.
   ///   - images: for blocks of disks; nil: none were offered.
   ///   - gang: for pages of other guests; nil: the guest goes alone.
   ///   - memory: by block; nil for a block that is not written in place.
   func resolve(
     _ references: [(place: Int, reference: PageReference)], of batch: BatchHeader,
-    in pages: PageBuffer, held: HeldResolution?, images: HeldImages?, gang: HeldGang?,
-    memory: (Int) -> SharedFile?
+    in pages: PageBuffer, held: HeldResolution?, vault: HeldVault?, images: HeldImages?,
+    gang: HeldGang?, memory: (Int) -> SharedFile?
   ) throws(RelayFailure) -> [PagePlace] {
     let places = batch.runs.rawPlaces
     let old = PageBuffer(byteCount: Page.size)
@@ -47,6 +48,12 @@ final class ReferencedPages: Sendable {
         }
         continue
       }
+      if case .vault = reference {
+        guard vault != nil else {
+          throw .protocolViolation("references to kept pages, which were not agreed on")
+        }
+        continue
+      }
       if case .gang = reference {
         guard gang != nil else {
           throw .protocolViolation("references to a gang's guests, which were not agreed on")
@@ -62,7 +69,7 @@ final class ReferencedPages: Sendable {
         let other = PagePlace(block: note.block, page: note.page)
         try Self.read(other, memory, into: pages, at: target)
         if Self.identity(pages, target) == note.identity { continue }
-      case .held, .disk, .gang: continue
+      case .held, .disk, .gang, .vault: continue
       }
       pages.store(old.span(Page.size), at: target)
       missing.append(place)
@@ -70,6 +77,7 @@ final class ReferencedPages: Sendable {
     var elsewhere = held?.resolve(references, at: places, in: pages) ?? []
     elsewhere += try images?.resolve(references, in: pages) ?? []
     elsewhere += gang?.resolve(references, in: pages) ?? []
+    elsewhere += try vault?.resolve(references, in: pages) ?? []
     for index in elsewhere {
       try Self.read(places[index], memory, into: pages, at: index * Page.size)
       missing.append(places[index])

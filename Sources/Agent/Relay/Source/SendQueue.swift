@@ -26,6 +26,7 @@ final class SendQueue: Sendable {
     var heldPages: UInt64 = 0
     var diskPages: UInt64 = 0
     var gangPages: UInt64 = 0
+    var vaultPages: UInt64 = 0
     /// Bytes of batches, frame headers included.
     var wireBytes: UInt64 = 0
 
@@ -38,7 +39,7 @@ final class SendQueue: Sendable {
 
     var pages: UInt64 {
       zeroPages + rawPages + uniformPages + compressedPages + deltaPages + duplicatePages
-        + heldPages + diskPages + gangPages
+        + heldPages + diskPages + gangPages + vaultPages
     }
   }
 
@@ -277,6 +278,7 @@ extension SendQueue.Counters {
       case .held: heldPages += 1
       case .disk: diskPages += 1
       case .gang: gangPages += 1
+      case .vault: vaultPages += 1
       case .raw: rawPages += 1
       }
     }

@@ -188,6 +188,9 @@ final class SourceRelay: Sendable {
   /// Whether pages may go as held by a snapshot at the destination.
   var mayBeHeld: Bool { held != nil }
 
+  /// Whether pages may be the same as stored ones at other places, or in other snapshots.
+  var mayBeElsewhere: Bool { held?.elsewhere != nil }
+
   /// Whether pages may refer to those of other guests.
   var isInGang: Bool { encoders?.isInGang == true }
 

@@ -71,6 +71,7 @@ extension DestinationMigration {
     let mayPull = request.pull == true ? await preparePull(qemu, facts) : nil
     undo.audits = request.audit
     undo.snapshot = await findSnapshot(request)
+    undo.vault = await findOthers(request, undo.snapshot)
     let images = await HeldImages.offer(
       request.images, qemu.monitor.client, vm: request.vm, configuration)
     undo.images = images?.held
@@ -83,6 +84,7 @@ extension DestinationMigration {
           sharedBlocks: shared.map(\.blockName), mayPull: mayPull,
           encodings: PeerMessage.PageEncoding.allCases.map(\.rawValue),
           snapshot: undo.snapshot.flatMap { PeerMessage.SnapshotOffer($0) },
+          vault: undo.vault.compactMap { PeerMessage.FurtherSnapshot($0) },
           images: images?.matches, disks: answers,
           gangBlocks: undo.gang.map { Array($0.places.keys) })))
     return qemu
@@ -120,12 +122,13 @@ extension DestinationMigration {
         path: block.path, offset: block.offset, length: block.length, writable: true)
     }
     let snapshot = await openSnapshot(order, undo)
+    let vault = await openVault(order, undo, snapshot)
     let relay = DestinationRelay(
       qemu: socket, control: link.lane, shared: shared,
       windowBytes: configuration.windowBytes,
       memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull,
       identifies: order.identifies == true, audits: undo.audits,
-      snapshot: snapshot, images: undo.images, gang: undo.gang?.held(gangs)
+      snapshot: snapshot, vault: vault, images: undo.images, gang: undo.gang?.held(gangs)
     ) { [mailbox] in mailbox.put(.relay($0)) }
     undo.relay = relay
     link.setRelay { [weak relay] (type, payload) throws(RelayFailure) in
@@ -148,7 +151,7 @@ extension DestinationMigration {
     enter(.bulk)
     try link.send(.ready)
     if let snapshot {
-      snapshot.tell(over: link.lane)
+      snapshot.tell(over: link.lane, with: vault)
     } else if order.snapshot != nil {
       try HeldSnapshot.tellNothing(over: link.lane)
     }

@@ -25,6 +25,40 @@ extension DestinationMigration {
     return entry
   }
 
+  /// Snapshots of guests that share with this one, beside that which is its own or in place of it.
+  func findOthers(
+    _ request: PeerMessage.PrepareRequest, _ first: Vault.Entry?
+  ) async -> [Vault.Entry] {
+    guard let first, !configuration.share.isEmpty else { return [] }
+    let (vault, guest, rules) = (Vault(configuration), request.vm, configuration.share)
+    let found = try? await Blocking.run {
+      vault.others(
+        guest: guest, sharing: rules, than: first.id,
+        limit: PeerMessageLimits.furtherSnapshotsMax)
+    }
+    return found ?? []
+  }
+
+  /// Opens what pages may be the same as, wherever it lay; nil: the source wants none of it.
+  func openVault(
+    _ order: PeerMessage.BeginOrder, _ undo: DestinationUndo, _ first: HeldSnapshot?
+  ) async -> HeldVault? {
+    guard let first, let count = order.vault else { return nil }
+    let wanted = undo.vault.prefix(count)
+    let vault = Vault(configuration)
+    let opened = try? await Blocking.run {
+      let secret = try vault.secret()
+      var others: [SnapshotFile] = []
+      // Those behind one that is gone by now are not told of: they are known by their order.
+      for entry in wanted {
+        guard let file = try? SnapshotFile(path: entry.path, secret: secret) else { break }
+        others.append(file)
+      }
+      return others
+    }
+    return HeldVault(first, others: opened ?? []) { vault.noteUse($0) }
+  }
+
   /// Opens the snapshot that the source wants; nil: it wants none, or it can't be read any more, which costs
   /// bandwidth alone.
   func openSnapshot(_ order: PeerMessage.BeginOrder, _ undo: DestinationUndo) async -> HeldSnapshot?
@@ -52,5 +86,12 @@ extension PeerMessage.SnapshotOffer {
     (id, takenAt, seed) = ("\(entry.id)", head.takenAt, head.seed)
     blocks = head.blocks.map { .init(name: $0.name, pages: $0.pages) }
     storedPages = end.storedPages
+  }
+}
+
+extension PeerMessage.FurtherSnapshot {
+  init?(_ entry: Vault.Entry) {
+    guard let head = entry.head, let end = entry.end else { return nil }
+    (seed, storedPages) = (head.seed, end.storedPages)
   }
 }

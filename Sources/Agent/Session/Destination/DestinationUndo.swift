@@ -14,6 +14,8 @@ struct DestinationUndo {
   var audit = AuditCheck()
   /// What is kept here of the guest, as it was offered.
   var snapshot: Vault.Entry?
+  /// What is kept here of guests that share with it, as it was offered.
+  var vault: [Vault.Entry] = []
   /// Every page is to be compared.
   var audits = false
   /// The guest ran at the source, so it shall run here.

@@ -74,7 +74,8 @@ extension SourceMigration {
         .init(
           laneCount: request.laneCount, inPlaceBlocks: setup.inPlaceBlocks,
           networkPatienceMs: request.networkPatienceMs, mayPull: setup.mayPull,
-          snapshot: held?.offer.id, identifies: identifier == nil ? nil : true)))
+          snapshot: held?.offer.id, vault: held?.elsewhere?.furtherCount,
+          identifies: identifier == nil ? nil : true)))
     guard
       case .ready = try await nextMessage(
         timeoutMs: Self.answerTimeoutMs, waitingFor: "the destination's QEMU to listen")

@@ -21,8 +21,10 @@ extension SourceMigration {
         metadata: ["snapshot": "\(offer.id)"])
       return nil
     }
+    let left = configuration.memoryLimitBytes / 4 - HeldPages.memoryBytes(offer)
     return HeldPages(
-      offer, readable: Set(setup.readable.keys), inPlace: Set(setup.inPlaceBlocks))
+      offer, readable: Set(setup.readable.keys), inPlace: Set(setup.inPlaceBlocks),
+      elsewhere: setup.offer.vault.flatMap { VaultReferences(offer, $0, byteLimit: left) })
   }
 
   /// Writes the memory of the guest, which runs at the destination for good, into this host's vault.

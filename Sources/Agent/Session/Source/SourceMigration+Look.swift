@@ -102,7 +102,7 @@ extension SourceMigration {
       state.record.disk.wireBytes = diskBytes
       state.record.pages = .init(
         counters, isCompacted: copy.relay.encodeMs != nil, mayBeHeld: copy.relay.mayBeHeld,
-        isInGang: copy.relay.isInGang)
+        mayBeElsewhere: copy.relay.mayBeElsewhere, isInGang: copy.relay.isInGang)
       (state.record.encodeMs, state.record.refetchedPages) = (
         copy.relay.encodeMs, copy.relay.refetchedPages
       )
@@ -119,15 +119,18 @@ extension MigrationRecord.Pages {
   /// - Parameters:
   ///   - isCompacted: pages that were not made smaller could have been.
   ///   - mayBeHeld: the destination has a snapshot that pages may be taken from.
+  ///   - mayBeElsewhere: and at other places than theirs, or of other guests' snapshots.
   ///   - isInGang: pages may be the same as other guests'.
   fileprivate init(
-    _ counters: SendQueue.Counters, isCompacted: Bool, mayBeHeld: Bool, isInGang: Bool
+    _ counters: SendQueue.Counters, isCompacted: Bool, mayBeHeld: Bool, mayBeElsewhere: Bool,
+    isInGang: Bool
   ) {
     self.init(zero: counters.zeroPages, raw: counters.rawPages)
     guard isCompacted else { return }
     (uniform, compressed) = (counters.uniformPages, counters.compressedPages)
     (delta, duplicate) = (counters.deltaPages, counters.duplicatePages)
     if mayBeHeld { snapshot = counters.heldPages }
+    if mayBeElsewhere { vault = counters.vaultPages }
     disk = counters.diskPages
     if isInGang { gang = counters.gangPages }
   }

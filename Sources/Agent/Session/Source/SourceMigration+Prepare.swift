@@ -137,6 +137,7 @@ extension SourceMigration {
       plan?.disks = setup.disks
       plan?.answerableBlocks = Set(setup.readable.keys)
     }
+    if setup.offer.vault != nil { plan?.answerableBlocks = Set(setup.readable.keys) }
     if encodings.contains(.gang), let blocks = setup.offer.gangBlocks, !setup.readable.isEmpty {
       plan?.gang = gang
       plan?.gangBlocks = Set(blocks)

@@ -42,8 +42,8 @@ final class BatchEncoder {
     // Naming what the destination holds is cheaper than sending it, so the effort has no say in this.
     let filters = held?.filters(of: batch.header.runs, blocks()) ?? []
     let mayBeHeld = filters.contains { $0 != 0 }
-    guard pages > 0, effort != .off || mayBeHeld || disks != nil || gang != nil
-    else {
+    let mayName = disks != nil || gang != nil || held?.elsewhere != nil
+    guard pages > 0, effort != .off || mayBeHeld || mayName else {
       references?.forget(batch.header.runs)
       return batch
     }
@@ -62,10 +62,10 @@ final class BatchEncoder {
     let isInPlace = references?.mayRefer(header.runs) == true
     let mayName = isInPlace || mayNameOthers(header.runs)
     let disks = mayName ? disks : nil
-    let gang = mayName ? gang : nil
+    let (gang, elsewhere) = mayName ? (gang, held?.elsewhere) : (nil, nil)
     let mayRefer = effort != .off && isInPlace
     if !mayRefer { references?.forget(header.runs) }
-    guard mayRefer || disks != nil || gang != nil || !filters.isEmpty else {
+    guard mayRefer || disks != nil || gang != nil || elsewhere != nil || !filters.isEmpty else {
       return unsafe packer.pack(header, contents, effort)
     }
     let sent = mayRefer ? references : nil
@@ -86,6 +86,7 @@ final class BatchEncoder {
       after = max(after, found?.after ?? 0)
       if let reference = found?.reference { return reference }
       if let note = disks?.find(content) { return .disk(note) }
+      if let note = elsewhere?.find(content) { return .vault(note) }
       guard let gang, let place = look?.places[index] else { return nil }
       return .gang(gang.note(place, content))
     }

@@ -1,0 +1,85 @@
+import Agent
+import Base
+import Foundation
+import HostIO
+import Testing
+
+@testable import Lab
+
+/// Guests that find pages in what is kept of another one.
+@Suite(
+  .serialized,
+  .enabled(
+    if: Equipment.isThere,
+    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+struct SharedVaultTests {
+  private static func options(_ name: String) -> LabOptions {
+    var options = LabOptions()
+    options.godwitProgram = Equipment.program
+    options.guest.name = name
+    options.guest.memory = .mebibytes(192)
+    options.guest.memcachedMiB = nil
+    options.guest.workload.memoryMiB = 32
+    options.guest.workload.hotMiB = 8
+    options.guest.workload.dirtyMiBPerSecond = 1
+    options.guest.workload.verifyMiBPerSecond = 50
+    return options
+  }
+
+  /// One guest's memory was copied ahead and stays there. One of its group finds pages of it, at the same places and at
+  /// others; one of no group gets none, and both arrive whole.
+  @Test(.timeLimit(.minutes(8))) func aGroupAndAStranger() async throws {
+    try await LabRun(options: Self.options("web-1"), observer: SilentObserver()).withHosts {
+      commandLine, hosts, folder in
+      var sessions: [GuestSession] = []
+      for (number, name) in ["web-1", "web-2", "db-1"].enumerated() {
+        let options = Self.options(name)
+        let line = GuestCommandLine(
+          specification: options.guest, image: commandLine.image, source: commandLine.source,
+          destination: commandLine.destination)
+        sessions.append(
+          try await GuestSession.start(
+            options: options, commandLine: line, hosts: hosts, folder: folder, label: name,
+            number: number))
+      }
+      let source = try await LabAgent.start(.source, session: sessions[0])
+      let destination = try await LabAgent.start(
+        .destination, session: sessions[0],
+        settings: "[[share]]\ngroup = \"web\"\nvms = [\"web-*\"]")
+      let files = LabAgent.files(.destination, sessions[0])
+      for session in sessions.dropFirst() { try files.define(session) }
+      let address = "\(hosts.address(.destination)):\(destination.port)"
+
+      var warm = WarmRequest(vm: "web-1", destination: address)
+      warm.bandwidthBytesPerSecond = 400_000_000
+      for try await update in ControlClient(path: source.controlSocket).warm(warm) {
+        if case .pass(let record) = update { #expect(record.keptPages > 10_000, "\(record)") }
+      }
+      let records = try await [
+        Self.move(sessions[1], source, to: address), Self.move(sessions[2], source, to: address),
+      ]
+      for record in records {
+        #expect(record.outcome == .completed, "\(record.reason ?? "")")
+        #expect(record.audit.pagesDiffering == 0 && (record.audit.pagesCompared ?? 0) > 40_000)
+        #expect(record.refetchedPages == 0)
+      }
+      #expect((records[0].pages.snapshot ?? 0) > 0, "\(records[0].pages)")
+      #expect((records[0].pages.vault ?? 0) > 2000, "\(records[0].pages)")
+      #expect((records[0].wireBytes ?? .max) < (records[1].wireBytes ?? 0) / 2)
+      #expect(records[1].pages.snapshot == nil && records[1].pages.vault == nil)
+      for agent in [source, destination] { await agent.end() }
+      for session in sessions { await session.end() }
+    }
+  }
+
+  private static func move(
+    _ session: GuestSession, _ source: LabAgent, to destination: String
+  ) async throws -> MigrationRecord {
+    var request = MigrationRequest(vm: session.options.guest.name, destination: destination)
+    request.audit = true
+    for try await update in ControlClient(path: source.controlSocket).migrate(request) {
+      if case .finished(let record) = update { return record }
+    }
+    throw LabError("the agent went away: \(source.lastWords)")
+  }
+}
