@@ -186,6 +186,11 @@ struct BlockOverlayTests {
     let failed = try await rig.block("attach", "--control", rig.folder + "/nobody")
     #expect(failed.status == ExitStatus.failed.rawValue)
     #expect(try await rig.ask { try await $0.queryBlock().first?.node?.nodeName } == "n0")
+    // An overlay of a guest that died is never lost.
+    try Data("precious".utf8).write(to: URL(filePath: rig.overlay))
+    #expect(try await rig.block("attach").status == ExitStatus.refused.rawValue)
+    #expect(try String(contentsOfFile: rig.overlay, encoding: .utf8) == "precious")
+    try FileManager.default.removeItem(atPath: rig.overlay)
     // Another program has it open: neither there nor back.
     try await leave(rig, "attach", at: 2)
     let other = try ChildProcess(

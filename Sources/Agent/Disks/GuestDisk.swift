@@ -137,7 +137,7 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
         + "(qemu-img info --backing-chain)"
     case .overlayIsThere(let name, let image, let overlay):
       "\(overlay) is there: the disk \"\(name)\" was on its way when its QEMU died, and that file may have what "
-        + "\(image) hasn't. Was the guest started from \(image) since, remove it"
+        + "\(image) hasn't. If the guest has been used from \(image) since, remove it"
     case .copyEnded(let name, let detail):
       "QEMU doesn't copy what was written to the disk \"\(name)\" meanwhile: \(detail)"
     case .onTheWay(let name, let image, let overlay, let detail):

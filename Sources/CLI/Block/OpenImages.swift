@@ -78,7 +78,7 @@ struct OpenImages: Sendable {
     throw ControlError(
       .refused,
       "\(overlay) is there: the disk is that on top of \(path). Put it in with \"qemu-img commit \(overlay)\", and remove "
-        + "it; or, if the guest was started from \(path) since, remove it")
+        + "it; or, if the guest has been used from \(path) since, remove it")
   }
 
   /// No request comes any more: moves can be gone on with by the next server.

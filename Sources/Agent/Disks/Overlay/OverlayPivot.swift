@@ -229,7 +229,12 @@ extension OverlayPivot {
       case .ready where !isTold:
         isTold = true
         heldUs = MonotonicClock.nowUs
-        try await client.jobComplete(job.id)
+        do {
+          try await client.jobComplete(job.id)
+        } catch {
+          // Somebody before us may have told it.
+          if try await self.job(disk)?.status == .ready { throw error }
+        }
         continue
       case .pending:
         try await finish(disk, job)
