@@ -110,7 +110,7 @@ import Testing
   func qcow2IsServedThroughQemuNBD() async throws {
     let image = folder.path + "/disk,1.qcow2"
     try await Command.run("qemu-img", ["create", "-q", "-f", "qcow2", image, "16M"])
-    let opened = try await Qcow2Image.open(image, readOnly: false, in: folder.path + "/child")
+    let opened = try await Qcow2Image.open(image, .locked, in: folder.path + "/child")
     #expect(!FileManager.default.fileExists(atPath: folder.path + "/child"))
     let running = try RunningServer(opened.store)
     let result = try await Command.execute(
@@ -133,7 +133,7 @@ import Testing
   func whatIsNoQcow2IsRefused() async throws {
     let raw = try folder.image(byteCount: 1 << 20)
     await #expect(throws: SpawnError.self) {
-      try await Qcow2Image.open(raw, readOnly: false, in: folder.path + "/child")
+      try await Qcow2Image.open(raw, .locked, in: folder.path + "/child")
     }
   }
 

@@ -108,6 +108,10 @@ private func client(_ version: String, _ name: String) throws -> QMPClient {
     #expect(devices.first?.node?.nodeName == "disk0")
     let layers = devices.first?.node?.layers ?? []
     #expect(layers.map(\.fileName) == ["/srv/golden/disk.raw"] && layers.map(\.format) == ["raw"])
+    let lineages = try await client(version, "query-blockstats").queryBlockLineages()
+    #expect(lineages.count == 1 && lineages.first?.qdev == devices.first?.qdev)
+    #expect(lineages.first?.layers.map(\.nodeName) == ["disk0"])
+    #expect(lineages.first?.layers.first?.fileNodeName == "file0")
     let rate = try await client(version, "query-dirty-rate").queryDirtyRate()
     #expect(rate.status == .unstarted && rate.bytesPerSecond == nil)
   }

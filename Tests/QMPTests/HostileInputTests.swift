@@ -9,6 +9,7 @@ import Testing
     "query-block", "query-migrate-capabilities", "query-migrate-parameters", "query-dirty-rate",
     "query-machines", "query-chardev", "query-version", "query-kvm", "query-uuid",
     "query-memory-size-summary", "query-memory-devices", "query-commands", "query-name",
+    "query-blockstats",
   ]
   private static let scalars: [JSONValue] = [
     .null, true, "", "x", 0, -1, .number("18446744073709551616"), .number("-1e400"),
@@ -35,7 +36,7 @@ import Testing
         { _ = try await client.queryMemoryDevices() }, { _ = try await client.queryCommands() },
         { _ = try await client.queryName() }, { _ = try await client.currentMachineType() },
         { _ = try await client.cpuFeatureWords(qomPath: "/") },
-        { _ = try await client.ramBlocks() },
+        { _ = try await client.ramBlocks() }, { _ = try await client.queryBlockLineages() },
       ]
       for call in calls {
         do { try await call() } catch let error as QMPError {

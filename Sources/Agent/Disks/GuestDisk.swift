@@ -89,6 +89,22 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
   case serverGone(String, detail: String)
   case moving(String, detail: String)
   case otherDisk(String, detail: String)
+  /// Of qcow2 disks.
+  case notInAFile(String, driver: String)
+  case readOnly(String)
+  case otherBacking(String, image: String)
+  case overlayIsThere(String, image: String, overlay: String)
+  case copyEnded(String, detail: String)
+  /// Neither where it was nor where it should be.
+  case onTheWay(String, image: String, overlay: String, detail: String)
+
+  /// Whether nothing was begun.
+  public var isRefusal: Bool {
+    switch self {
+    case .copyEnded, .onTheWay: false
+    default: true
+    }
+  }
 
   public var description: String {
     switch self {
@@ -96,11 +112,12 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
       "no disk is called \"\(name)\"; this guest has: \(known.joined(separator: ", "))"
     case .ambiguous(let name): "\"\(name)\" can't be told from another disk; use its node name"
     case .notRaw(let name, let driver):
-      "the disk \"\(name)\" is \(driver); only raw disks can be moved behind a server without a copy"
+      "the disk \"\(name)\" is \(driver); only raw and qcow2 disks can be moved behind a server"
     case .unnamed(let name):
       "the disk \"\(name)\" has nodes without short names of their own; start QEMU with "
         + "-blockdev and node-name (28 characters at most) for file and raw node, as libvirt does"
-    case .partOfFile(let name): "the disk \"\(name)\" is a part of its file (offset or size)"
+    case .partOfFile(let name):
+      "the disk \"\(name)\" is a part of its file (offset or size), or its data are in another one"
     case .foreignServer(let name):
       "the disk \"\(name)\" is on an NBD server that was not attached by godwit block attach"
     case .alreadyAttached(let name): "the disk \"\(name)\" is on a server already"
@@ -112,6 +129,21 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
         + "end its move first (godwit block cancel), or go on with it"
     case .otherDisk(let name, let detail):
       "the server doesn't serve the disk \"\(name)\": \(detail)"
+    case .notInAFile(let name, let driver):
+      "the image of the disk \"\(name)\" is a \(driver); qcow2 images have to be in files with absolute paths"
+    case .readOnly(let name): "the disk \"\(name)\" is read-only, and qcow2"
+    case .otherBacking(let name, let image):
+      "behind the disk \"\(name)\" QEMU has other images than the header of \(image) names, by which the server goes "
+        + "(qemu-img info --backing-chain)"
+    case .overlayIsThere(let name, let image, let overlay):
+      "\(overlay) is there: the disk \"\(name)\" was on its way when its QEMU died, and that file may have what "
+        + "\(image) hasn't. If the guest has been used from \(image) since, remove it"
+    case .copyEnded(let name, let detail):
+      "QEMU doesn't copy what was written to the disk \"\(name)\" meanwhile: \(detail)"
+    case .onTheWay(let name, let image, let overlay, let detail):
+      "the disk \"\(name)\" is on the way (\(detail)). As long as its QEMU runs, the same command, or the opposite one, goes "
+        + "on from here. If QEMU has ended and \(overlay) is there, the disk is that on top of \(image): put it in with "
+        + "\"qemu-img commit \(overlay)\" before the guest is started; otherwise the disk is \(image)"
     }
   }
 }

@@ -11,10 +11,19 @@ public struct Qcow2Image: Sendable {
   /// Time for `qemu-nbd` to open the image, in milliseconds.
   private static let startMs: UInt64 = 10_000
 
+  public enum Use: Sendable, Hashable {
+    /// Nobody else may write to it.
+    case locked
+    case readOnly
+    /// Nobody writes to it for now, and whoever has it open may go on having it.
+    case frozen
+  }
+
   /// - Parameter folder: made for as long as the image is being opened.
   public static func open(
-    _ path: String, readOnly: Bool, in folder: String
+    _ path: String, _ use: Use, in folder: String
   ) async throws -> Qcow2Image {
+    let readOnly = use != .locked
     try PrivateDirectory.make(folder)
     let socket = folder + "/qemu-nbd.sock"
     let log = folder + "/qemu-nbd.log"
@@ -27,7 +36,9 @@ public struct Qcow2Image: Sendable {
       "--image-opts", "--socket", socket, "--shared", "1", "--discard", "unmap",
     ]
     if readOnly { arguments.append("--read-only") }
-    arguments.append("driver=qcow2,file.driver=file,file.filename=\(file)")
+    // Read-only alone keeps others from writing.
+    let sharing = use == .frozen ? ",force-share=on,read-only=on" : ""
+    arguments.append("driver=qcow2\(sharing),file.driver=file,file.filename=\(file)")
     let child = try ChildProcess("qemu-nbd", arguments, output: output)
     let deadlineMs = MonotonicClock.nowMs + startMs
     while child.exit == nil {

@@ -77,12 +77,20 @@ final class BlockControl: Sendable {
     case .resume: try disk.store.resumeMove()
     case .finish: try disk.store.finishMove(request.ending ?? .switching)
     case .cancel: try disk.store.cancelMove()
+    case .lend: try lend(disk.store, request)
     case .status, .snapshot, .pull: break
     }
     return disk.store.moveStatus.map { [$0] } ?? []
   }
 
+  private func lend(_ store: MovableStore, _ request: BlockRequest) throws {
+    guard let step = request.lending else { throw ControlError(.usage, "nothing says what to do") }
+    try store.lend(step)
+  }
+
   func disk(_ request: BlockRequest) throws -> (name: String, store: MovableStore) {
+    // As for a client that names no export.
+    if request.command == .lend, request.disk == "", let first = disks.first { return first }
     guard let disk = disks.first(where: { $0.name == request.disk }) else {
       let names = disks.map(\.name).joined(separator: ", ")
       throw ControlError(.refused, "there is no such disk here; there are: \(names)")

@@ -5,7 +5,7 @@ import DiskStrategy
 /// A request to a server of disks: one JSON object on one line, one request per connection.
 struct BlockRequest: Codable, Sendable {
   enum Command: String, Codable, Sendable {
-    case move, pause, resume, finish, cancel, status, snapshot, pull
+    case move, pause, resume, finish, cancel, status, snapshot, pull, lend
   }
 
   /// Version of this protocol.
@@ -23,6 +23,8 @@ struct BlockRequest: Codable, Sendable {
   var pull: BlockPullOrder?
   /// For `snapshot`: the path of the manifest.
   var manifest: String?
+  /// For `lend`, where an empty name means the first disk.
+  var lending: LendingStep?
   /// For `finish`.
   var ending: MoveEnding?
 

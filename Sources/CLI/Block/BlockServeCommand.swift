@@ -35,7 +35,9 @@ struct BlockServeCommand: AsyncParsableCommand {
   @Flag(help: "Read and write past the page cache (raw images whose size is a multiple of 4 KiB).")
   var direct = false
   @Flag(
-    help: "Serve images that another program has open: neither looks for its locks nor takes any.")
+    help:
+      "Serve images that another program has open: neither looks for its locks nor takes any. Of qcow2 images only the size is looked at until godwit block attach, or until nobody else has them open."
+  )
   var inUse = false
   @OptionGroup var sockets: BlockSocketOptions
   @Option(
@@ -70,8 +72,11 @@ struct BlockServeCommand: AsyncParsableCommand {
     guard (1...1024).contains(connections) else {
       throw ValidationError("--connections takes 1 to 1024")
     }
-    guard format != .qcow2 || !(direct || inUse) else {
-      throw ValidationError("--direct and --in-use are for raw images")
+    guard format != .qcow2 || !direct else {
+      throw ValidationError("--direct is for raw images")
+    }
+    guard format != .qcow2 || !(inUse && readOnly) else {
+      throw ValidationError("qcow2 images that are in use can't be served read-only")
     }
     guard Set(names).count == names.count else {
       throw ValidationError("two images would have the same name: use --export-name")

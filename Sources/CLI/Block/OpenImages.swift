@@ -10,6 +10,7 @@ struct OpenImages: Sendable {
   /// The same, as what can be moved.
   private(set) var movable: [(name: String, store: MovableStore)] = []
   private var children: [Qcow2Image] = []
+  private var lent: [LentImage] = []
 
   /// Opens all images or none.
   ///
@@ -34,9 +35,14 @@ struct OpenImages: Sendable {
               .usage, "\(image.path) begins like a qcow2 image: say --format qcow2")
           }
           store = file
+        case .qcow2 where options.isInUse:
+          let image = try await LentImage.find(image.path, in: folder(index))
+          opened.lent.append(image)
+          store = image
         case .qcow2:
+          try checkIsWhole(image.path)
           let child = try await Qcow2Image.open(
-            image.path, readOnly: options.isReadOnly, in: folder(index))
+            image.path, options.isReadOnly ? .readOnly : .locked, in: folder(index))
           opened.children.append(child)
           store = child.store
         }
@@ -63,7 +69,19 @@ struct OpenImages: Sendable {
     return opened
   }
 
-  func close() async { for child in children { await child.close() } }
+  func close() async {
+    for child in children { await child.close() }
+    for image in lent { await image.close() }
+  }
+
+  /// An image whose guest died on its way to or from a server isn't the disk alone.
+  private static func checkIsWhole(_ path: String) throws {
+    guard let overlay = OverlayDisk.overlay(of: path) else { return }
+    throw ControlError(
+      .refused,
+      "\(overlay) is there: the disk is that on top of \(path). Put it in with \"qemu-img commit \(overlay)\", and remove "
+        + "it; or, if the guest has been used from \(path) since, remove it")
+  }
 
   /// No request comes any more: moves can be gone on with by the next server.
   func suspendMoves() { for disk in movable { disk.store.suspendMove() } }

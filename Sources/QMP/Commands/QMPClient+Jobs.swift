@@ -50,6 +50,21 @@ extension QMPClient {
       ["id": .string(job), "type": "mirror", "copy-mode": .string(mode.rawValue)])
   }
 
+  /// Has a job that is ready end with both sides the same.
+  public func jobComplete(_ job: String) async throws(QMPError) {
+    try await execute("job-complete", ["id": .string(job)])
+  }
+
+  /// Lets a pending job change over.
+  public func jobFinalize(_ job: String) async throws(QMPError) {
+    try await execute("job-finalize", ["id": .string(job)])
+  }
+
+  /// Ends a job that may be in any state; what it would have changed stays as it is.
+  public func jobCancel(_ job: String) async throws(QMPError) {
+    try await execute("job-cancel", ["id": .string(job)])
+  }
+
   /// Forgets a job that has concluded.
   public func jobDismiss(_ job: String) async throws(QMPError) {
     try await execute("job-dismiss", ["id": .string(job)])

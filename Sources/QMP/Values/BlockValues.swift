@@ -18,6 +18,8 @@ public struct BlockNode: Sendable, Hashable {
   public let ignoresFlushes: Bool
   /// The image that the node presents and those behind it, in that order.
   public let layers: [BlockLayer]
+  /// Of a qcow2 image whose data are in a file of their own: that file.
+  public let dataFile: String?
   /// Dirty bitmaps by name; migrating them needs a capability that hides the stream's structure.
   public let dirtyBitmaps: [String]
 
@@ -33,6 +35,7 @@ public struct BlockNode: Sendable, Hashable {
     isDirect = json["cache"]?["direct"]?.bool ?? false
     ignoresFlushes = json["cache"]?["no-flush"]?.bool ?? false
     layers = BlockLayer.chain(image)
+    dataFile = image["format-specific"]?["data"]?["data-file"]?.string
     dirtyBitmaps = (json["dirty-bitmaps"]?.array ?? []).compactMap { $0["name"]?.string }
   }
 }
@@ -47,14 +50,23 @@ public struct BlockLayer: Sendable, Hashable {
   /// `raw`, `qcow2`.
   public let format: String
 
+  public init(fileName: String, format: String) {
+    (self.fileName, self.format) = (fileName, format)
+  }
+
+  /// From one `ImageInfo`, whatever is behind it.
+  public init?(_ json: JSONValue) {
+    guard let name = json["filename"]?.string, let format = json["format"]?.string else {
+      return nil
+    }
+    self.init(fileName: name, format: format)
+  }
+
   static func chain(_ image: JSONValue) -> [BlockLayer] {
     var layers: [BlockLayer] = []
     var next: JSONValue? = image
-    while let current = next, layers.count < countMax {
-      guard let name = current["filename"]?.string, let format = current["format"]?.string else {
-        break
-      }
-      layers.append(BlockLayer(fileName: name, format: format))
+    while let current = next, layers.count < countMax, let layer = BlockLayer(current) {
+      layers.append(layer)
       next = current["backing-image"]
     }
     return layers

@@ -6,6 +6,8 @@ public struct JobInfo: Sendable, Hashable {
     case running
     /// A mirror has both sides the same, and keeps them so until it is told to end.
     case ready
+    /// It has done its work, and changes over when it is finalized.
+    case pending
     /// It has ended and waits to be dismissed.
     case concluded
     case other(String)
@@ -15,6 +17,7 @@ public struct JobInfo: Sendable, Hashable {
         switch name {
         case "created", "running", "paused": .running
         case "ready", "standby": .ready
+        case "pending": .pending
         case "concluded": .concluded
         default: .other(name)
         }

@@ -1,0 +1,35 @@
+import Synchronization
+
+/// What whoever changes a guest's QEMU over tells the server of its qcow2 image, in this order and back.
+public enum LendingStep: String, Codable, Sendable {
+  /// QEMU has frozen the image: read it.
+  case look
+  /// QEMU has closed the image: write to it.
+  case take
+  /// QEMU is about to open the image: write to it no more.
+  case release
+  /// QEMU has the image: close it.
+  case rest
+}
+
+extension MovableStore {
+  /// Throws when the disk is no qcow2 image that is served as in use, or moves; then everything is as it was.
+  public func lend(_ step: LendingStep) throws {
+    try orders.withLock { _ in
+      guard let lent = (source.original as? PulledStore)?.image as? LentImage else {
+        throw MoveError(
+          "the disk \(name) is no qcow2 image that a guest has: godwit block serve --format qcow2 --in-use"
+        )
+      }
+      guard step == .take || (move == nil && !source.isInUse) else {
+        throw MoveError("the disk \(name) moves, or was moved away")
+      }
+      switch step {
+      case .look: try lent.look()
+      case .take: try lent.take()
+      case .release: try lent.release()
+      case .rest: try lent.rest()
+      }
+    }
+  }
+}
