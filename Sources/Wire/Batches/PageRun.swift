@@ -48,10 +48,10 @@ public struct PageRun: Sendable, Hashable {
       throw DecodeError(.badValue, in: "page class", at: start + 2, found: UInt64(rawClass))
     }
     self.pageClass = pageClass
-    _ = try cursor.readBE(UInt8.self)
+    let reserved = try cursor.readBE(UInt8.self)
     count = try cursor.readBE()
     firstPage = try cursor.readBE()
-    guard count > 0, firstPage < 1 << 52, UInt64(count) < 1 << 52 else {
+    guard reserved == 0, count > 0, firstPage < 1 << 52, UInt64(count) < 1 << 52 else {
       throw DecodeError(.badValue, in: "page run", at: start + 4, found: firstPage)
     }
   }

@@ -36,9 +36,19 @@ import Wire
     /// Others that a page was made of.
     let used: Guarded<[VaultID]>
 
-    init(inPlace: Bool, wanted: Int = 1, byteLimit: UInt64 = 1 << 20) throws {
+    /// - Parameters:
+    ///   - wanted: snapshots beside the own.
+    ///   - isSealed: they are, with the host's key.
+    init(
+      inPlace: Bool, wanted: Int = 1, byteLimit: UInt64 = 1 << 20, isSealed: Bool = false
+    ) throws {
       let guest = try KeptGuest([ElsewhereRelayTests.block])
-      let (vault, all) = (guest.vault(), 0..<ElsewhereRelayTests.pageCount)
+      let (key, all) = (guest.folder + "/key", 0..<ElsewhereRelayTests.pageCount)
+      try SmallFile.write([UInt8](repeating: 7, count: 32), to: key, mode: 0o600)
+      let vault = Vault(
+        directory: guest.folder + "/state/vault", quotaBytes: 1 << 30,
+        keyFile: isSealed ? key : nil)
+      let secret = try vault.secret()
       try guest.fill(all, seed: 2)
       try guest.keep(in: vault, guest: "web-2", uuid: "u-2")
       try guest.fill(all, seed: 1)
@@ -52,7 +62,7 @@ import Wire
       let others = vault.others(
         guest: "web-1", sharing: [ShareRule(group: "web", vms: ["web-*"])], than: own.id, limit: 4)
       #expect(others.map { $0.head?.guest } == ["web-2"])
-      let snapshot = try HeldSnapshot(path: own.path)
+      let snapshot = try HeldSnapshot(path: own.path, secret: secret)
       let offer = try #require(PeerMessage.SnapshotOffer(own))
       let further = others.compactMap { PeerMessage.FurtherSnapshot($0) }
       let references = try #require(
@@ -60,7 +70,7 @@ import Wire
       let held = HeldPages(
         offer, readable: ["mem0"], inPlace: inPlace ? ["mem0"] : [], elsewhere: references)
       let files = try others.prefix(references.furtherCount).map {
-        try SnapshotFile(path: $0.path)
+        try SnapshotFile(path: $0.path, secret: secret)
       }
       let used = Guarded<[VaultID]>([])
       let kept = HeldVault(snapshot, others: files) { id in used.update { $0.append(id) } }
@@ -116,6 +126,12 @@ import Wire
     #expect(counters.wireBytes < 60 * 4096 + 120 * 64 + 32768, "\(counters.wireBytes)")
     // The other's snapshot earned something.
     #expect(shelf.used.read { $0.count } == 1)
+  }
+
+  @Test func sealedSnapshotsAreReadToo() throws {
+    let shelf = try Shelf(inPlace: true, isSealed: true)
+    let (counters, refetched) = try move(shelf, inPlace: true)
+    #expect(counters.vaultPages == 120 && counters.heldPages == 60 && refetched == 0, "\(counters)")
   }
 
   /// Without the other guest's, what moved within the guest is found all the same.
