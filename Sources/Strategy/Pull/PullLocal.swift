@@ -95,6 +95,7 @@ struct PullLocal: Sendable {
   /// Pages that are left to the source because making them takes too long: they are none of these any more. First those
   /// that the guest waits for, in their order.
   mutating func overdue(nowUs: UInt64) -> [Int] {
+    guard !states.isEmpty || !awaited.isEmpty else { return [] }
     let isStalled = isStalled(nowUs)
     let due = awaited.prefix { isStalled || Self.age(of: $0.sinceUs, nowUs) >= Self.patienceUs }
     awaited.removeFirst(due.count)
@@ -112,7 +113,7 @@ struct PullLocal: Sendable {
 
   /// For how long a maker has had the same pages.
   private func heldUs(_ nowUs: UInt64) -> UInt64 {
-    [urgentSinceUs, otherSinceUs].map { Self.age(of: $0 ?? nowUs, nowUs) }.max() ?? 0
+    max(Self.age(of: urgentSinceUs ?? nowUs, nowUs), Self.age(of: otherSinceUs ?? nowUs, nowUs))
   }
 
   private static func age(of sinceUs: UInt64, _ nowUs: UInt64) -> UInt64 {
