@@ -129,6 +129,8 @@ struct PullFeederTests {
       lost.state.wait(timeoutMs: 60_000) { $0.urgentRequests > 0 ? true : nil }
     }
     #expect(asked == true)
+    // The answer takes a moment.
+    while old.counters.placed == 0 { try await Task.sleep(for: .milliseconds(2)) }
     lost.state.update { $0.hasEnded = true }
     try await Blocking.run { old.stop() }
     #expect(try await pair.wait(for: .postcopyPaused) == .postcopyPaused)
