@@ -97,7 +97,7 @@ let package = Package(
     core("PKI", ["Base", "HostIO"] + certificates),
 
     // The product.
-    core(
+    program(
       "Agent",
       [
         "Base", "BlockStore", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE 1
 #include "CLinux.h"
+#include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -18,6 +20,16 @@ int godwit_zero_range(int fd, off_t offset, off_t size, int keeps_space) {
 }
 off_t godwit_seek_data(int fd, off_t offset, int wants_hole) {
   return lseek(fd, offset, wants_hole ? SEEK_HOLE : SEEK_DATA);
+}
+int godwit_birth_time(const char *path, long long *nanoseconds) {
+  struct statx found;
+  if (statx(AT_FDCWD, path, 0, STATX_BTIME, &found) != 0) return -1;
+  if (!(found.stx_mask & STATX_BTIME)) {
+    errno = ENOTSUP;
+    return -1;
+  }
+  *nanoseconds = found.stx_btime.tv_sec * 1000000000LL + found.stx_btime.tv_nsec;
+  return 0;
 }
 int godwit_open_direct(void) { return O_DIRECT; }
 int godwit_lock_byte(int fd, off_t byte) {

@@ -8,7 +8,7 @@ import Testing
 @Suite struct MapPlaceTests {
   let folder = try! ScratchFolder()
 
-  @Test func aFileIsKnownByItsPathAndInode() throws {
+  @Test func aFileIsKnownByItsInodeAndItsBirth() throws {
     let image = try folder.image(byteCount: 4096)
     let other = try folder.image("other.raw", byteCount: 4096)
     let place = try MapPlace.ofPull(image, maps: folder.path)
@@ -16,7 +16,8 @@ import Testing
     #expect(path.hasPrefix("\(folder.path)/file-") && path.hasSuffix(".godwit-pull"))
     // No number of a device is in it.
     let numbers = try FileStore.identity(of: image)
-    #expect(place.identity.split(separator: " ").last == numbers.split(separator: ":").last)
+    let inode = try #require(numbers.split(separator: ":").last)
+    #expect(place.identity.hasPrefix("file \(inode) "))
     #expect(place.identity.split(separator: " ").count == 3 && !place.identity.contains(":"))
     #expect(try MapPlace.ofPull(other, maps: folder.path).path != path)
     // By whatever name it is found.
@@ -24,6 +25,10 @@ import Testing
     try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: image)
     #expect(try MapPlace.ofPull(link, maps: folder.path) == place)
     #expect(try MapPlace.ofMove(image, maps: folder.path).identity == place.identity)
+    let renamed = folder.path + "/renamed.raw"
+    try FileManager.default.moveItem(atPath: image, toPath: renamed)
+    #expect(try MapPlace.ofPull(renamed, maps: folder.path) == place)
+    try FileManager.default.moveItem(atPath: renamed, toPath: image)
     // Another file under the same name is another image.
     try FileManager.default.removeItem(atPath: image)
     try FileManager.default.moveItem(atPath: other, toPath: image)

@@ -37,10 +37,16 @@ extension SourceMigration {
         durationMs: MonotonicClock.nowMs - startedMs)
     }
     guard differing == 0 else {
-      throw Ending.failed(
+      throw AuditVerdict(
         "audit: \(differing) of \(compared) pages differ, among them \(examples.joined(separator: ", "))"
       )
     }
-    guard compared > 0 else { throw Ending.failed("audit: no page could be compared") }
+    guard compared > 0 else { throw AuditVerdict("audit: no page could be compared") }
   }
+}
+
+/// The audit came to its end, and the destination must not go on.
+struct AuditVerdict: Error {
+  let ending: Ending
+  init(_ reason: String) { ending = .failed(reason) }
 }

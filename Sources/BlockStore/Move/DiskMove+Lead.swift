@@ -84,8 +84,11 @@ extension DiskMove {
     let nowUs = MonotonicClock.nowUs
     let lost = state.update { state -> MoveLink? in
       guard let link = state.link else { return nil }
-      guard link.isBroken || link.holdsGuest(nowUs) else { return nil }
+      guard link.isBroken || link.holdsGuest(nowUs, heldSinceUs: state.heldSinceUs) else {
+        return nil
+      }
       state.link = nil
+      state.heldSinceUs = 0
       state.map.loseUnflushed()
       state.meter.forget()
       state.thaw()

@@ -66,9 +66,13 @@ extension DiskMove {
     _ offset: UInt64, _ count: UInt64, _ blocks: Range<Int>, mayMirror: Bool
   ) -> Entry {
     while true {
-      let entry = state.wait { state in
-        state.isFrozen
-          ? nil : Self.admit(&state, offset, count, blocks, mayMirror: mayMirror)
+      let entry = state.wait { state -> Entry? in
+        guard !state.isFrozen,
+          let entry = Self.admit(&state, offset, count, blocks, mayMirror: mayMirror)
+        else { return nil }
+        // Who waits still says so again: this is a change.
+        state.heldSinceUs = 0
+        return entry
       }
       if let entry { return entry }
     }
@@ -87,7 +91,10 @@ extension DiskMove {
     if mayMirror, state.decision.writes == .mirror, let link = state.openLink,
       state.base?.noteSent(blocks) ?? true
     {
-      guard state.map.isFree(blocks) else { return nil }
+      guard state.map.isFree(blocks) else {
+        if state.heldSinceUs == 0 { state.heldSinceUs = MonotonicClock.nowUs }
+        return nil
+      }
       let isWhole = needsWhole(state, offset, count, blocks, link)
       state.note(blocks)
       state.map.begin(blocks)

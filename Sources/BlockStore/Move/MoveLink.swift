@@ -47,9 +47,13 @@ final class MoveLink: Sendable {
   private static let awaitedUsMax: UInt64 = 10_000_000
 
   /// Whether the guest's writes to both sides have waited for too long for any answer.
-  func holdsGuest(_ nowUs: UInt64) -> Bool {
+  ///
+  /// - Parameter heldSinceUs: one waits since then until it may begin, for what is on its way; 0: none does.
+  func holdsGuest(_ nowUs: UInt64, heldSinceUs: UInt64) -> Bool {
     awaited.withLock { awaited in
-      awaited.count > 0 && nowUs - min(awaited.sinceUs, nowUs) > Self.awaitedUsMax
+      guard awaited.count > 0 || heldSinceUs > 0 else { return false }
+      let sinceUs = awaited.count > 0 ? awaited.sinceUs : max(awaited.sinceUs, heldSinceUs)
+      return nowUs - min(sinceUs, nowUs) > Self.awaitedUsMax
     }
   }
 
@@ -77,12 +81,8 @@ final class MoveLink: Sendable {
     _ bytes: UnsafeRawBufferPointer, at offset: UInt64, isAwaited: Bool = false
   ) throws(StoreError) -> Pending {
     if isAwaited { noteAwaited() }
-    do throws(StoreError) {
-      return Pending(pending: try unsafe store.startWrite(bytes, at: offset), isAwaited: isAwaited)
-    } catch {
-      if isAwaited { awaited.withLock { $0.count -= 1 } }
-      throw error
-    }
+    defer { if isAwaited { awaited.withLock { $0.count -= 1 } } }
+    return Pending(pending: try unsafe store.startWrite(bytes, at: offset), isAwaited: isAwaited)
   }
 
   private func noteAwaited() {
@@ -93,7 +93,9 @@ final class MoveLink: Sendable {
     }
   }
 
+  /// What the guest's own disk takes between both is no silence of the destination's.
   func finish(_ pending: Pending) throws(StoreError) {
+    if pending.isAwaited { noteAwaited() }
     defer { if pending.isAwaited { awaited.withLock { $0.count -= 1 } } }
     _ = try answered { () throws(StoreError) in try store.finish(pending.pending) }
   }

@@ -88,6 +88,8 @@ struct MoveState: Sendable {
   var mirroredBytes: UInt64 = 0
   var skippedBytes: UInt64 = 0
   var pauseUs: UInt64?
+  /// Since when a write to both sides waits until its blocks are no longer on their way; 0: none does.
+  var heldSinceUs: UInt64 = 0
 
   init(_ geometry: DiskGeometry, map: BlockMap, file: MapFile?, destinationName: String) {
     (self.geometry, self.map, self.file) = (geometry, map, file)

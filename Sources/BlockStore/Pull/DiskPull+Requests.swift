@@ -203,7 +203,8 @@ extension DiskPull {
     guard let ticket = state.update({ $0.map.admit(blocks) }) else { return nil }
     while true {
       let admission = state.wait { state -> Result<PullTicket, StoreError>? in
-        guard state.isPulling else {
+        // The pull may just have ended because what was waited for was the last of it.
+        guard state.isPulling || !state.isCancelled && state.map.isHere(ticket.blocks) else {
           state.map.drop(ticket)
           return .failure(state.isCancelled ? PullState.cancelled : PullState.ending)
         }

@@ -1,3 +1,4 @@
+import CLinux
 import CXXHash
 import Glibc
 public import HostIO
@@ -5,8 +6,8 @@ public import HostIO
 /// Where the map of an image's move or pull is kept, and what it says of the image, so that it is used with no other.
 ///
 /// Beside the image it has the image's name. In a folder for all maps it is named by what lasts, for the numbers that the
-/// kernel gives devices may be others after a boot: of a file its path, with its links resolved, and its inode; of a
-/// block device what the device says of itself (`/sys`). Only where it says nothing the kernel's numbers have to do.
+/// kernel gives devices may be others after a boot: of a file its inode and when that was made, whatever the file is called;
+/// of a block device what the device says of itself (`/sys`). Only where it says nothing the kernel's numbers have to do.
 public struct MapPlace: Sendable, Hashable {
   /// Nil: nowhere.
   public let path: String?
@@ -64,10 +65,10 @@ public struct MapPlace: Sendable, Hashable {
       let minor = device & 0xFF | device >> 12 & 0xFFFF_FF00
       return lastingIdentity(ofDevice: "\(devices)/\(major):\(minor)")
     }
-    guard let resolved = unsafe realpath(image, nil) else { return nil }
-    defer { unsafe free(resolved) }
-    // SAFETY: a terminated string that is freed behind this.
-    return "file \(hash(unsafe String(cString: resolved))) \(status.st_ino)"
+    // An inode's number is used again, and by other file systems: with that moment it is one file's.
+    var born: Int64 = 0
+    guard unsafe godwit_birth_time(image, &born) == 0 else { return nil }
+    return "file \(status.st_ino) \(born)"
   }
 
   /// - Parameter folder: the device's own.

@@ -28,6 +28,9 @@ long godwit_get_affinity(pid_t thread, void *mask, unsigned long size);
 /// -1 with errno on failure.
 int godwit_set_affinity(pid_t thread, const void *mask, unsigned long size);
 
+/// When a file was made, in nanoseconds since 1970: 0, or -1 with errno, ENOTSUP where the file system doesn't say.
+int godwit_birth_time(const char *path, long long *nanoseconds);
+
 /// Reads what is in memory already: bytes read, or -1 with errno: EAGAIN where a device would be waited
 /// for, EOPNOTSUPP where the file system can't tell.
 long godwit_read_at_once(int fd, void *buffer, unsigned long size, off_t offset);

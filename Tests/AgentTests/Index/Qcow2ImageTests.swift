@@ -19,6 +19,7 @@ struct Qcow2ImageTests {
   {
     let raw = try scratch.raw("source.raw", blocks: Self.blocks, held: Self.held)
     let qcow2 = "\(scratch.path)/\(name)"
+    // Not LUKS: qemu-img measures its key derivation, and fails where it can't.
     try await Command.run(
       "qemu-img", ["convert", "-f", "raw", "-O", "qcow2"] + options + [raw, qcow2])
     return (raw, qcow2)
@@ -103,7 +104,7 @@ struct Qcow2ImageTests {
       "qemu-img",
       [
         "create", "-f", "qcow2", "--object", "secret,id=s,data=word", "-o",
-        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", image, "1M",
+        "encrypt.format=aes,encrypt.key-secret=s", image, "1M",
       ])
     #expect(throws: ImageIndexError.self) { _ = try scratch.indexing("a", .qcow2).run(image) }
   }

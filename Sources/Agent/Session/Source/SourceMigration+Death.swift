@@ -3,9 +3,9 @@ import Logging
 
 // What is left of a guest whose QEMU ends during its migration.
 extension SourceMigration {
-  /// How long reading what a dead QEMU wrote may take, in milliseconds: it is in its socket, and waits for memory at
-  /// most, which the network empties.
-  private static let drainTimeoutMs: UInt64 = 10_000
+  /// How long reading what a dead QEMU wrote may take at least, in milliseconds: it is in its socket, and waits for memory
+  /// at most, which the network empties. A network that comes back within its patience is waited for.
+  private static let drainTimeoutMsMin: UInt64 = 10_000
 
   /// Guest memory can't be read. Memory that is read out of QEMU's process ends with it, and the guest as well.
   func memoryFailed(_ setup: Setup, _ reason: String) async throws {
@@ -24,7 +24,8 @@ extension SourceMigration {
     }
     // The end of the monitor overtakes what QEMU wrote last.
     let relay = copy.relay
-    let isWhole = try await Blocking.run { relay.readToEnd(timeoutMs: Self.drainTimeoutMs) }
+    let timeoutMs = max(Self.drainTimeoutMsMin, request.networkPatienceMs)
+    let isWhole = try await Blocking.run { relay.readToEnd(timeoutMs: timeoutMs) }
     if isWhole { note { $0.streamHasEnded = true } }
     switch death(copy, streamHasEnded: isWhole) {
     case .lost(let loss): throw Ending.sourceLost(loss.description)
@@ -43,7 +44,8 @@ extension SourceMigration {
       try await audit(setup, copy)
     } catch {
       if case Ending.cancelled = error { throw error }
-      if case Ending.failed = error { throw error }
+      if let verdict = error as? AuditVerdict { throw verdict.ending }
+      // Whatever else failed may be the first that is seen of a QEMU that has died: its socket's end, say.
       guard await hasEnded(setup) else { throw error }
       if case .lost(let loss) = death(copy, streamHasEnded: true) {
         throw Ending.sourceLost(loss.description)
