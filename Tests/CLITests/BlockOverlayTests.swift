@@ -105,7 +105,7 @@ struct BlockOverlayTests {
   }
 
   /// Drives the disk as the command does, up to what it says before a step, and is then gone.
-  private func leave(_ rig: OverlayRig, _ command: String, at step: Int) async throws {
+  fileprivate func leave(_ rig: OverlayRig, _ command: String, at step: Int) async throws {
     try await OverlayRig.ask(rig.monitor) { client in
       let said = Guarded(0)
       let pivot = OverlayPivot(client) { _ in
@@ -157,17 +157,29 @@ struct BlockOverlayTests {
   func aDeadGuest(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: false)
     defer { rig.guest.send(signal: SIGKILL) }
-    let server = try await rig.serve()
+    var server = try await rig.serve()
     try await rig.write()
     try await leave(rig, "attach", at: 3)
     try await rig.write()
+    server.send(signal: SIGKILL)
+    _ = await server.wait()
+    server = try await rig.serve()
     await rig.quit()
+    // A server that has it not open yet leaves it alone, and ends well.
+    #expect(
+      try await OverlayRig.exit("qemu-io", ["-f", "raw", "-c", "write 0 4k", rig.uri]) != .code(0))
     await server.terminate()
+    #expect(server.exit == .code(0))
     #expect(try await !rig.holdsAll(rig.image))
-    let serve = try await CommandProcess([
-      "block", "serve", "--format", "qcow2", rig.image, "--socket", rig.socket,
-    ]).end()
-    #expect(serve.status == ExitStatus.refused.rawValue)
+    // By any path.
+    let other = rig.folder + "/other"
+    try FileManager.default.createSymbolicLink(atPath: other, withDestinationPath: rig.image)
+    for arguments in [[rig.image], [rig.image, "--in-use"], [other], [other, "--in-use"]] {
+      let serve = try await CommandProcess(
+        ["block", "serve", "--format", "qcow2", "--socket", rig.socket] + arguments
+      ).end()
+      #expect(serve.status == ExitStatus.refused.rawValue, "\(arguments): \(serve.output)")
+    }
     #expect(try await rig.holdsAll(rig.overlay))
     try await OverlayRig.run("qemu-img", "commit", "-q", rig.overlay)
     #expect(try await rig.holdsAll(rig.image))
@@ -205,6 +217,116 @@ struct BlockOverlayTests {
     await server.terminate()
     await rig.quit()
     #expect(try await rig.holdsAll(rig.image))
+    rig.remove()
+  }
+}
+
+extension BlockOverlayTests {
+  /// What a command left that was killed while it made an overlay, or once it had taken its name.
+  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  func whatIsLeftBehind(qemu: String) async throws {
+    let rig = try await OverlayRig(qemu, iothread: false)
+    defer { rig.guest.send(signal: SIGKILL) }
+    let server = try await rig.serve()
+    let done = rig.overlay + ".done"
+    try Data("old".utf8).write(to: URL(filePath: done))
+    try Data().write(to: URL(filePath: rig.folder + "/made"))
+    try await rig.ask { client in
+      try await client.blockdevAdd([
+        "driver": "file", "node-name": "x", "filename": .string(rig.folder + "/made"),
+      ])
+      try await client.createQcow2(
+        job: "gc-n0", file: "x", byteCount: 8 << 20, backing: rig.image)
+    }
+    try await leave(rig, "attach", at: 3)
+    #expect(!SmallFile.exists(done))
+    try await rig.write()
+    // The guest goes on with an overlay that has no name: the next command gives it back before anything else.
+    try FileManager.default.moveItem(atPath: rig.overlay, toPath: done)
+    try await leave(rig, "attach", at: 1)
+    #expect(SmallFile.exists(rig.overlay) && !SmallFile.exists(done))
+    #expect(try await rig.block("attach").status == 0)
+    #expect(try await rig.guestReadsAll())
+    await server.terminate()
+    await rig.quit()
+    #expect(try await rig.holdsAll(rig.image))
+    rig.remove()
+  }
+
+  /// A command that is interrupted while QEMU may change over at any moment leaves nothing that does so later.
+  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  func anInterruptedCommand(qemu: String) async throws {
+    let rig = try await OverlayRig(qemu, iothread: true)
+    defer { rig.guest.send(signal: SIGKILL) }
+    let server = try await rig.serve()
+    try await leave(rig, "attach", at: 3)
+    try await rig.write()
+    try await ToldServer(rig).take()
+    try await rig.ask { client in
+      try await client.blockCommit(job: "gj-n0", device: "go-n0", base: "gq-n0")
+      while try await client.queryJobs().first?.status != .ready {
+        try await Task.sleep(for: .milliseconds(10))
+      }
+    }
+    try await OverlayRig.ask(rig.monitor) { client in
+      let pivot = OverlayPivot(client) { said in
+        if said == "copying" { _ = kill(getpid(), SIGHUP) }
+      }
+      let disk = try #require(try await pivot.find("vd0"))
+      await #expect(throws: GuestDiskError.self) {
+        _ = try await pivot.attach(disk, to: ToldServer(rig), discard: true)
+      }
+      #expect(try await pivot.find("vd0")?.place == .overServer)
+      #expect(try await client.queryJobs().isEmpty)
+    }
+    try await rig.write()
+    #expect(try await rig.block("attach").status == 0)
+    #expect(try await rig.guestReadsAll())
+    await server.terminate()
+    await rig.quit()
+    #expect(try await rig.holdsAll(rig.image))
+    rig.remove()
+  }
+
+  /// A server that nobody has told that the disk is back serves nothing old.
+  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  func aServerThatWasNotTold(qemu: String) async throws {
+    let rig = try await OverlayRig(qemu, iothread: false)
+    defer { rig.guest.send(signal: SIGKILL) }
+    let server = try await rig.serve()
+    let snapshot = [
+      "block", "snapshot", "disk.qcow2", "--manifest", rig.folder + "/manifest", "--socket",
+      rig.socket,
+    ]
+    // Not while QEMU has the image.
+    #expect(try await CommandProcess(snapshot).end().status == ExitStatus.refused.rawValue)
+    #expect(try await rig.block("attach").status == 0)
+    #expect(try await CommandProcess(snapshot).end().status == 0)
+    try await rig.write()
+    try await leave(rig, "detach", at: 3)
+    #expect(try await rig.block("detach", "--control", rig.folder + "/nobody").status == 0)
+    #expect(try await CommandProcess(snapshot).end().status == ExitStatus.refused.rawValue)
+    try await rig.write()
+    await rig.quit()
+    #expect(try await rig.serverHasAll())
+    await server.terminate()
+    #expect(server.exit == .code(0))
+    #expect(try await rig.holdsAll(rig.image))
+    rig.remove()
+  }
+
+  /// A file's node that goes with the format's would leave no way back.
+  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  func aNodeWithinAnother(qemu: String) async throws {
+    let rig = try await OverlayRig(qemu, iothread: false, nestsFile: true)
+    defer { rig.guest.send(signal: SIGKILL) }
+    let server = try await rig.serve()
+    try await rig.write()
+    let refused = try await rig.block("attach")
+    #expect(refused.status == ExitStatus.refused.rawValue, "\(refused.output)")
+    #expect(try await rig.guestReadsAll() && !SmallFile.exists(rig.overlay))
+    await server.terminate()
+    await rig.quit()
     rig.remove()
   }
 }

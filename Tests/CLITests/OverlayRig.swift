@@ -18,7 +18,7 @@ final class OverlayRig: Sendable {
   private let rounds = Guarded(0)
 
   var image: String { folder + "/disk.qcow2" }
-  var overlay: String { image + OverlayDisk.overlaySuffix }
+  var overlay: String { image + ImageOverlay.suffix }
   var socket: String { folder + "/nbd.sock" }
   var monitor: String { folder + "/qmp" }
   private var ownMonitor: String { folder + "/own" }
@@ -26,8 +26,12 @@ final class OverlayRig: Sendable {
   /// Bytes of one write, of the disk's part that a write falls into, and how many such parts are written to.
   private static let (written, part, parts) = (96 << 10, 1 << 20, 4)
 
-  /// - Parameter namesBacking: QEMU is given the backing image as a node, and doesn't open it by the header.
-  init(_ qemu: String, iothread: Bool, namesBacking: Bool = false) async throws {
+  /// - Parameters:
+  ///   - namesBacking: QEMU is given the backing image as a node, and doesn't open it by the header.
+  ///   - nestsFile: the node of the file is defined within the format's.
+  init(
+    _ qemu: String, iothread: Bool, namesBacking: Bool = false, nestsFile: Bool = false
+  ) async throws {
     try PrivateDirectory.make(folder)
     try await Self.run("qemu-img", "create", "-f", "qcow2", folder + "/base.qcow2", "8M")
     try await Self.run(
@@ -50,6 +54,14 @@ final class OverlayRig: Sendable {
       "-blockdev", "qcow2,node-name=n0,file=f0,discard=unmap" + (namesBacking ? ",backing=b0" : ""),
       "-device", "virtio-blk-pci,drive=n0,id=vd0,share-rw=on" + (iothread ? ",iothread=io0" : ""),
     ]
+    if nestsFile {
+      let at = try #require(arguments.firstIndex(of: "-blockdev"))
+      arguments.replaceSubrange(
+        (at + 1)...(at + 3),
+        with: [
+          "qcow2,node-name=n0,discard=unmap,file.driver=file,file.node-name=f0,file.filename=\(folder)/disk.qcow2"
+        ])
+    }
     if namesBacking {
       let at = try #require(arguments.firstIndex(of: "-blockdev"))
       arguments.insert(
@@ -197,6 +209,14 @@ final class OverlayRig: Sendable {
     let reads = contents.flatMap { ["-c", "read -P \($0.value) \($0.offset) \($0.count)"] }
     return try await Self.exit("qemu-io", ["-f", "qcow2", "-r"] + reads + [image]) == .code(0)
   }
+
+  /// Whether the server's clients read it.
+  func serverHasAll() async throws -> Bool {
+    let reads = contents.flatMap { ["-c", "read -P \($0.value) \($0.offset) \($0.count)"] }
+    return try await Self.exit("qemu-io", ["-f", "raw", "-r"] + reads + [uri]) == .code(0)
+  }
+
+  var uri: String { "nbd+unix:///disk.qcow2?socket=\(socket)" }
 
   func quit() async {
     guest.send(signal: SIGKILL)

@@ -95,6 +95,8 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
   case otherBacking(String, image: String)
   case overlayIsThere(String, image: String, overlay: String)
   case copyEnded(String, detail: String)
+  /// The node of its file is defined within the format's.
+  case fileWithin(String, node: String)
   /// Neither where it was nor where it should be.
   case onTheWay(String, image: String, overlay: String, detail: String)
 
@@ -104,6 +106,11 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
     case .copyEnded, .onTheWay: false
     default: true
     }
+  }
+
+  var isOnTheWay: Bool {
+    if case .onTheWay = self { return true }
+    return false
   }
 
   public var description: String {
@@ -140,10 +147,13 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
         + "\(image) hasn't. If the guest has been used from \(image) since, remove it"
     case .copyEnded(let name, let detail):
       "QEMU doesn't copy what was written to the disk \"\(name)\" meanwhile: \(detail)"
+    case .fileWithin(let name, let node):
+      "the node \(node) of the disk \"\(name)\" is defined within the format's node and would go with it: start QEMU with "
+        + "a -blockdev for each of the two"
     case .onTheWay(let name, let image, let overlay, let detail):
       "the disk \"\(name)\" is on the way (\(detail)). As long as its QEMU runs, the same command, or the opposite one, goes "
-        + "on from here. If QEMU has ended and \(overlay) is there, the disk is that on top of \(image): put it in with "
-        + "\"qemu-img commit \(overlay)\" before the guest is started; otherwise the disk is \(image)"
+        + "on from here. If QEMU has ended and \(overlay) is there, the disk is that on top of \(image): end the server, put it in "
+        + "with \"qemu-img commit \(overlay)\", and remove it before the guest is started; otherwise the disk is \(image)"
     }
   }
 }

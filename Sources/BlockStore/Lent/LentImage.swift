@@ -7,13 +7,15 @@ import Synchronization
 /// QEMU and the server never write to it at the same time, nor does either write while the other one reads what it has
 /// not frozen: whoever wants to write takes QEMU's locks on the image. What was known of an image is forgotten whenever
 /// somebody else may have written to it. A request that comes while nobody here has it open, as after a restart of this
-/// server, waits until its locks can be had.
+/// server, waits until its locks can be had: also a flush, which may be about what an earlier server wrote, whose
+/// `qemu-nbd` keeps the locks until it has flushed.
 public final class LentImage: DiskStore {
   enum Holding: Sendable {
     /// QEMU has it, or nobody.
     case none
-    /// QEMU has it open, and writes to it as little as we do.
-    case reading(Qcow2Image)
+    /// QEMU has it open, and writes to it as little as we do: as long as there is an overlay, which was seen here
+    /// (`overlaid`) unless the image has another path here.
+    case reading(Qcow2Image, overlaid: Bool)
     /// Nobody else has it open.
     case owned(Qcow2Image)
     /// The same, and nobody writes any more.
@@ -23,6 +25,7 @@ public final class LentImage: DiskStore {
   public let byteCount: UInt64
   public let traits: DiskTraits
   let path: String
+  private let overlay: ImageOverlay
   private let folder: String
   private let holding = Mutex(Holding.none)
   private let calls = Turnstile()
@@ -34,7 +37,7 @@ public final class LentImage: DiskStore {
   private static let retryMs: UInt64 = 200
 
   private init(_ path: String, _ folder: String, _ looked: RemoteStore) {
-    (self.path, self.folder) = (path, folder)
+    (self.path, self.folder, overlay) = (path, folder, ImageOverlay(of: path))
     byteCount = looked.byteCount
     var traits = DiskTraits()
     traits.blockSizes = looked.traits.blockSizes
@@ -56,7 +59,7 @@ public final class LentImage: DiskStore {
   public func close() async {
     switch holding.withLock({ $0 }) {
     case .none: break
-    case .reading(let image), .owned(let image), .releasing(let image): await image.close()
+    case .reading(let image, _), .owned(let image), .releasing(let image): await image.close()
     }
   }
 
@@ -71,7 +74,10 @@ public final class LentImage: DiskStore {
       case .owned(let image):
         defer { calls.leave(entered) }
         return try body(image.store)
-      case .reading(let image), .releasing(let image):
+      case .reading(_, overlaid: true) where !overlay.holdsSomething:
+        calls.leave(entered)
+        forget()
+      case .reading(let image, _), .releasing(let image):
         defer { calls.leave(entered) }
         guard !writes else { throw StoreError(.notPermitted, "the guest's QEMU has the image") }
         return try body(image.store)
@@ -86,6 +92,9 @@ public final class LentImage: DiskStore {
   private func claim() throws(StoreError) {
     let deadlineMs = MonotonicClock.nowMs + Self.patienceMs
     while true {
+      guard !overlay.isOrphaned() else {
+        throw StoreError(.inputOutput, "a guest died that wrote to an overlay of the image")
+      }
       do {
         return try take(onlyIfNone: true)
       } catch {
@@ -107,9 +116,45 @@ extension LentImage {
       switch holding.withLock({ $0 }) {
       case .owned, .releasing:
         throw MoveError("the image is open for writing here already")
-      case .none: try change(to: .reading(open(.frozen)), from: nil)
-      case .reading(let old): try change(to: .reading(open(.frozen)), from: old)
+      case .none: try change(to: frozen(), from: nil)
+      case .reading(let old, _): try change(to: frozen(), from: old)
       }
+    }
+  }
+
+  private func frozen() throws -> Holding {
+    let isOverlaid = overlay.holdsSomething
+    return .reading(try open(.frozen), overlaid: isOverlaid)
+  }
+
+  /// The overlay has gone, and so has the guest's QEMU to or from the image without telling us: what was read of it may
+  /// be old.
+  private func forget() {
+    orders.withLock { _ in
+      guard case .reading(let old, overlaid: true) = holding.withLock({ $0 }),
+        !overlay.holdsSomething
+      else { return }
+      try? change(to: .none, from: old)
+    }
+  }
+
+  /// Sees to it that nobody else has the image open; throws when somebody has.
+  func own() throws {
+    if isAtRest {
+      guard !overlay.isOrphaned() else {
+        throw MoveError("a guest died that wrote to \(overlay.path)")
+      }
+      try take(onlyIfNone: true)
+    }
+    guard case .owned(let image) = holding.withLock({ $0 }) else {
+      throw MoveError("the guest's QEMU has the image")
+    }
+    try Self.checkIsAlive(image)
+  }
+
+  private static func checkIsAlive(_ image: Qcow2Image) throws(MoveError) {
+    guard !image.store.isBroken else {
+      throw MoveError("the image's qemu-nbd has ended; start the server anew")
     }
   }
 
@@ -120,9 +165,10 @@ extension LentImage {
   private func take(onlyIfNone: Bool) throws {
     try orders.withLock { _ in
       switch holding.withLock({ $0 }) {
-      case .owned, .releasing: break
+      case .owned(let image), .releasing(let image):
+        if !onlyIfNone { try Self.checkIsAlive(image) }
       case .none: try change(to: .owned(open(.locked)), from: nil)
-      case .reading(let old):
+      case .reading(let old, _):
         if !onlyIfNone { try change(to: .owned(open(.locked)), from: old) }
       }
     }
@@ -133,7 +179,7 @@ extension LentImage {
   func release() throws {
     try orders.withLock { _ in
       switch holding.withLock({ $0 }) {
-      case .none: try change(to: .reading(open(.frozen)), from: nil)
+      case .none: try change(to: frozen(), from: nil)
       case .reading: break
       case .owned(let old), .releasing(let old):
         holding.withLock { $0 = .releasing(old) }
@@ -141,7 +187,7 @@ extension LentImage {
           // Writes that began before have ended then.
           calls.turn()
           try old.store.flush()
-          try change(to: .reading(open(.frozen)), from: old)
+          try change(to: frozen(), from: old)
         } catch {
           holding.withLock { $0 = .owned(old) }
           throw error
@@ -156,7 +202,7 @@ extension LentImage {
       switch holding.withLock({ $0 }) {
       case .none: break
       case .owned, .releasing: throw MoveError("the image has not been given back")
-      case .reading(let old): try change(to: .none, from: old)
+      case .reading(let old, _): try change(to: .none, from: old)
       }
     }
   }
@@ -223,9 +269,12 @@ extension LentImage {
   }
 
   public func flush() throws(StoreError) {
-    // What isn't open has been flushed.
-    if case .none = holding.withLock({ $0 }) { return }
     try use(writes: false) { store throws(StoreError) in try store.flush() }
+  }
+
+  public var isAtRest: Bool {
+    if case .none = holding.withLock({ $0 }) { return true }
+    return false
   }
 
   public func status(

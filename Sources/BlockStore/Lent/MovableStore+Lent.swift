@@ -13,10 +13,22 @@ public enum LendingStep: String, Codable, Sendable {
 }
 
 extension MovableStore {
+  private var lent: LentImage? { (source.original as? PulledStore)?.image as? LentImage }
+
+  /// Throws when a guest's QEMU has the image, so that what is read of it here may be old.
+  func checkIsOwned() throws(MoveError) {
+    guard let lent else { return }
+    do {
+      try lent.own()
+    } catch {
+      throw MoveError("the disk \(name) isn't this server's alone (godwit block attach): \(error)")
+    }
+  }
+
   /// Throws when the disk is no qcow2 image that is served as in use, or moves; then everything is as it was.
   public func lend(_ step: LendingStep) throws {
     try orders.withLock { _ in
-      guard let lent = (source.original as? PulledStore)?.image as? LentImage else {
+      guard let lent else {
         throw MoveError(
           "the disk \(name) is no qcow2 image that a guest has: godwit block serve --format qcow2 --in-use"
         )
@@ -24,11 +36,16 @@ extension MovableStore {
       guard step == .take || (move == nil && !source.isInUse) else {
         throw MoveError("the disk \(name) moves, or was moved away")
       }
-      switch step {
-      case .look: try lent.look()
-      case .take: try lent.take()
-      case .release: try lent.release()
-      case .rest: try lent.rest()
+      do {
+        switch step {
+        case .look: try lent.look()
+        case .take: try lent.take()
+        case .release: try lent.release()
+        case .rest: try lent.rest()
+        }
+      } catch {
+        log("\(name): \(step.rawValue): \(error)")
+        throw error
       }
     }
   }

@@ -28,6 +28,7 @@ extension MovableStore {
       if let open = move?.status, open.phase != .interrupted {
         throw MoveError("the disk \(name) is \(open.phase) already (\(open.destination))")
       }
+      try checkIsOwned()
       // What can be refused is refused before anything changes.
       let probe = try destination.connect(silence: .destination)
       defer { probe.close() }

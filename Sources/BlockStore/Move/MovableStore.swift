@@ -176,6 +176,8 @@ extension MovableStore {
     source.mayWait(at: offset, count: count, writes: writes)
   }
 
+  public var isAtRest: Bool { move == nil && source.isAtRest }
+
   public func status(
     at offset: UInt64, count: UInt64, extentsMax: Int
   ) throws(StoreError) -> [NBDExtent] {

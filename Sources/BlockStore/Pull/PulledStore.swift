@@ -201,6 +201,8 @@ extension PulledStore {
     pull?.mayWait(at: offset, count: count, writes: writes) ?? false
   }
 
+  public var isAtRest: Bool { pull == nil && image.isAtRest }
+
   public func status(
     at offset: UInt64, count: UInt64, extentsMax: Int
   ) throws(StoreError) -> [NBDExtent] {

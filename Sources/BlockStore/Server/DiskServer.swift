@@ -77,7 +77,7 @@ public final class DiskServer: Sendable {
     _ = state.wait(timeoutMs: timeoutMs) { $0.connections.isEmpty ? true : nil }
     state.read { state in state.connections.values.forEach { $0.shutdown() } }
     return disks.compactMap { disk in
-      guard !disk.store.traits.isReadOnly else { return nil }
+      guard !disk.store.traits.isReadOnly, !disk.store.isAtRest else { return nil }
       do throws(StoreError) {
         try disk.store.flush()
         return nil

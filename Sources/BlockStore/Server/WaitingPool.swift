@@ -57,9 +57,10 @@ extension WaitingPool.State {
 }
 
 extension RequestJob {
-  /// Whether it may have to wait for another host.
+  /// Whether it may have to wait for another host, or for another program to let go of the image.
   var mayWait: Bool {
     let store = link.disk.store
+    guard !store.isAtRest else { return true }
     switch request.command {
     case .read: return store.mayWait(at: request.offset, count: request.length, writes: false)
     case .write, .writeZeroes:

@@ -14,6 +14,7 @@ extension MovableStore {
         throw MoveError("the disk \(name) is at its destination: take the snapshot there")
       }
       try checkIsHere()
+      try checkIsOwned()
       let generation = UInt64.random(in: 1 ... .max)
       let new = try ChangeNotes.make(
         mapPath + ChangeNotes.fileSuffix, geometry, identity: identity, generation: generation)

@@ -75,6 +75,10 @@ public protocol DiskStore: AnyObject, Sendable {
   /// - Parameter writes: whether it changes the range.
   func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool
 
+  /// Whether nothing is open here: the first request has to open it, which may take long, and there is nothing to flush
+  /// that was written here.
+  var isAtRest: Bool { get }
+
   /// What is allocated from `offset` on (`base:allocation`): at least one extent, at most
   /// `extentsMax`, none beyond `offset + count`.
   func status(at offset: UInt64, count: UInt64, extentsMax: Int) throws(StoreError) -> [NBDExtent]
@@ -87,4 +91,5 @@ extension DiskStore {
   public func cache(at offset: UInt64, count: UInt64) {}
   public func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool { false }
   public func forget(at offset: UInt64, count: UInt64) {}
+  public var isAtRest: Bool { false }
 }

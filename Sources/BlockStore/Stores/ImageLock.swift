@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import HostIO
 
 /// Locks on an image that QEMU's tools and other servers see: byte 100 + n of the file is locked by who
 /// uses permission n, byte 200 + n by who doesn't want others to use it.
@@ -24,5 +25,13 @@ enum ImageLock {
     }
     if godwit_is_byte_locked(raw, 100 + write) == 1 { return "another program writes to it" }
     return nil
+  }
+
+  /// Whether a program that locks images has it open for writing. False also where nobody can tell.
+  static func isWrittenTo(_ path: String) -> Bool {
+    let raw = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard raw >= 0 else { return false }
+    let file = Descriptor(owning: raw)
+    return godwit_is_byte_locked(file.raw, 100 + write) == 1
   }
 }

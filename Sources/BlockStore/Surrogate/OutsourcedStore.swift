@@ -146,6 +146,8 @@ final class OutsourcedStore: DiskStore {
     original.mayWait(at: offset, count: count, writes: writes)
   }
 
+  var isAtRest: Bool { !isInUse && original.isAtRest }
+
   func status(
     at offset: UInt64, count: UInt64, extentsMax: Int
   ) throws(StoreError) -> [NBDExtent] {

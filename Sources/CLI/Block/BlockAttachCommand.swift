@@ -19,7 +19,8 @@ struct BlockAttachCommand: AsyncParsableCommand {
       A qcow2 disk (godwit block serve --format qcow2 --in-use) can't be open for writing in two programs. While it \
       changes hands, the guest writes to an overlay, IMAGE.godwit-overlay, which QEMU makes; what is in it is copied to the \
       image then, and the file is removed. As long as that file is there, the disk is the file on top of the image. A \
-      command that was interrupted is given again, or the opposite one.
+      command that was interrupted is given again, or the opposite one. SIGINT, SIGTERM and SIGHUP end it without harm; one that is killed otherwise \
+      near its end leaves a guest that waits, at its next rest, until one of the two commands is given.
 
       Exit status: 0 done; 1 failed, the disk is as it was, or the message says where; 2 wrong usage; 3 refused.
       """)
@@ -112,9 +113,12 @@ struct BlockDetachCommand: AsyncParsableCommand {
       return try await pivot.detach(disk, discard: discard)
     } overlaid: { pivot, disk in
       guard disk.place == .server || disk.place == .overServer else {
-        // On the way from its image, the disk needs no server to go back.
+        // On the way from its image, the disk needs no server to go back; one that is known is told.
         return try await pivot.detach(
-          disk, from: BlockImageServer(socket: nil, export: "", control: control), discard: discard)
+          disk,
+          from: BlockImageServer(
+            socket: disk.serverSocket, export: disk.serverExport ?? "", control: control),
+          discard: discard)
       }
       try await check(disk.name, disk.path, disk.serverSocket, disk.serverExport)
       return try await pivot.detach(

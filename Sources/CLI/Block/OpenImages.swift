@@ -36,6 +36,7 @@ struct OpenImages: Sendable {
           }
           store = file
         case .qcow2 where options.isInUse:
+          try await checkIsAlive(image.path)
           let image = try await LentImage.find(image.path, in: folder(index))
           opened.lent.append(image)
           store = image
@@ -76,10 +77,22 @@ struct OpenImages: Sendable {
 
   /// An image whose guest died on its way to or from a server isn't the disk alone.
   private static func checkIsWhole(_ path: String) throws {
-    guard let overlay = OverlayDisk.overlay(of: path) else { return }
-    throw ControlError(
+    let overlay = ImageOverlay(of: path)
+    guard overlay.holdsSomething else { return }
+    throw isHalf(path, overlay)
+  }
+
+  /// The same of an image that its guest has.
+  private static func checkIsAlive(_ path: String) async throws {
+    let overlay = ImageOverlay(of: path)
+    guard try await WorkerThread.run("block-look", { overlay.isOrphaned() }) else { return }
+    throw isHalf(path, overlay)
+  }
+
+  private static func isHalf(_ path: String, _ overlay: ImageOverlay) -> ControlError {
+    ControlError(
       .refused,
-      "\(overlay) is there: the disk is that on top of \(path). Put it in with \"qemu-img commit \(overlay)\", and remove "
+      "\(overlay.path) is there: the disk is that on top of \(path). Put it in with \"qemu-img commit \(overlay.path)\", and remove "
         + "it; or, if the guest has been used from \(path) since, remove it")
   }
 

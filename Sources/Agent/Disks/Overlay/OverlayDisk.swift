@@ -1,3 +1,4 @@
+import BlockStore
 import QMP
 
 /// A guest's qcow2 disk on its way between its image and a server that serves the same image.
@@ -18,8 +19,6 @@ public struct OverlayDisk: Sendable, Hashable {
 
   static let serverPrefix = "gq-"
   static let overlayPrefix = "go-"
-  /// Behind the path of the image.
-  static let overlaySuffix = ".godwit-overlay"
 
   public let place: Place
   /// What the qcow2 node is called when there is one.
@@ -42,14 +41,12 @@ public struct OverlayDisk: Sendable, Hashable {
   var serverFileName: String { Self.serverPrefix + fileNodeName }
   var overlayName: String { Self.overlayPrefix + name }
   var overlayFileName: String { Self.overlayPrefix + fileNodeName }
-  var overlayPath: String { path + Self.overlaySuffix }
+  var overlayPath: String { ImageOverlay(of: path).path }
+  /// Of the copy of what is in the overlay, and of the overlay's making.
   var jobName: String { "gj-" + name }
-
-  /// The overlay that an image has when its guest died on the way: the image alone isn't the disk then. nil: it has none.
-  public static func overlay(of image: String) -> String? {
-    let path = image + overlaySuffix
-    return OverlayFile.holdsSomething(path) ? path : nil
-  }
+  var makingName: String { "gc-" + name }
+  /// Whether the guest writes to an overlay.
+  var isOverlaid: Bool { place == .overFile || place == .overServer }
 
   /// The name without what is put before it on the way.
   private static func bare(_ name: String) -> Substring {
@@ -67,7 +64,8 @@ public struct OverlayDisk: Sendable, Hashable {
       guard let node = device.node else { return false }
       let qdev = device.qdev.map { $0.split(separator: "/").map(String.init) } ?? []
       return node.nodeName == name || bare(node.nodeName) == name || device.device == name
-        || qdev.contains(name) || node.fileName == name || node.fileName == name + overlaySuffix
+        || qdev.contains(name) || node.fileName == name
+        || name.hasPrefix("/") && node.fileName == ImageOverlay(of: name).path
     }
     guard let device = found.first, let root = device.node else { return nil }
     guard root.driver == "qcow2" || root.nodeName.hasPrefix(serverPrefix) else { return nil }

@@ -1,3 +1,4 @@
+import BlockStore
 import Glibc
 import HostIO
 
@@ -20,16 +21,9 @@ enum OverlayFile {
     try syncFolder(of: path)
   }
 
-  /// Removes a file that was left before QEMU began with it.
+  /// Where no guest uses one: removes what was left before QEMU began with it, and one that was set aside.
   static func removeIfEmpty(_ path: String) throws(SystemError) {
-    if !holdsSomething(path), SmallFile.exists(path) { try remove(path) }
-  }
-
-  /// Whether it may be newer than the image.
-  static func holdsSomething(_ path: String) -> Bool {
-    var status = stat()
-    guard unsafe lstat(path, &status) == 0 else { return false }
-    return status.st_mode & S_IFMT != S_IFREG || status.st_size > 0
+    if !ImageOverlay(at: path).holdsSomething { try remove(path) }
   }
 
   /// Behind the path of a file that holds nothing any more that isn't elsewhere.
@@ -43,10 +37,18 @@ enum OverlayFile {
     try syncFolder(of: path)
   }
 
-  /// Gives the file its name again.
+  /// Whether a file was set aside, and none has its name.
+  static func isSetAside(_ path: String) -> Bool {
+    var status = stat()
+    guard unsafe lstat(path, &status) != 0, errno == ENOENT else { return false }
+    return unsafe lstat(path + doneSuffix, &status) == 0
+  }
+
+  /// Gives the file its name again; throws `EEXIST` where another one has it.
   static func takeBack(_ path: String) throws(SystemError) {
-    guard unsafe rename(path + doneSuffix, path) == 0 else { throw SystemError("rename \(path)") }
+    guard unsafe link(path + doneSuffix, path) == 0 else { throw SystemError("rename \(path)") }
     try syncFolder(of: path)
+    guard unsafe unlink(path + doneSuffix) == 0 else { throw SystemError("rename \(path)") }
   }
 
   /// Removes the file under both names; it need not be there.

@@ -1,4 +1,3 @@
-import Glibc
 import HostIO
 public import QMP
 
@@ -31,12 +30,12 @@ public struct OverlayPivot: Sendable {
     public var copiedBytes: UInt64 = 0
   }
 
-  private let client: QMPClient
+  let client: QMPClient
   /// Told what is being done, for people.
-  private let tell: @Sendable (String) -> Void
+  let tell: @Sendable (String) -> Void
   /// More steps than any way has.
   private static let stepsMax = 64
-  private static let pollNs: UInt64 = 10_000_000
+  static let pollNs: UInt64 = 10_000_000
 
   public init(_ client: QMPClient, tell: @escaping @Sendable (String) -> Void) {
     (self.client, self.tell) = (client, tell)
@@ -60,10 +59,15 @@ public struct OverlayPivot: Sendable {
   }
 
   /// Takes the disk back to its image. When that fails it is put on the server again before the error is thrown.
+  /// Interrupted (`HeldSignals`), it throws `onTheWay`, and leaves the disk there; so does `attach`.
   public func detach(
     _ disk: OverlayDisk, from server: some ImageServer, discard: Bool
   ) async throws -> Report {
-    guard try await isOpen(disk, .file) else { throw GuestDiskError.notAttached(disk.name) }
+    guard try await isOpen(disk, .file) else {
+      // Whoever brought it back may have died before the server heard of it.
+      await rest(server)
+      throw GuestDiskError.notAttached(disk.name)
+    }
     return try await run(disk, server, discard, .file)
   }
 
@@ -78,6 +82,8 @@ public struct OverlayPivot: Sendable {
     var report = Report()
     do {
       try await drive(disk, server, discard, goal, &report)
+    } catch let error as GuestDiskError where error.isOnTheWay {
+      throw error
     } catch {
       tell("going back: \(error)")
       do {
@@ -100,9 +106,9 @@ public struct OverlayPivot: Sendable {
       guard let now = try await find(disk.name) else {
         throw GuestDiskError.notFound(disk.name, known: [])
       }
+      try await restoreName(now)
       guard let step = OverlayStep.next(now, job: try await job(now)?.status, goal: goal) else {
-        // A server that is gone has nothing open.
-        if goal == .file { try? await server.rest() }
+        if goal == .file { await rest(server) }
         return
       }
       try await carryOut(step, now, server, discard, &report)
@@ -110,7 +116,7 @@ public struct OverlayPivot: Sendable {
     throw GuestDiskError.ambiguous(disk.name)
   }
 
-  private func job(_ disk: OverlayDisk) async throws -> JobInfo? {
+  func job(_ disk: OverlayDisk) async throws -> JobInfo? {
     try await client.queryJobs().first { $0.id == disk.jobName }
   }
 
@@ -121,11 +127,7 @@ public struct OverlayPivot: Sendable {
     let nodes = OverlayNodes(disk, discard: discard)
     switch step {
     case .freeze:
-      if disk.place == .file, disk.layers.count > 1 {
-        guard try await BackingChain.read(disk.path).isSame(as: disk.layers) else {
-          throw GuestDiskError.otherBacking(disk.name, image: disk.path)
-        }
-      }
+      if disk.place == .file { try await checkMayGo(disk) }
       tell("writes go to \(disk.overlayPath)")
       try await makeOverlay(disk, nodes)
       let root = disk.place == .file ? disk.name : disk.serverName
@@ -168,9 +170,34 @@ public struct OverlayPivot: Sendable {
     case .cancel: try await cancel(disk)
     case .dismiss: try await client.jobDismiss(disk.jobName)
     case .dropOverlay:
-      try OverlayFile.remove(disk.overlayPath)
+      _ = try await endMaking(disk)
+      try OverlayFile.setAside(disk.overlayPath)
       try await remove([disk.overlayName, disk.overlayFileName], disk)
+      try OverlayFile.remove(disk.overlayPath)
     case .dropServer: try await remove([disk.serverName, disk.serverFileName], disk)
+    }
+  }
+
+  /// What can be refused of a disk on its image is refused before anything changes.
+  private func checkMayGo(_ disk: OverlayDisk) async throws {
+    if disk.layers.count > 1 {
+      guard try await BackingChain.read(disk.path).isSame(as: disk.layers) else {
+        throw GuestDiskError.otherBacking(disk.name, image: disk.path)
+      }
+    }
+    // QEMU removes no node that another one uses, but says first whose it is: one that was defined within another one
+    // goes with that, and there would be no way back.
+    do {
+      try await client.blockdevDel(nodeName: disk.fileNodeName)
+    } catch let error where error.detail.contains("not owned by the monitor") {
+      throw GuestDiskError.fileWithin(disk.name, node: disk.fileNodeName)
+    } catch {}
+  }
+
+  /// The server needn't have the image open any more. One that is gone hasn't.
+  private func rest(_ server: some ImageServer) async {
+    do { try await server.rest() } catch {
+      tell("the server wasn't told that QEMU has the image: \(error)")
     }
   }
 
@@ -184,94 +211,6 @@ public struct OverlayPivot: Sendable {
   private func remove(_ names: [String], _ disk: OverlayDisk) async throws {
     for name in names where disk.nodes.contains(name) {
       try await client.blockdevDel(nodeName: name)
-    }
-  }
-}
-
-// MARK: The overlay
-
-extension OverlayPivot {
-  private func makeOverlay(_ disk: OverlayDisk, _ nodes: OverlayNodes) async throws {
-    try OverlayFile.removeIfEmpty(disk.overlayPath)
-    guard !OverlayFile.holdsSomething(disk.overlayPath) else {
-      throw GuestDiskError.overlayIsThere(disk.name, image: disk.path, overlay: disk.overlayPath)
-    }
-    try OverlayFile.make(disk.overlayPath, for: disk.path)
-    do {
-      try await client.blockdevAdd(nodes.overlayFile)
-      let job = "gc-" + disk.name
-      try await client.createQcow2(
-        job: job, file: disk.overlayFileName, byteCount: disk.byteCount, backing: disk.path)
-      while true {
-        guard let made = try await client.queryJobs().first(where: { $0.id == job }) else {
-          throw GuestDiskError.copyEnded(disk.name, detail: "nobody knows why")
-        }
-        if made.status == .concluded {
-          try await client.jobDismiss(job)
-          if let error = made.error { throw GuestDiskError.copyEnded(disk.name, detail: error) }
-          break
-        }
-        try await Task.sleep(nanoseconds: Self.pollNs)
-      }
-      try await client.blockdevAdd(nodes.overlay(over: nil))
-    } catch {
-      try? OverlayFile.removeIfEmpty(disk.overlayPath)
-      throw error
-    }
-  }
-
-  /// Until the copy has ended, well or not.
-  private func follow(_ disk: OverlayDisk, _ report: inout Report) async throws {
-    var isTold = false
-    var heldUs: UInt64 = 0
-    while let job = try await job(disk) {
-      switch job.status {
-      case .ready where !isTold:
-        isTold = true
-        heldUs = MonotonicClock.nowUs
-        do {
-          try await client.jobComplete(job.id)
-        } catch {
-          // Somebody before us may have told it.
-          if try await self.job(disk)?.status == .ready { throw error }
-        }
-        continue
-      case .pending:
-        try await finish(disk, job)
-        if heldUs != 0 { report.switchUs = max(report.switchUs, MonotonicClock.nowUs - heldUs) }
-        report.copiedBytes &+= job.currentProgress
-      case .concluded:
-        guard let error = job.error else { return }
-        // Not changed over after all.
-        try? OverlayFile.takeBack(disk.overlayPath)
-        throw GuestDiskError.copyEnded(disk.name, detail: error)
-      case .running, .ready, .other: break
-      }
-      try await Task.sleep(nanoseconds: isTold ? 1_000_000 : Self.pollNs)
-    }
-    throw GuestDiskError.copyEnded(disk.name, detail: "QEMU has forgotten it")
-  }
-
-  /// The overlay holds nothing that isn't below it, and the guest's requests are held: takes it away. Its file loses its
-  /// name first: once the guest writes past it, nobody may take it for the disk.
-  private func finish(_ disk: OverlayDisk, _ job: JobInfo) async throws {
-    // Whoever interrupts us has to wait for that moment to be over.
-    let ends = [SIGINT, SIGTERM, SIGHUP].map { ($0, signal($0, SIG_IGN)) }
-    defer { for (number, handler) in ends { _ = signal(number, handler) } }
-    do {
-      try OverlayFile.setAside(disk.overlayPath)
-    } catch {
-      try await client.jobCancel(job.id)
-      try OverlayFile.takeBack(disk.overlayPath)
-      throw error
-    }
-    try await client.jobFinalize(job.id)
-  }
-
-  private func cancel(_ disk: OverlayDisk) async throws {
-    try await client.blockJobCancel(job: disk.jobName, force: true)
-    while let job = try await job(disk), job.status != .concluded {
-      try await Task.sleep(nanoseconds: Self.pollNs)
     }
   }
 }
