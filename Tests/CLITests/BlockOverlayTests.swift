@@ -146,10 +146,7 @@ struct BlockOverlayTests {
     let back = try await rig.block("detach")
     #expect(back.status == 0, "\(back.output)")
     try await written
-    await server.terminate()
-    await rig.quit()
-    #expect(try await rig.holdsAll(rig.image))
-    rig.remove()
+    try await rig.endsWhole(server)
   }
 
   /// When QEMU dies on the way, the disk is the overlay on top of the image, and nobody is given less.
@@ -214,10 +211,7 @@ struct BlockOverlayTests {
     #expect(try await rig.block("attach").status == 0)
     #expect(try await rig.guestReadsAll())
     #expect(try await rig.block("detach").status == 0)
-    await server.terminate()
-    await rig.quit()
-    #expect(try await rig.holdsAll(rig.image))
-    rig.remove()
+    try await rig.endsWhole(server)
   }
 }
 
@@ -247,10 +241,7 @@ extension BlockOverlayTests {
     #expect(SmallFile.exists(rig.overlay) && !SmallFile.exists(done))
     #expect(try await rig.block("attach").status == 0)
     #expect(try await rig.guestReadsAll())
-    await server.terminate()
-    await rig.quit()
-    #expect(try await rig.holdsAll(rig.image))
-    rig.remove()
+    try await rig.endsWhole(server)
   }
 
   /// A command that is interrupted while QEMU may change over at any moment leaves nothing that does so later.
@@ -282,10 +273,7 @@ extension BlockOverlayTests {
     try await rig.write()
     #expect(try await rig.block("attach").status == 0)
     #expect(try await rig.guestReadsAll())
-    await server.terminate()
-    await rig.quit()
-    #expect(try await rig.holdsAll(rig.image))
-    rig.remove()
+    try await rig.endsWhole(server)
   }
 
   /// A server that nobody has told that the disk is back serves nothing old.

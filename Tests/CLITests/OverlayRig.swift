@@ -203,6 +203,14 @@ final class OverlayRig: Sendable {
     }
   }
 
+  /// Ends the server and the guest; the image has then what was written.
+  func endsWhole(_ server: ChildProcess) async throws {
+    await server.terminate()
+    await quit()
+    #expect(try await holdsAll(image))
+    remove()
+  }
+
   /// Whether an image that nobody has open holds it, and is sound.
   func holdsAll(_ image: String) async throws -> Bool {
     guard try await Self.exit("qemu-img", ["check", "-q", image]) == .code(0) else { return false }

@@ -70,34 +70,16 @@ import Testing
   }
 }
 
-/// A disk whose reads take a while when it is told so.
-private final class SlowReads: DiskStore {
-  private let inner: any DiskStore
+/// A disk whose reads take a while when it is told so, and that says nothing of holes.
+private final class SlowReads: WrappingStore {
+  let inner: any DiskStore
   let isSlow = Atomic(false)
   init(_ inner: any DiskStore) { self.inner = inner }
-  var byteCount: UInt64 { inner.byteCount }
-  var traits: DiskTraits {
-    var traits = inner.traits
-    traits.isPrompt = false
-    return traits
-  }
   func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StoreError) {
     if isSlow.load(ordering: .relaxed) { MonotonicClock.sleep(us: 250_000) }
     try inner.read(at: offset, into: target)
   }
-  func write(
-    _ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool
-  ) throws(StoreError) { try inner.write(bytes, at: offset, durable: durable) }
-  func flush() throws(StoreError) { try inner.flush() }
-  func zero(at offset: UInt64, count: UInt64, _ options: ZeroOptions) throws(StoreError) {
-    try inner.zero(at: offset, count: count, options)
-  }
-  func trim(at offset: UInt64, count: UInt64) throws(StoreError) {
-    try inner.trim(at: offset, count: count)
-  }
-  func status(
-    at offset: UInt64, count: UInt64, extentsMax: Int
-  ) throws(StoreError) -> [NBDExtent] {
+  func status(at offset: UInt64, count: UInt64, extentsMax: Int) -> [NBDExtent] {
     [NBDExtent(length: count, flags: 0)]
   }
 }

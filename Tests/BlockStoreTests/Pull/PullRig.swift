@@ -108,23 +108,19 @@ final class PullRig: Sendable {
   }
 }
 
-/// A disk whose reads wait while it is told to.
-final class SilentStore: DiskStore {
-  private let inner: any DiskStore
-  private let isSilent = Guarded(false)
+/// A disk that does something else than the one within in one point.
+protocol WrappingStore: DiskStore {
+  var inner: any DiskStore { get }
+}
 
-  init(_ inner: any DiskStore) { self.inner = inner }
-
+extension WrappingStore {
   var byteCount: UInt64 { inner.byteCount }
   var traits: DiskTraits {
     var traits = inner.traits
     traits.isPrompt = false
     return traits
   }
-  func keepSilent(_ isSo: Bool) { isSilent.update { $0 = isSo } }
-
   func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StoreError) {
-    while isSilent.wait(timeoutMs: 1000, until: { $0 ? nil : true }) == nil {}
     try inner.read(at: offset, into: target)
   }
   func write(
@@ -141,5 +137,20 @@ final class SilentStore: DiskStore {
     at offset: UInt64, count: UInt64, extentsMax: Int
   ) throws(StoreError) -> [NBDExtent] {
     try inner.status(at: offset, count: count, extentsMax: extentsMax)
+  }
+}
+
+/// A disk whose reads wait while it is told to.
+final class SilentStore: WrappingStore {
+  let inner: any DiskStore
+  private let isSilent = Guarded(false)
+
+  init(_ inner: any DiskStore) { self.inner = inner }
+
+  func keepSilent(_ isSo: Bool) { isSilent.update { $0 = isSo } }
+
+  func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) throws(StoreError) {
+    while isSilent.wait(timeoutMs: 1000, until: { $0 ? nil : true }) == nil {}
+    try inner.read(at: offset, into: target)
   }
 }
