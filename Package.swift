@@ -100,8 +100,8 @@ let package = Package(
     program(
       "Agent",
       [
-        "Base", "BlockStore", "HostIO", "Strategy", "QEMUStream", "Compaction", "Wire", "QMP",
-        "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
+        "Base", "BlockStore", "DiskStrategy", "HostIO", "Strategy", "QEMUStream", "Compaction",
+        "Wire", "QMP", "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
         .product(name: "Crypto", package: "swift-crypto"),
       ] + nio),
     program(
@@ -176,8 +176,8 @@ let package = Package(
     tests(
       "AgentTests",
       [
-        "Agent", "HostIO", "PKI", "QMP", "QEMUStream", "Strategy", "Wire", "Base", "TestSupport",
-        logging, tls,
+        "Agent", "BlockStore", "HostIO", "PKI", "QMP", "QEMUStream", "Strategy", "Wire", "Base",
+        "TestSupport", logging, tls,
       ], isHot: true),
     tests("LabTests", ["Lab", "Agent", "HostIO", "QMP", "Strategy", "Base"]),
     tests(

@@ -30,6 +30,11 @@ public enum PullFrameHarness {
           frame.requests.allSatisfy({ (1...PullLimits.requestPagesMax).contains($0.count) })
         else { return "requests over their limits: \(frame)" }
         frame.encode(into: &encoded)
+      case 1 where first >= 128:
+        let frame = try PullHeat(decoding: &cursor)
+        guard frame.runs.reduce(0, { $0 + $1.upperBound - $1.lowerBound }) <= PullHeat.pagesMax
+        else { return "hot pages over their limit: \(frame)" }
+        frame.encode(into: &encoded)
       case 1:
         let frame = try InvalidPages(decoding: &cursor)
         guard frame.runs.count <= PullLimits.invalidRunsMax else { return "too many runs" }

@@ -20,7 +20,7 @@ public struct GodwitCommand: AsyncParsableCommand {
       WarmCommand.self,
       VersionCommand.self, PKICommand.self, IndexCommand.self, BlockCommand.self, LabCommand.self,
       SimulateCommand.self, StreamCommand.self, ManualCommand.self, KeepMonitorCommand.self,
-      GuardPauseCommand.self,
+      GuardPauseCommand.self, GuardCopyCommand.self,
     ])
 
   public init() {}

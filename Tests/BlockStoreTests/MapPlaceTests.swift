@@ -63,18 +63,19 @@ import Testing
   }
 
   /// What the kernel tells of a device, in a folder that looks as its own.
-  @Test func aDeviceIsKnownByWhatItSaysOfItself() throws {
-    func device(_ name: String, _ files: [String: String]) throws -> String {
-      let path = "\(folder.path)/\(name)"
-      for (file, text) in files {
-        let whole = "\(path)/\(file)"
-        try FileManager.default.createDirectory(
-          atPath: String(whole[..<(whole.lastIndex(of: "/") ?? whole.endIndex)]),
-          withIntermediateDirectories: true)
-        try Data(text.utf8).write(to: URL(filePath: whole))
-      }
-      return path
+  private func device(_ name: String, _ files: [String: String]) throws -> BlockDeviceFolder {
+    let path = "\(folder.path)/\(name)"
+    for (file, text) in files {
+      let whole = "\(path)/\(file)"
+      try FileManager.default.createDirectory(
+        atPath: String(whole[..<(whole.lastIndex(of: "/") ?? whole.endIndex)]),
+        withIntermediateDirectories: true)
+      try Data(text.utf8).write(to: URL(filePath: whole))
     }
+    return BlockDeviceFolder(path: path)
+  }
+
+  @Test func aDeviceIsKnownByWhatItSaysOfItself() throws {
     let lvm = try device("dm-0", ["dm/uuid": "LVM-abc\n"])
     let moved = try device("dm-7", ["dm/uuid": "LVM-abc\n"])
     let other = try device("dm-1", ["dm/uuid": "LVM-def\n"])
@@ -82,10 +83,38 @@ import Testing
     let first = try device("nvme0n1/nvme0n1p1", ["partition": "1\n"])
     let second = try device("nvme0n1/nvme0n1p2", ["partition": "2\n"])
     let silent = try device("vda", ["dm/uuid": "\n", "size": "8\n"])
-    let known = [lvm, other, disk, first, second].map { MapPlace.lastingIdentity(ofDevice: $0) }
+    let known = [lvm, other, disk, first, second].map(\.lastingIdentity)
     #expect(known.allSatisfy { $0?.hasPrefix("device ") == true } && Set(known).count == 5)
-    #expect(MapPlace.lastingIdentity(ofDevice: moved) == known[0])
-    #expect(MapPlace.lastingIdentity(ofDevice: silent) == nil)
+    #expect(moved.lastingIdentity == known[0])
+    #expect(silent.lastingIdentity == nil)
     #expect(MapPlace.lastingIdentity(of: folder.path + "/none") == nil)
+    #expect(BlockDeviceFolder(of: folder.path) == nil)
+  }
+
+  /// Two paths to a disk, or a disk and its copy: a map would be found for either.
+  @Test func twoDevicesThatSayTheSameAreNotTold() throws {
+    let all = folder.path + "/all"
+    try PrivateDirectory.make(all)
+    func number(_ number: String, _ device: BlockDeviceFolder) throws {
+      try FileManager.default.createSymbolicLink(
+        atPath: "\(all)/\(number)", withDestinationPath: device.path)
+    }
+    let disk = try device("sda", ["device/wwid": "naa.5000\n"])
+    let part = try device("sda/sda1", ["partition": "1\n"])
+    try number("8:0", disk)
+    try number("8:1", part)
+    try number("8:32", try device("sdc", ["device/wwid": "naa.6000\n"]))
+    // Neither itself nor its parts are another.
+    #expect(disk.twin(in: all) == nil && part.twin(in: all) == nil)
+    let silent = try device("vda", ["size": "8\n"])
+    try number("254:0", silent)
+    try number("254:16", try device("vdb", ["size": "8\n"]))
+    #expect(silent.twin(in: all) == nil)
+    let path = try device("sdb", ["device/wwid": "naa.5000\n"])
+    try number("8:16", path)
+    #expect(disk.twin(in: all) == "sdb" && part.twin(in: all) == "sdb")
+    #expect(path.twin(in: all) == "sda")
+    // By its numbers, too, as it is asked for.
+    #expect(BlockDeviceFolder(path: "\(all)/8:1").twin(in: all) == "sdb")
   }
 }

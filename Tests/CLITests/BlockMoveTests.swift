@@ -11,6 +11,7 @@ import Testing
 @Suite(.enabled(if: CommandProcess.binary != nil, "no built godwit: run `swift build` first"))
 struct BlockMoveTests {
   static let byteCount = 24 << 20
+  private static let content = randomImage(byteCount: byteCount, seed: 9)
   private let folder = "/tmp/godwit-move-\(UUID().uuidString.prefix(8))"
   private var image: String { folder + "/disk.raw" }
   private var copy: String { folder + "/copy.raw" }
@@ -20,11 +21,7 @@ struct BlockMoveTests {
 
   init() throws {
     try PrivateDirectory.make(folder)
-    var random = SplitMix64(seed: 9)
-    let bytes = (0..<(Self.byteCount / 8)).flatMap { _ in
-      withUnsafeBytes(of: random.next()) { Array($0) }
-    }
-    try Data(bytes).write(to: URL(filePath: image))
+    try Self.content.write(to: URL(filePath: image))
     try Data().write(to: URL(filePath: copy))
     truncate(copy, off_t(Self.byteCount))
   }

@@ -104,8 +104,16 @@ struct BlockOverlayTests {
     rig.remove()
   }
 
+  /// Serves the disk and leaves it with its overlay over the server, with something in it. Returns the server.
+  func halfWay(_ rig: OverlayRig) async throws -> ChildProcess {
+    let server = try await rig.serve()
+    try await leave(rig, "attach", at: 3)
+    try await rig.write()
+    return server
+  }
+
   /// Drives the disk as the command does, up to what it says before a step, and is then gone.
-  fileprivate func leave(_ rig: OverlayRig, _ command: String, at step: Int) async throws {
+  func leave(_ rig: OverlayRig, _ command: String, at step: Int) async throws {
     try await OverlayRig.ask(rig.monitor) { client in
       let said = Guarded(0)
       let pivot = OverlayPivot(client) { _ in
@@ -249,9 +257,7 @@ extension BlockOverlayTests {
   func anInterruptedCommand(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: true)
     defer { rig.guest.send(signal: SIGKILL) }
-    let server = try await rig.serve()
-    try await leave(rig, "attach", at: 3)
-    try await rig.write()
+    let server = try await halfWay(rig)
     try await ToldServer(rig).take()
     try await rig.ask { client in
       try await client.blockCommit(job: "gj-n0", device: "go-n0", base: "gq-n0")
@@ -320,7 +326,7 @@ extension BlockOverlayTests {
 }
 
 /// A server that is told over its control socket, as the command tells it.
-private struct ToldServer: ImageServer {
+struct ToldServer: ImageServer {
   let socket: String
   let export = "disk.qcow2"
 

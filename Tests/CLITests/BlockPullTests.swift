@@ -11,6 +11,7 @@ import Testing
 @Suite(.enabled(if: CommandProcess.binary != nil, "no built godwit: run `swift build` first"))
 struct BlockPullTests {
   static let byteCount = 24 << 20
+  private static let content = randomImage(byteCount: byteCount, seed: 11)
   private let folder = "/tmp/godwit-pull-\(UUID().uuidString.prefix(8))"
   private var image: String { folder + "/source.raw" }
   private var copy: String { folder + "/copy.raw" }
@@ -21,11 +22,7 @@ struct BlockPullTests {
 
   init() throws {
     try PrivateDirectory.make(folder)
-    var random = SplitMix64(seed: 11)
-    let bytes = (0..<(Self.byteCount / 8)).flatMap { _ in
-      withUnsafeBytes(of: random.next()) { Array($0) }
-    }
-    try Data(bytes).write(to: URL(filePath: image))
+    try Self.content.write(to: URL(filePath: image))
     try empty(copy)
   }
 
@@ -174,7 +171,7 @@ struct BlockPullTests {
     try await untilDone()
     await server.terminate()
     await there.terminate()
-    #expect([UInt8](try Data(contentsOf: URL(filePath: copy))) == expected)
+    #expect(try Data(contentsOf: URL(filePath: copy)) == Data(expected))
     try FileManager.default.removeItem(atPath: folder)
   }
 

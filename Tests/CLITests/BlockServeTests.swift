@@ -120,6 +120,39 @@ struct BlockServeTests {
     try await Command.run("qemu-img", ["check", "-q", image])
   }
 
+  /// What is started underneath and has no client yet doesn't outlive a server that is killed, also when it loses a signal.
+  @Test(.timeLimit(.minutes(1))) func whatStartsUnderAKilledServerEnds() async throws {
+    let binary = try #require(CommandProcess.binary)
+    // In place of qemu-nbd: it never serves, and ends at the second signal only.
+    let program = folder + "/qemu-nbd"
+    let script = """
+      #!/bin/sh
+      trap 'test -n "$lost" && exit; lost=1' TERM
+      echo $$ >"$0.new"; mv "$0.new" "$0.pid"
+      while :; do sleep 0.05; done
+      """
+    try Data(script.utf8).write(to: URL(filePath: program))
+    chmod(program, 0o700)
+    let server = try ChildProcess(
+      "sh",
+      [
+        "-c", "PATH=\"$0:$PATH\" exec \"$@\"", folder, binary, "block", "serve", image, "--format",
+        "qcow2", "--socket", socket,
+      ])
+    while !FileManager.default.fileExists(atPath: program + ".pid") {
+      try #require(server.exit == nil)
+      try await Task.sleep(for: .milliseconds(10))
+    }
+    let text = try String(contentsOfFile: program + ".pid", encoding: .utf8)
+    let pid = try #require(Int32(text.trimmingCharacters(in: .newlines)))
+    let started = try #require(ProcessIdentity(pid: pid))
+    defer { _ = try? started.signal(SIGKILL) }
+    server.send(signal: SIGKILL)
+    _ = await server.wait()
+    while started.isAlive { try await Task.sleep(for: .milliseconds(20)) }
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
   @Test(.timeLimit(.minutes(1))) func whatCantBeServedIsSaid() async throws {
     let qcow2 = folder + "/a.qcow2"
     try await Command.run("qemu-img", ["create", "-q", "-f", "qcow2", qcow2, "8M"])

@@ -17,9 +17,11 @@ final class DiskMigrationRig: Sendable {
   let guest: ChildProcess
   let agents: [ChildProcess]
   let byteCount: Int
+  /// Of the disk at the source: raw, or qcow2.
+  let format: String
   private let ports: [Int]
 
-  var image: String { folder + "/here/disk.raw" }
+  var image: String { folder + "/here/disk." + format }
   var copy: String { folder + "/there/disk.raw" }
   /// The agent's monitor, and the test's.
   var monitor: String { folder + "/qmp" }
@@ -29,12 +31,15 @@ final class DiskMigrationRig: Sendable {
   /// - Parameters:
   ///   - more: of QEMU's arguments, on both sides.
   ///   - holdingDisks: the destination takes its time to complete them.
+  ///   - holdingCommit: the source takes its time before it commits.
+  ///   - format: of the disk at the source; at the destination it is raw.
   ///   - destination: where the definition at the destination has the disk; nil: in its own folder.
   init(
     _ qemu: String, byteCount: Int = 32 << 20, more: [String] = [], iothread: Bool = false,
-    destination: String? = nil, holdingDisks: Bool = false
+    destination: String? = nil, holdingDisks: Bool = false, holdingCommit: Bool = false,
+    format: String = "raw"
   ) async throws {
-    (self.qemu, self.byteCount) = (qemu, byteCount)
+    (self.qemu, self.byteCount, self.format) = (qemu, byteCount, format)
     for part in ["", "/here", "/there"] { try PrivateDirectory.make(folder + part) }
     var random = SystemRandomNumberGenerator()
     // Half of it differs from block to block, the rest is a hole.
@@ -47,6 +52,11 @@ final class DiskMigrationRig: Sendable {
     guard truncate(folder + "/here/disk.raw", off_t(byteCount)) == 0 else {
       throw SystemError("make a disk")
     }
+    if format != "raw" {
+      try await OverlayRig.run(
+        "qemu-img", "convert", "-f", "raw", "-O", format, folder + "/here/disk.raw",
+        folder + "/here/disk." + format)
+    }
     var arguments: [String] = []
     if !qemu.hasPrefix("/usr/") {
       let root = qemu.dropLast("/bin/qemu-system-x86_64".count)
@@ -57,15 +67,16 @@ final class DiskMigrationRig: Sendable {
       "-name", "guest=\(name)", "-machine", "pc-i440fx-7.2,accel=tcg", "-nodefaults",
       "-no-user-config", "-display", "none", "-m", "65600K", "-object", "iothread,id=io0",
     ]
-    func disk(_ path: String) -> [String] {
+    func disk(_ path: String, _ format: String = "raw") -> [String] {
       [
-        "-blockdev", "file,node-name=f0,filename=\(path)", "-blockdev", "raw,node-name=n0,file=f0",
+        "-blockdev", "file,node-name=f0,filename=\(path)", "-blockdev",
+        "\(format),node-name=n0,file=f0",
         "-device", "virtio-blk-pci,drive=n0,id=vd0" + (iothread ? ",iothread=io0" : ""),
       ] + more
     }
     guest = try ChildProcess(
       qemu,
-      arguments + disk(folder + "/here/disk.raw") + [
+      arguments + disk(folder + "/here/disk." + format, format) + [
         "-qmp", "unix:\(folder)/qmp,server=on,wait=off", "-qmp",
         "unix:\(folder)/own,server=on,wait=off",
       ], output: try Self.log(folder + "/qemu.log"))
@@ -94,8 +105,10 @@ final class DiskMigrationRig: Sendable {
         """
       try configuration.write(
         toFile: "\(folder)/\(side)/agent.toml", atomically: true, encoding: .utf8)
-      let isHeld = holdingDisks && side == "b"
-      agents.append(try Self.startAgent(folder, side, isHeld ? ["GODWIT_HOLD_PHASE=disks=3s"] : []))
+      var holds: [String] = []
+      if holdingDisks, side == "b" { holds = ["GODWIT_HOLD_PHASE=disks=3s"] }
+      if holdingCommit, side == "a" { holds = ["GODWIT_HOLD_PHASE=commit=2s"] }
+      agents.append(try Self.startAgent(folder, side, holds))
     }
     self.agents = agents
     for side in ["a", "b"] { try await untilAgentAnswers(side) }

@@ -121,6 +121,11 @@ final class OverlayRig: Sendable {
     }
   }
 
+  /// The node that the guest's device uses.
+  static func place(_ client: QMPClient) async throws -> String? {
+    try await client.queryBlock().first?.node?.nodeName
+  }
+
   func serve() async throws -> ChildProcess {
     let server = try ChildProcess(
       try #require(CommandProcess.binary),

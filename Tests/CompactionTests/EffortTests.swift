@@ -53,6 +53,27 @@ import Testing
     }
   }
 
+  /// The lanes are full because the destination is busy with packed pages: packing them smaller helps nobody.
+  @Test func aBusyDestinationIsNoSlowLink() {
+    func effort(after intervals: Int, coveredBytes: UInt64) -> Effort {
+      var controller = EffortController(workers: 1)
+      _ = World(linkBytesPerMs: 118_000, workers: 1).run(&controller, intervals: 3)
+      for _ in 0..<intervals {
+        controller.packed(.lz4, pageBytes: 1 << 20, wireBytes: 300 << 10, busyUs: 1500)
+        var interval = EffortController.Interval()
+        (interval.elapsedUs, interval.blockedUs) = (100_000, 60_000)
+        (interval.wireBytes, interval.coveredBytes) = (2_300_000, coveredBytes)
+        (interval.packingUs, interval.processorUs) = (30_000, 30_000)
+        controller.handle(interval)
+      }
+      return controller.effort
+    }
+    #expect(effort(after: 6, coveredBytes: 11_000_000) <= .zstd1)
+    #expect(effort(after: 6, coveredBytes: 2_300_000) > .zstd1)
+    // A link that has become slow shows in the end.
+    #expect(effort(after: 14, coveredBytes: 11_000_000) > .zstd1)
+  }
+
   @Test func aFastLinkGetsPagesAsTheyAre() {
     var controller = EffortController(workers: 2)
     let pages = World(linkBytesPerMs: 5_000_000).run(&controller, intervals: 30)

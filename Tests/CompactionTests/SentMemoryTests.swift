@@ -31,9 +31,13 @@ import Wire
 
   /// Stands in for the strong hash: the content itself, folded; tests compare contents besides.
   static func identity(_ page: [UInt8]) -> [UInt8] {
-    var sum = [UInt8](repeating: 0, count: DuplicateNote.identityByteCount)
-    for (index, byte) in page.enumerated() { sum[index % 32] = sum[index % 32] &* 31 &+ byte }
-    return sum
+    var sum = SIMD32<UInt8>()
+    page.withUnsafeBytes { bytes in
+      for offset in stride(from: 0, to: bytes.count, by: SIMD32<UInt8>.scalarCount) {
+        sum = sum &* 31 &+ bytes.loadUnaligned(fromByteOffset: offset, as: SIMD32<UInt8>.self)
+      }
+    }
+    return withUnsafeBytes(of: sum) { Array($0) }
   }
 
   static func write(

@@ -304,3 +304,37 @@ private struct PullModel {
     }
   }
 }
+
+/// What a pull asks its source before it fetches.
+@Suite struct ZeroInquiryTests {
+  private static let (mebibyte, gibibyte): (UInt64, UInt64) = (1 << 20, 1 << 30)
+
+  @Test func isAsMuchAsPossibleAndEachPartOnce() throws {
+    var inquiry = ZeroInquiry(diskByteCount: 2 * Self.gibibyte + 1)
+    #expect(inquiry.question(at: 5) == 0..<Self.gibibyte)
+    #expect(inquiry.question(at: Self.gibibyte) == Self.gibibyte..<2 * Self.gibibyte)
+    #expect(
+      inquiry.question(at: 2 * Self.gibibyte) == 2 * Self.gibibyte..<2 * Self.gibibyte + 1)
+    #expect(inquiry.question(at: 2 * Self.gibibyte + 1) == nil)
+    inquiry.noteAnswer(to: 2 * Self.gibibyte..<2 * Self.gibibyte + 1)
+    inquiry.noteAnswer(to: 0..<Self.gibibyte)
+    #expect(inquiry.question(at: 2 * Self.gibibyte) == nil)
+    #expect(inquiry.question(at: Self.gibibyte - 1) == nil)
+    #expect(inquiry.question(at: Self.gibibyte) != nil)
+  }
+
+  @Test func isShorterAfterEachBreakAndEndsAtLast() {
+    var inquiry = ZeroInquiry(diskByteCount: Self.gibibyte)
+    var counts: [UInt64] = []
+    // What was answered isn't asked again, whatever breaks later.
+    inquiry.noteAnswer(to: 0..<16 * Self.mebibyte)
+    while let question = inquiry.question(at: Self.gibibyte - 1), counts.count < 10 {
+      counts.append(question.upperBound - question.lowerBound)
+      #expect(question.upperBound == Self.gibibyte && inquiry.question(at: 0) == nil)
+      inquiry.noteBreak()
+    }
+    #expect(counts.map { $0 / Self.mebibyte } == [1024, 256, 64, 16])
+    inquiry.noteBreak()
+    #expect(inquiry.question(at: Self.gibibyte - 1) == nil)
+  }
+}

@@ -47,6 +47,28 @@ import Testing
     dripping.join()
   }
 
+  /// What was written and nobody has read is little where it is to be, and as much as ever afterwards.
+  @Test func whatIsUnreadIsBounded() throws {
+    let path = "/tmp/godwit-test-\(getpid())-\(UInt64.random(in: 0..<UInt64.max)).sock"
+    let listener = try UnixSocket.listen(path: path)
+    let client = try UnixSocket.connect(path: path)
+    let server = try #require(try listener.accept(timeoutMs: 5000))
+    client.setTimeout(ms: 100)
+    let (bytes, buffer) = ([UInt8](repeating: 1, count: 1 << 20), PageBuffer(byteCount: 1 << 20))
+    var unread: [Int] = []
+    for limit in [32 << 10, 208 << 10] {
+      client.setUnread(bytes: limit)
+      // It waits for a reader, and gives up.
+      #expect(throws: SystemError.self) { try client.writeAll(bytes.span.bytes) }
+      var count = 0
+      while let more = try server.readArrived(into: buffer.part(0, buffer.byteCount)) {
+        count += more
+      }
+      unread.append(count)
+    }
+    #expect((1...48 << 10).contains(unread[0]) && unread[1] > 2 * unread[0], "\(unread)")
+  }
+
   @Test func shutdownWakesABlockedReader() throws {
     let path = "/tmp/godwit-test-\(getpid())-\(UInt64.random(in: 0..<UInt64.max)).sock"
     let listener = try UnixSocket.listen(path: path)

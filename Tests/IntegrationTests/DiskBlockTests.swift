@@ -50,8 +50,8 @@ struct DiskBlockTests {
   /// The guest runs at the destination before most of its memory has come, and reads its page cache there.
   @Test(.timeLimit(.minutes(5))) func whatIsMissingComesFromTheDisk() async throws {
     var options = options("dsm")
-    options.linkRate = ByteRate(parsing: "50Mbit")
-    options.tuning.withinMs = 4000
+    options.linkRate = ByteRate(parsing: "100Mbit")
+    options.tuning.withinMs = 3000
     options.tuning.atDeadline = .postcopy
     let record = try await move(options)
     let pull = try #require(record.pull)

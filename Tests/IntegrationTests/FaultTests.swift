@@ -12,63 +12,39 @@ import Testing
     if: Equipment.isThere,
     "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
 struct FaultTests {
-  /// Two at once, each on hosts of its own: most of their time they wait.
-  @Test(
-    .timeLimit(.minutes(5)),
-    arguments: [
-      [FaultPlan(phase: .bulk, victim: .destinationAgent), FaultPlan(phase: .bulk, victim: .link)],
-      [
-        FaultPlan(phase: .switchover, victim: .destinationAgent),
-        FaultPlan(phase: .prepare, victim: .sourceDisk),
-      ],
-      [
-        FaultPlan(phase: .switchover, victim: .sourceAgent),
-        FaultPlan(phase: .prepare, victim: .destinationDisk),
-      ],
-      [
-        FaultPlan(phase: .commit, victim: .destinationAgent),
-        FaultPlan(phase: .bulk, victim: .connections),
-      ],
-      [
-        FaultPlan(phase: .commit, victim: .destinationQEMU),
-        FaultPlan(phase: .switchover, victim: .connections),
-      ],
-    ])
-  func whoeverDies(plans: [FaultPlan]) async throws { try await guestLivesOnce(plans) }
+  @Test(.timeLimit(.minutes(20))) func whoeverDies() async throws {
+    await twoAtATime(Self.deaths, Self.guestLivesOnce)
+  }
+
+  @Test(.timeLimit(.minutes(20))) func whateverHappens() async throws {
+    await twoAtATime(Self.misfortunes, Self.guestLivesOnce)
+  }
+
+  private static let deaths = [
+    FaultPlan(phase: .bulk, victim: .destinationAgent), FaultPlan(phase: .bulk, victim: .link),
+    FaultPlan(phase: .switchover, victim: .destinationAgent),
+    FaultPlan(phase: .prepare, victim: .sourceDisk),
+    FaultPlan(phase: .switchover, victim: .sourceAgent),
+    FaultPlan(phase: .prepare, victim: .destinationDisk),
+    FaultPlan(phase: .commit, victim: .destinationAgent),
+    FaultPlan(phase: .bulk, victim: .connections),
+    FaultPlan(phase: .commit, victim: .destinationQEMU),
+    FaultPlan(phase: .switchover, victim: .connections),
+  ]
 
   /// Upgrades, disks, clocks, a link that is slow.
-  @Test(
-    .timeLimit(.minutes(5)),
-    arguments: [
-      [
-        FaultPlan(phase: .bulk, victim: .sourceDisk),
-        FaultPlan(phase: .switchover, victim: .sourceJournal),
-      ],
-      [
-        FaultPlan(phase: .commit, victim: .destinationJournal),
-        FaultPlan(phase: .bulk, victim: .slowPeer),
-      ],
-      [
-        FaultPlan(phase: .bulk, victim: .destinationClock, lastsMs: 500),
-        FaultPlan(phase: .bulk, victim: .sourceAgentUpgraded, lastsMs: 300),
-      ],
-      [
-        FaultPlan(phase: .bulk, victim: .destinationAgentUpgraded, lastsMs: 60_000),
-        FaultPlan(phase: .pull, victim: .sourceAgent),
-      ],
-      [
-        FaultPlan(phase: .pull, victim: .destinationAgent),
-        FaultPlan(phase: .pull, victim: .link, lastsMs: 4000),
-      ],
-    ])
-  func whateverHappens(plans: [FaultPlan]) async throws { try await guestLivesOnce(plans) }
-
-  private func guestLivesOnce(_ plans: [FaultPlan]) async throws {
-    try await withThrowingTaskGroup { group in
-      for plan in plans { group.addTask { try await Self.guestLivesOnce(plan) } }
-      try await group.waitForAll()
-    }
-  }
+  private static let misfortunes = [
+    FaultPlan(phase: .bulk, victim: .sourceDisk),
+    FaultPlan(phase: .switchover, victim: .sourceJournal),
+    FaultPlan(phase: .commit, victim: .destinationJournal),
+    FaultPlan(phase: .bulk, victim: .slowPeer),
+    FaultPlan(phase: .bulk, victim: .destinationClock, lastsMs: 500),
+    FaultPlan(phase: .bulk, victim: .sourceAgentUpgraded, lastsMs: 300),
+    FaultPlan(phase: .bulk, victim: .destinationAgentUpgraded, lastsMs: 60_000),
+    FaultPlan(phase: .pull, victim: .sourceAgent),
+    FaultPlan(phase: .pull, victim: .destinationAgent),
+    FaultPlan(phase: .pull, victim: .link, lastsMs: 4000),
+  ]
 
   private static func guestLivesOnce(_ plan: FaultPlan) async throws {
     var options = LabOptions()

@@ -13,12 +13,12 @@ import Testing
     if: Equipment.isThere,
     "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
 struct ReturnTests {
-  private func options(_ backend: GuestSpecification.Backend) -> LabOptions {
+  /// - Parameter name: agents find it by its name, and other tests have guests of their own meanwhile.
+  private func options(_ name: String, _ backend: GuestSpecification.Backend) -> LabOptions {
     var options = LabOptions()
     options.godwitProgram = Equipment.program
     options.guest.backend = backend
-    // Agents find it by its name, and a lab beside this test has guests of its own.
-    options.guest.name = "returning"
+    options.guest.name = name
     options.guest.memory = .mebibytes(320)
     options.guest.memcachedMiB = nil
     options.guest.workload.memoryMiB = 96
@@ -29,16 +29,21 @@ struct ReturnTests {
   }
 
   /// Both ways are audited; on the way back most pages come from the vault.
-  @Test(
-    .timeLimit(.minutes(8)),
-    arguments: [("precopy", .memfd), ("dsm", .memfd), ("precopy", .none)]
-      as [(String, GuestSpecification.Backend)])
-  func thereAndBack(strategy: String, backend: GuestSpecification.Backend) async throws {
-    try await LabRun(options: options(backend), observer: SilentObserver()).withHosts {
+  @Test(.timeLimit(.minutes(15))) func thereAndBack() async throws {
+    let ways: [(String, GuestSpecification.Backend)] = [
+      ("precopy", .memfd), ("dsm", .memfd), ("precopy", .none),
+    ]
+    await twoAtATime(ways) { try await goesAndReturns(strategy: $0.0, backend: $0.1) }
+  }
+
+  private func goesAndReturns(
+    strategy: String, backend: GuestSpecification.Backend
+  ) async throws {
+    let options = options("returning-\(strategy)-\(backend.rawValue)", backend)
+    try await LabRun(options: options, observer: SilentObserver()).withHosts {
       commandLine, hosts, folder in
       let session = try await GuestSession.start(
-        options: options(backend), commandLine: commandLine, hosts: hosts, folder: folder,
-        label: "return")
+        options: options, commandLine: commandLine, hosts: hosts, folder: folder, label: "return")
       let home = try await LabAgent.start(.source, session: session)
       let away = try await LabAgent.start(.destination, session: session)
       try LabAgent.files(.source, session).define(session)
@@ -48,7 +53,7 @@ struct ReturnTests {
       ) {
         $0.keepMemory = true
       }
-      #expect(there.outcome == .completed, "\(there.reason ?? "")")
+      #expect(there.outcome == .completed, "\(options.guest.name): \(there.reason ?? "")")
       let kept = try #require(there.kept)
       #expect(kept.problem == nil && (kept.pages ?? 0) > 20_000, "\(kept)")
       #expect(there.pages.snapshot == nil)
@@ -61,7 +66,7 @@ struct ReturnTests {
         $0.strategy = strategy
         $0.audit = true
       }
-      #expect(back.outcome == .completed, "\(back.reason ?? "")")
+      #expect(back.outcome == .completed, "\(options.guest.name): \(back.reason ?? "")")
       #expect(back.audit.pagesDiffering == 0 && (back.audit.pagesCompared ?? 0) > 80_000)
       #expect((back.pages.snapshot ?? 0) > (kept.pages ?? 0) / 2, "\(back.pages)")
       #expect(back.refetchedPages == 0)
@@ -80,11 +85,11 @@ struct ReturnTests {
 
   /// Its memory was copied to the destination's vault while it ran.
   @Test(.timeLimit(.minutes(8))) func copiedAhead() async throws {
-    try await LabRun(options: options(.memfd), observer: SilentObserver()).withHosts {
+    let options = options("returning", .memfd)
+    try await LabRun(options: options, observer: SilentObserver()).withHosts {
       commandLine, hosts, folder in
       let session = try await GuestSession.start(
-        options: options(.memfd), commandLine: commandLine, hosts: hosts, folder: folder,
-        label: "ahead")
+        options: options, commandLine: commandLine, hosts: hosts, folder: folder, label: "ahead")
       let home = try await LabAgent.start(.source, session: session)
       let away = try await LabAgent.start(.destination, session: session)
       let address = "\(hosts.address(.destination)):\(away.port)"

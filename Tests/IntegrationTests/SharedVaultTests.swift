@@ -29,19 +29,10 @@ struct SharedVaultTests {
   /// One guest's memory was copied ahead and stays there. One of its group finds pages of it, at the same places and at
   /// others; one of no group gets none, and both arrive whole.
   @Test(.timeLimit(.minutes(8))) func aGroupAndAStranger() async throws {
-    try await LabRun(options: Self.options("web-1"), observer: SilentObserver()).withHosts {
+    let guests = ["web-1", "web-2", "db-1"].map(Self.options)
+    try await LabRun(options: guests[0], observer: SilentObserver()).withHosts {
       commandLine, hosts, folder in
-      var sessions: [GuestSession] = []
-      for (number, name) in ["web-1", "web-2", "db-1"].enumerated() {
-        let options = Self.options(name)
-        let line = GuestCommandLine(
-          specification: options.guest, image: commandLine.image, source: commandLine.source,
-          destination: commandLine.destination)
-        sessions.append(
-          try await GuestSession.start(
-            options: options, commandLine: line, hosts: hosts, folder: folder, label: name,
-            number: number))
-      }
+      let sessions = try await GuestSession.start(together: guests, commandLine, hosts, folder)
       let source = try await LabAgent.start(.source, session: sessions[0])
       let destination = try await LabAgent.start(
         .destination, session: sessions[0],

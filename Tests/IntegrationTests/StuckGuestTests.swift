@@ -33,6 +33,8 @@ struct StuckGuestTests {
   private func withStuckGuest(_ body: (Stuck) async throws -> Void) async throws {
     var options = LabOptions()
     options.godwitProgram = Equipment.program
+    // Agents find it by its name, and other tests have guests of their own meanwhile.
+    options.guest.name = "stuck"
     options.guest.memory = .mebibytes(256)
     options.guest.memcachedMiB = nil
     options.guest.workload.memoryMiB = 64

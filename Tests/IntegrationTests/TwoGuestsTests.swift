@@ -16,8 +16,11 @@ struct TwoGuestsTests {
   static let bytesPerSecond: UInt64 = 16_000_000
   static let metricsPort = 4790
 
-  private var options: LabOptions {
+  private static func guest(
+    _ name: String, _ backend: GuestSpecification.Backend = .none
+  ) -> LabOptions {
     var options = LabOptions()
+    (options.guest.name, options.guest.backend) = (name, backend)
     options.godwitProgram = Equipment.program
     options.guest.memory = .mebibytes(256)
     options.guest.memcachedMiB = nil
@@ -31,20 +34,10 @@ struct TwoGuestsTests {
   /// Both arrive whole; while they go, each has its share of the bandwidth, the metrics name both, and
   /// the destination shows what the source knows.
   @Test(.timeLimit(.minutes(10))) func shareTheLink() async throws {
-    try await LabRun(options: options, observer: SilentObserver()).withHosts {
+    let guests = [Self.guest("first"), Self.guest("second")]
+    try await LabRun(options: guests[0], observer: SilentObserver()).withHosts {
       commandLine, hosts, folder in
-      var sessions: [GuestSession] = []
-      for (number, name) in ["first", "second"].enumerated() {
-        var options = options
-        options.guest.name = name
-        let line = GuestCommandLine(
-          specification: options.guest, image: commandLine.image, source: commandLine.source,
-          destination: commandLine.destination)
-        sessions.append(
-          try await GuestSession.start(
-            options: options, commandLine: line, hosts: hosts, folder: folder, label: name,
-            number: number))
-      }
+      let sessions = try await GuestSession.start(together: guests, commandLine, hosts, folder)
       let settings = """
         bandwidth = "\(Self.bytesPerSecond / 1_000_000)MB/s"
         metrics = "\(hosts.address(.source)):\(Self.metricsPort)"
@@ -79,20 +72,10 @@ struct TwoGuestsTests {
   /// then. Its own memory is shared, then private, so that both are read.
   @Test(.timeLimit(.minutes(10)), arguments: [.memfd, .none] as [GuestSpecification.Backend])
   func shareWhatTheyHaveInCommon(backend: GuestSpecification.Backend) async throws {
-    try await LabRun(options: options, observer: SilentObserver()).withHosts {
+    let guests = [Self.guest("leader", backend), Self.guest("follower", backend)]
+    try await LabRun(options: guests[0], observer: SilentObserver()).withHosts {
       commandLine, hosts, folder in
-      var sessions: [GuestSession] = []
-      for (number, name) in ["leader", "follower"].enumerated() {
-        var options = options
-        (options.guest.name, options.guest.backend) = (name, backend)
-        let line = GuestCommandLine(
-          specification: options.guest, image: commandLine.image, source: commandLine.source,
-          destination: commandLine.destination)
-        sessions.append(
-          try await GuestSession.start(
-            options: options, commandLine: line, hosts: hosts, folder: folder, label: name,
-            number: number))
-      }
+      let sessions = try await GuestSession.start(together: guests, commandLine, hosts, folder)
       let source = try await LabAgent.start(.source, session: sessions[0])
       let destination = try await LabAgent.start(.destination, session: sessions[0])
       try LabAgent.files(.destination, sessions[0]).define(sessions[1])

@@ -28,7 +28,7 @@ struct TLSPair: Sendable {
 }
 
 @Suite(.timeLimit(.minutes(4))) struct TLSConnectionTests {
-  private static let total = 48 << 20
+  private static let total = 16 << 20
 
   private static func byte(_ position: Int) -> UInt8 {
     UInt8(truncatingIfNeeded: position &* 31 &+ position >> 13)
@@ -89,7 +89,7 @@ struct TLSPair: Sendable {
   @Test func writersWaitForSlowReaders() async throws {
     let pair = try await TLSPair.open()
     let written = Atomic(0)
-    pair.client.setTimeout(ms: 3000)
+    pair.client.setTimeout(ms: 1000)
     await #expect {
       try await onThread {
         let piece = [UInt8](repeating: 7, count: 64 << 10)

@@ -45,6 +45,7 @@ private struct Forgetful: SimulatedMemory {
   var owedByHeat: [Double] { inner.owedByHeat }
   var sentPages: Double { inner.sentPages }
   var supersededPages: Double { inner.supersededPages }
+  var sentZeroPages: Double { inner.sentZeroPages }
   var owedBytes: Double { inner.owedBytes }
   var invalidByGroup: [Double] { inner.invalidByGroup }
 

@@ -83,6 +83,22 @@ import Testing
     #expect(outcome.networkFaults > 100 && outcome.totalMs > outcome.movedMs! + 500)
   }
 
+  /// Pages of zeros take a destination its time, of which the pause gets no more than a moment.
+  @Test func zerosGoAtThePaceOfTheDestination() {
+    let guest = GuestModel(groups: [
+      PageGroup(pages: 8000), PageGroup(pages: 300_000, wireBytes: GuestModel.zeroBytes),
+    ])
+    for name in [.dsm, .hotpages, .timebound] as [StrategyName] {
+      var setup = SimulationSetup(name, guest, Self.link)
+      setup.canPull = true
+      let free = Simulation.run(setup, seed: 1)
+      setup.zeroPagesPerSecond = 100_000
+      let slow = Simulation.run(setup, seed: 1)
+      #expect(slow.isCompleted && slow.totalMs > free.totalMs + 1000, "\(name): \(slow)")
+      #expect(slow.downtimeMs! < free.downtimeMs! + 30, "\(name): \(slow), \(free)")
+    }
+  }
+
   /// The pause that was forecast when the guest was stopped is the pause it got, within a tenth.
   @Test func pausesAreForecast() {
     for name in [.precopy, .hotpages, .adaptive, .timebound] as [StrategyName] {

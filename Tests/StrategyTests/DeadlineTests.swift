@@ -29,6 +29,30 @@ import Testing
     #expect(effect == .abandon("--within is about to run out") && atMs == 9_450)
   }
 
+  /// A link that stalls for a third of a second is not believed to stay so; one that stays so is.
+  @Test func aMomentsStallStopsNobody() {
+    func stoppedMs(stallMs: UInt64) -> UInt64 {
+      var machine = StrategyName.precopy.makeMachine(
+        MigrationConstraints(withinMs: 10_000), .small())
+      var samples = Samples(fresh: 20_000)
+      samples.sample.dirtyOwedByHeat[8] = 230_000  // 2,300 ms
+      samples.sample.lastEpoch = EpochReport(
+        number: 1, beganMs: 0, endedMs: 0, dirtiedPages: 230_000, newlyOwedPages: 0)
+      while samples.sample.nowMs < 20_000 {
+        let isSlow = (1000..<(1000 + stallMs)).contains(samples.sample.nowMs)
+        let pagesPerMs = isSlow ? Samples.pagesPerMs / 3 : Samples.pagesPerMs
+        let sample = samples.later(25) {
+          $0.wireRate = ByteRate(bytesPerSecond: pagesPerMs * 4_096_000)
+        }
+        if machine.handle(sample).contains(.stop(.deadline)) { break }
+      }
+      return samples.sample.nowMs
+    }
+    #expect(stoppedMs(stallMs: 0) > 6_000)
+    #expect(stoppedMs(stallMs: 400) == stoppedMs(stallMs: 0))
+    #expect((1_500...2_100).contains(stoppedMs(stallMs: 100_000)))
+  }
+
   /// Before the first epoch all that was sent may be dirty again, or as much as a sample said.
   @Test(arguments: [(nil, 6_750), (20_000, 9_250), (0, 9_475)] as [(UInt64?, UInt64)])
   func beforeTheFirstEpochTheWorstIsTakenFor(workingSet: UInt64?, actsAtMs: UInt64) {

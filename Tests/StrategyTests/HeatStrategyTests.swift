@@ -67,6 +67,31 @@ import Testing
     #expect(machine.acting == .dsm)
   }
 
+  /// What is on its way at the end of the pass: bytes, or pages of zeros that the destination's QEMU looks at.
+  @Test(arguments: [(409_600 * 30, 0), (0, 30), (409_600 * 30, 25)] as [(UInt64, UInt64)])
+  func dsmWaitsForWhatIsOnItsWay(bytes: UInt64, applyingMs: UInt64) {
+    var machine = DSM(MigrationConstraints(), .small(canPull: true))
+    var samples = scanned(&machine)
+    _ = machine.handle(samples.later(1000))
+    let first = samples.later(9) { sample in
+      (sample.freshPages, sample.inFlightBytes, sample.applyingMs) = (0, bytes, applyingMs)
+    }
+    var stubborn = machine
+    #expect(machine.handle(first).isEmpty)
+    #expect(StopForecast(pulling: first, .small()).downtimeMs == 80)
+    let next = samples.later(50) { sample in
+      (sample.inFlightBytes, sample.applyingMs) = (bytes / 2, applyingMs / 2)
+    }
+    #expect(machine.handle(next) == [.pull(.scanDone)])
+    // There is an end to that.
+    _ = stubborn.handle(first)
+    var later = first
+    later.nowMs += 499
+    #expect(stubborn.handle(later).isEmpty)
+    later.nowMs += 1
+    #expect(stubborn.handle(later) == [.pull(.scanDone)])
+  }
+
   @Test func dsmWithoutPullDoesWhatHotpagesDoes() {
     var machine = DSM(MigrationConstraints(), .small(canPull: false))
     var twin = HotPages(MigrationConstraints(), .small(canPull: false))
@@ -88,9 +113,33 @@ import Testing
     var hard = Auto(MigrationConstraints(), .small(canPull: true))
     var others = scanned(&hard)
     _ = hard.handle(others.later(2000) { $0.freshPages = 0 })
+    // One epoch says nothing of heat.
+    let early = hard.handle(others.epoch(500, dirtied: 80_000, owed: [8: 80_000]))
+    #expect(!early.contains(where: \.isLast) && hard.reason == nil)
     let effects = hard.handle(others.epoch(500, dirtied: 80_000, owed: [8: 80_000]))
     #expect(effects == [.pull(.noGain)])
     #expect(hard.reason?.contains("850 ms") == true)
+  }
+
+  /// `hotpages` also ends between epochs, with whatever pause there is then: a destination that can pull spares it.
+  @Test func autoNeverStopsWithALongPauseWhereItCanPull() {
+    var machine = Auto(MigrationConstraints(), .small(canPull: true))
+    var samples = scanned(&machine)
+    // Cold pages that a round would send in time: `hotpages` goes on.
+    for _ in 0..<3 {
+      _ = machine.handle(samples.epoch(500, dirtied: 1000, owed: [0: 60_000]) { $0.freshPages = 0 })
+    }
+    #expect(machine.acting == .hotpages)
+    // The guest turns hot: nothing pays any more.
+    var effects: [EngineEffect] = []
+    for _ in 0..<12 where !effects.contains(where: \.isLast) {
+      effects += machine.handle(samples.epoch(500, dirtied: 80_000, owed: [8: 80_000]))
+      for _ in 0..<9 where !effects.contains(where: \.isLast) {
+        effects += machine.handle(samples.later(50))
+      }
+    }
+    #expect(effects.filter(\.isLast) == [.pull(.noGain)])
+    #expect(machine.acting == .dsm)
   }
 
   @Test func autoSlowsTheGuestDownWhereThePauseWouldBeAboveTheCeiling() {

@@ -120,6 +120,28 @@ extension PageLedger {
     #expect(ledger.takeDirty(colderThan: 2) == 16)
   }
 
+  /// Page 3 was dirtied in five epochs, 4 and 5 in two, 64 to 66 in one; 5 has been sent since.
+  @Test func owedPagesAreNamedByHeat() {
+    var ledger = PageLedger(blockPages: [200])
+    for page in 0..<200 { ledger.note(page, isZero: false) }
+    while let page = ledger.nextFresh() { _ = ledger.take(page) }
+    for epoch in 0..<5 {
+      ledger.note(3, isZero: false)
+      if epoch > 2 { for page in [4, 5] { ledger.note(page, isZero: false) } }
+      if epoch == 4 { for page in 64...66 { ledger.note(page, isZero: false) } }
+      _ = ledger.endEpoch()
+    }
+    _ = ledger.take(5)
+    let all = 1...8 as ClosedRange<UInt8>
+    #expect(ledger.owedRuns(heat: 4...8, runsMax: 9, pagesMax: 99) == [3..<4])
+    #expect(ledger.owedRuns(heat: 1...3, runsMax: 9, pagesMax: 99) == [4..<5, 64..<67])
+    #expect(ledger.owedRuns(heat: all, runsMax: 9, pagesMax: 99) == [3..<5, 64..<67])
+    #expect(ledger.owedRuns(heat: all, runsMax: 1, pagesMax: 99) == [3..<5])
+    #expect(ledger.owedRuns(heat: all, runsMax: 9, pagesMax: 4) == [3..<5, 64..<66])
+    #expect(ledger.owedRuns(heat: all, runsMax: 9, pagesMax: 0).isEmpty)
+    #expect(ledger.owedRuns(heat: all, runsMax: 0, pagesMax: 9).isEmpty)
+  }
+
   /// Against a plain model: what is owed is always what was mentioned and not taken since.
   @Test(arguments: Array(1...20) as [UInt64])
   func owesExactlyWhatIsLacking(seed: UInt64) {

@@ -62,7 +62,7 @@ private struct PullWorld {
 
   mutating func step() throws {
     nowUs += UInt64.random(in: 0...2000, using: &random)
-    switch Int.random(in: 0..<24, using: &random) {
+    switch Int.random(in: 0..<25, using: &random) {
     case 0..<3: try fault()
     case 3..<8: ask()
     case 8..<13: try send()
@@ -74,6 +74,7 @@ private struct PullWorld {
     case 20: try hear()
     case 21: take()
     case 22: try make()
+    case 23: try prefer()
     default: if Int.random(in: 0..<40, using: &random) == 0 { breakConnection() }
     }
   }
@@ -85,6 +86,16 @@ private struct PullWorld {
       block: block, page: Int.random(in: 0..<numbering.counts[block], using: &random))
     try directory.fault(page, nowUs: nowUs)
     if invalid[page], !placed[page], !waiting.contains(page) { waiting.append(page) }
+  }
+
+  /// The source says of pages how hot they are, right or wrong.
+  private mutating func prefer() throws {
+    let numbering = directory.numbering
+    let block = Int.random(in: 0..<numbering.counts.count, using: &random)
+    let first = Int.random(in: 0..<numbering.counts[block], using: &random)
+    let end = Int.random(in: first + 1...numbering.counts[block], using: &random)
+    let base = numbering.bases[block]
+    try directory.prefer(base + first..<base + end, heat: UInt8.random(in: 0...8, using: &random))
   }
 
   private mutating func ask() {
@@ -196,7 +207,8 @@ private struct PullWorld {
   /// Until nothing is on its way any more.
   mutating func finish() throws {
     var rounds = 0
-    // Both makers take something once more and never come back.
+    // Both makers come back with what they have, take something once more and never come back.
+    while !making.isEmpty { try make() }
     let isStuck = Bool.random(using: &random)
     var stuck: Set<Bool> = []
     while !directory.isDone, rounds < 100_000 {

@@ -16,6 +16,7 @@ private final class Directory {
   func arrived(_ page: Int) throws -> Bool { try machine.arrived(page, nowUs: nowUs) }
   func nextRequest() -> PullRun? { machine.nextRequest(nowUs: nowUs) }
   func forgetRequests() { machine.forgetRequests() }
+  func prefer(_ pages: Range<Int>, heat: UInt8) throws { try machine.prefer(pages, heat: heat) }
 }
 
 private final class Source {
@@ -26,7 +27,9 @@ private final class Source {
   func nextUrgent(limit: Int) -> Range<Int>? { machine.nextUrgent(limit: limit) }
   func nextAhead(limit: Int) -> Range<Int>? { machine.nextAhead(limit: limit) }
   func nextQuestion(limit: Int) -> Range<Int>? { machine.nextQuestion(limit: limit) }
-  func noteIdentified(_ count: Int) { machine.noteIdentified(count) }
+  func noteIdentified(_ count: Int, of answered: Int) {
+    machine.noteIdentified(count, of: answered)
+  }
 }
 
 @Suite struct PullDirectoryTests {
@@ -149,6 +152,46 @@ private final class Source {
     #expect(throws: PullRefusal.self) { try empty.numbers(block: 0, firstPage: 0, count: 1) }
   }
 
+  /// Hot pages first, those around a fault in between; then all the others.
+  @Test func hotPagesAreAskedForFirst() throws {
+    let directory = directory(Array(0..<100) + Array(192..<256), inFlightMax: 200, runMax: 4)
+    func ahead() -> Range<Int>? {
+      guard let run = directory.nextRequest() else { return nil }
+      return run.kind == .ahead ? run.pages : nil
+    }
+    #expect(ahead() == 0..<4)
+    try directory.prefer(50..<56, heat: 4)
+    try directory.prefer(2..<8, heat: 8)
+    try directory.prefer(200..<202, heat: 3)
+    try directory.prefer(10..<20, heat: 0)
+    // What is on its way already is not asked for again.
+    #expect(ahead() == 4..<8)
+    #expect(ahead() == 50..<54)
+    try directory.fault(90)
+    #expect(directory.nextRequest() == PullRun(90..<91, .urgent))
+    #expect(ahead() == 91..<95)
+    #expect(ahead() == 54..<56)
+    // One that is less hot after those that are hotter.
+    #expect(ahead() == 200..<202)
+    // None is left: again around the last fault.
+    #expect(ahead() == 86..<90)
+    // What was lost is hot as before.
+    directory.forgetRequests()
+    #expect(directory.nextRequest() == PullRun(90..<91, .urgent))
+    #expect(ahead() == 2..<6)
+    #expect(ahead() == 6..<8)
+    for page in 50..<56 { #expect(try directory.arrived(page)) }
+    #expect(ahead() == 200..<202)
+    while ahead() != nil {}
+    #expect(directory.inFlight == PullPace.pagesAtStart)
+  }
+
+  @Test(arguments: [-1..<1, 99..<101, 128..<130, 255..<257, Int.max - 1..<Int.max])
+  func hotPagesThatAreNoneAreRefused(pages: Range<Int>) {
+    let directory = directory([1])
+    #expect(throws: PullRefusal.self) { try directory.prefer(pages, heat: 8) }
+  }
+
   @Test func nothingMissingIsDoneAtOnce() {
     let directory = directory([])
     #expect(directory.isDone && directory.nextRequest() == nil)
@@ -194,8 +237,25 @@ private final class Source {
     // Their pages can be asked for all the same.
     try source.request(PullRun(10..<11, .urgent))
     #expect(source.nextUrgent(limit: 9) == 10..<11)
-    source.noteIdentified(3)
+    source.noteIdentified(3, of: 10)
     #expect(source.counters.identifiedPages == 3 && source.counters.urgentPages == 1)
+  }
+
+  /// What the destination makes of what it has takes nothing of the link.
+  @Test func pagesThatAreMadeThereDoNotCross() {
+    var counters = PullSource.Counters()
+    #expect(counters.crossing(of: 1000) == 1000)
+    (counters.urgentPages, counters.aheadPages) = (10, 90)
+    #expect(counters.crossing(of: 1000) == 900)
+    // Nothing of the first 400 is known there, and 100 of them have gone; then three quarters of the next 400 are.
+    (counters.answeredPages, counters.identifiedPages) = (400, 0)
+    #expect(counters.crossing(of: 1000) == 900)
+    (counters.answeredPages, counters.identifiedPages) = (800, 300)
+    // 500 were not known, of which 100 went; of the 200 left five eighths are taken not to be.
+    #expect(counters.crossing(of: 1000) == 400 + 125)
+    // All is proven, but for some that go all the same.
+    (counters.answeredPages, counters.identifiedPages) = (1000, 1000)
+    #expect(counters.crossing(of: 1000) == 0 && counters.crossing(of: 10) == 0)
   }
 
   @Test func requestsAreBounded() throws {

@@ -23,6 +23,17 @@ import Testing
     #expect(StopForecast(sample(sinceEpochMs: 500), Self.facts).pages == 650)
   }
 
+  /// The destination takes what it has while the rest is on its way: the longer of the two counts.
+  @Test func aDestinationThatIsBehind() {
+    var behind = sample()
+    for (applyingMs, expected) in [(100, 650), (600, 650), (900, 950)] as [(UInt64, UInt64)] {
+      behind.applyingMs = applyingMs
+      #expect(StopForecast(behind, Self.facts).downtimeMs == expected)
+    }
+    #expect(StopForecast(behind, Self.facts, delayMs: 800).downtimeMs == 150)
+    #expect(StopForecast(pulling: behind, Self.facts).downtimeMs == 950)
+  }
+
   @Test func aGuestThatStopsLater() {
     // 200 pages are sent until then, and 20 dirtied.
     let forecast = StopForecast(sample(), Self.facts, delayMs: 200)

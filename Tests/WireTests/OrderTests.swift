@@ -86,7 +86,8 @@ import Wire
     for _ in 0..<200 {
       sequence += 1
       window.sent(sequence: sequence, bytes: 1_000_000, nowMs: now)
-      window.noteBlocked()
+      // One frame in the window of 4 MiB at first: the next one is refused as if it were large.
+      window.noteRefused(64 << 20)
       now += 10
       let known = window.acknowledged(through: sequence, nowMs: now)
       #expect(known)
@@ -96,6 +97,116 @@ import Wire
     #expect(window.roundTripMinMs == 10)
     // 100 MB/s for 35 ms, a quarter on top: 4.375 MB.
     #expect(window.limit == 4_375_000)
+  }
+
+  /// Pages that are packed small, or zeros: the encoders are the limit, and the link carries what it did. Encoders
+  /// that are slow with anything are as good as a slow link.
+  @Test func theRateIsTheLinksNotThatOfPackedPages() {
+    func rate(bytes: UInt64, coveredBytes: UInt64, isFull: Bool = false) -> UInt64? {
+      var window = SendWindow(limitMax: 64 << 20)
+      var (now, sequence): (UInt64, UInt64) = (0, 0)
+      for round in 0..<250 {
+        let isLater = round >= 50
+        sequence += 1
+        window.sent(
+          sequence: sequence, bytes: isLater ? bytes : 1_000_000,
+          pageBytes: isLater ? coveredBytes : 0, nowMs: now)
+        if isLater, !isFull { window.noteEncodersBusy() } else { window.noteRefused(64 << 20) }
+        now += 10
+        _ = window.acknowledged(through: sequence, nowMs: now)
+      }
+      return window.rate?.bytesPerSecond
+    }
+    #expect(rate(bytes: 100, coveredBytes: 8_000_000) == 100_000_000)
+    #expect(rate(bytes: 300_000, coveredBytes: 1_000_000) == 100_000_000)
+    // A full window may be the destination's doing for a second (these are two).
+    #expect(
+      (30_000_000..<30_700_000).contains(
+        rate(bytes: 300_000, coveredBytes: 1_000_000, isFull: true) ?? 0))
+    #expect((50_000_000..<50_010_000).contains(rate(bytes: 500_000, coveredBytes: 500_000) ?? 0))
+    #expect((40_000_000..<40_010_000).contains(rate(bytes: 100_000, coveredBytes: 400_000) ?? 0))
+  }
+
+  /// The first samples weigh alike: one that began with the connection doesn't hold the rate down.
+  @Test func aSlowStartIsSoonForgotten() {
+    var window = SendWindow(limitMax: 64 << 20)
+    for round in 0..<4 as Range<UInt64> {
+      window.sent(sequence: round + 1, bytes: round == 0 ? 100_000 : 5_000_000, nowMs: round * 50)
+      window.noteRefused(64 << 20)
+      _ = window.acknowledged(through: round + 1, nowMs: (round + 1) * 50)
+    }
+    #expect(window.rate?.bytesPerSecond == 75_499_999)
+  }
+
+  /// Pages of zeros weigh nothing in bytes, and are as many as the destination takes in a moment.
+  @Test func zerosFollowThePaceOfTheDestination() {
+    var window = SendWindow(limitMax: 64 << 20)
+    func reserve(_ pages: UInt64) -> Bool { window.reserve(zeroPages: pages) }
+    // However many, while nothing is on its way.
+    #expect(reserve(60_000) && !reserve(1))
+    #expect(window.zeros.applyingMs == 0 && window.zeros.rate == nil)
+    window.sent(sequence: 1, bytes: 60, zeroPages: 60_000, nowMs: 0)
+    let first = window.acknowledged(through: 1, nowMs: 100)
+    #expect(first && window.zeros.pages == 0)
+    // 600,000 a second: for 100 ms of round trip and 25 more, and a quarter on top.
+    #expect(window.zeros.rate == 600_000 && window.zeros.limit == 93_750)
+    #expect(reserve(30_000) && reserve(60_000) && !reserve(4000))
+    #expect(window.zeros.applyingMs == 150)
+    #expect(window.admits(SendWindow.limitMin) && window.rate?.bytesPerSecond == 600)
+    // Pages with contents stand before them for a while: that says nothing of their pace.
+    var (now, sequence) = (100 as UInt64, 1 as UInt64)
+    for _ in 0..<20 {
+      (now, sequence) = (now + 50, sequence + 1)
+      window.sent(sequence: sequence, bytes: 1_000_000, nowMs: now)
+      _ = window.acknowledged(through: sequence, nowMs: now + 50)
+      #expect(!reserve(4000))
+    }
+    #expect(window.zeros.rate == 600_000)
+  }
+
+  /// Zeros behind full pages wait for those: a few of them among such pages say nothing of how fast zeros are taken.
+  @Test func zerosAmongPagesWithContentsAreNoMeasure() {
+    for isKnown in [false, true] {
+      var window = SendWindow(limitMax: 64 << 20)
+      var (now, sequence) = (0 as UInt64, 0 as UInt64)
+      func reserve(_ pages: UInt64) -> Bool { window.reserve(zeroPages: pages) }
+      func pass(zeroPages: UInt64, pageBytes: UInt64) {
+        (now, sequence) = (now + 50, sequence + 1)
+        window.sent(
+          sequence: sequence, bytes: pageBytes + 60, pageBytes: pageBytes, zeroPages: zeroPages,
+          nowMs: now - 50)
+        _ = window.acknowledged(through: sequence, nowMs: now)
+      }
+      if isKnown {
+        #expect(reserve(30_000) && !reserve(1 << 40))
+        pass(zeroPages: 30_000, pageBytes: 0)
+      }
+      #expect(reserve(4000))
+      for _ in 0..<12 {
+        #expect(!reserve(1 << 40))
+        _ = reserve(3)
+        pass(zeroPages: 3, pageBytes: 128 * 4096)
+      }
+      #expect(window.zeros.applyingMs == (isKnown ? 6 : 0))
+    }
+  }
+
+  /// A destination that has become slow is known to be after a few samples.
+  @Test func zerosSlowDownWithTheDestination() {
+    var window = SendWindow(limitMax: 64 << 20)
+    var (now, sequence) = (0 as UInt64, 0 as UInt64)
+    for pages in [100_000, 1000] as [UInt64] {
+      for _ in 0..<10 {
+        sequence += 1
+        let isTaken = window.reserve(zeroPages: pages)
+        let more = window.reserve(zeroPages: 1 << 40)
+        #expect(isTaken && !more)
+        window.sent(sequence: sequence, bytes: 60, zeroPages: pages, nowMs: now)
+        now += 50
+        _ = window.acknowledged(through: sequence, nowMs: now)
+      }
+    }
+    #expect(window.zeros.rate == 20_000 && window.zeros.limit == ZeroWindow.pagesMin)
   }
 
   @Test func windowAlwaysAdmitsOneFrame() {

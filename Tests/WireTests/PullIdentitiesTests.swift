@@ -8,12 +8,14 @@ import Wire
     block: 3, firstPage: 0x1234,
     identities: [
       .unknown, .held(identity), .disk(DiskNote(image: 1, block: 0x56, identity: identity)),
+      .vault(VaultNote(snapshot: 2, page: 0x78, identity: identity)),
     ])
   static let bytes: [UInt8] =
-    [0, 3, 0, 3, 0, 0, 0, 0, 0, 0, 0x12, 0x34]  // block, pages, first page
+    [0, 3, 0, 4, 0, 0, 0, 0, 0, 0, 0x12, 0x34]  // block, pages, first page
     + [0]  // unknown
     + [1] + identity  // held
     + [2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x56] + identity  // image 1, block 0x56
+    + [3, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x78] + identity  // snapshot 2, page 0x78
 
   private func decode(_ bytes: [UInt8]) throws -> PullIdentities {
     var cursor = ByteCursor(bytes.span.bytes)
@@ -40,9 +42,11 @@ import Wire
       (2, [0, 0]),  // no pages
       (2, [0, 129]),  // more than the limit
       (4, [0, 0x10, 0, 0, 0, 0, 0, 0]),  // beyond any block
-      (12, [3]),  // kind
+      (12, [4]),  // kind
       (49, [1]),  // reserved in the note
       (51, [0, 0, 0, 1]),  // beyond any image
+      (94, [1]),  // reserved in the other note
+      (96, [0, 0, 0, 4]),  // beyond any snapshot
     ] as [(Int, [UInt8])])
   func whatNoPeerSendsIsRefused(at: Int, change: [UInt8]) {
     var bytes = Self.bytes
@@ -69,20 +73,28 @@ import Wire
     (done.snapshotPages, done.diskPages, done.localFaultPages) = (5, 2, 1)
     bytes = []
     done.encode(into: &bytes)
-    #expect(bytes.count == FrameHeader.payloadLimit(.pullDone))
+    #expect(bytes.count == PullDone.byteCount + 24)
     var cursor = ByteCursor(bytes.span.bytes)
     #expect(try PullDone(decoding: &cursor) == done)
-    for length in PullDone.byteCount + 1..<bytes.count {
+    done.vaultPages = 3
+    bytes = []
+    done.encode(into: &bytes)
+    #expect(bytes.count == FrameHeader.payloadLimit(.pullDone))
+    cursor = ByteCursor(bytes.span.bytes)
+    #expect(try PullDone(decoding: &cursor) == done)
+    for length in PullDone.byteCount + 1..<bytes.count where length != PullDone.byteCount + 24 {
       #expect(throws: DecodeError.self) {
         let part = Array(bytes.prefix(length))
         var cursor = ByteCursor(part.span.bytes)
         _ = try PullDone(decoding: &cursor)
       }
     }
-    let empty = Array(bytes.prefix(PullDone.byteCount)) + [UInt8](repeating: 0, count: 24)
-    #expect(throws: DecodeError.self) {
-      var cursor = ByteCursor(empty.span.bytes)
-      _ = try PullDone(decoding: &cursor)
+    for count in [24, 32] {
+      let empty = Array(bytes.prefix(PullDone.byteCount)) + [UInt8](repeating: 0, count: count)
+      #expect(throws: DecodeError.self) {
+        var cursor = ByteCursor(empty.span.bytes)
+        _ = try PullDone(decoding: &cursor)
+      }
     }
   }
 }

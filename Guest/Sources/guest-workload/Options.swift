@@ -17,6 +17,8 @@ struct Options {
   var hotMiB = 64
   /// Dirtied MiB/s over all threads; nil: as fast as the processor can.
   var dirtyMiBPerSecond: Int? = 20
+  /// It works between writes rather than sleep, so that its rate is that of its processor.
+  var isBusy = false
   var pattern = Pattern.uniform
   var threads = 1
   /// Bytes of a page that one write changes, `8...4072`.
@@ -63,6 +65,7 @@ struct Options {
     case "compress": compressPercent = try number(0...100)
     case "hot": hotMiB = try number(0...1 << 24)
     case "rate": dirtyMiBPerSecond = value == "max" ? nil : try number(0...1 << 20)
+    case "busy": isBusy = try number(0...1) == 1
     case "verify": verifyMiBPerSecond = value == "max" ? nil : try number(0...1 << 20)
     case "threads": threads = try number(1...256)
     case "change": changeBytes = try number(8...Page.payloadBytes)

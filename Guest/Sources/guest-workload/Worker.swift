@@ -70,10 +70,20 @@ let counters = Counters()
     var checks = Pacer(
       mebibytesPerSecond: options.verifyMiBPerSecond, threads: options.threads, nowNs: start)
     var cursor = 0
+    var work: BusyWork?
+    if options.isBusy, hotCount > 0, let rate = options.dirtyMiBPerSecond {
+      writes = Pacer(perSecond: nil, nowNs: start)
+      work = BusyWork(writesPerSecond: rate * 256 / options.threads) {
+        dirty(picker.next(), &picker)
+      }
+    }
     while true {
       let now = monotonicNs()
       let writeCount = writes.due(nowNs: now, limit: 64)
-      for _ in 0..<writeCount { dirty(picker.next(), &picker) }
+      for _ in 0..<writeCount {
+        dirty(picker.next(), &picker)
+        work?.afterWrite()
+      }
       counters.dirtied.add(UInt64(writeCount), ordering: .relaxed)
       let checkCount = checks.due(nowNs: now, limit: 64)
       for _ in 0..<checkCount {

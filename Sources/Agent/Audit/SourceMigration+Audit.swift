@@ -26,10 +26,13 @@ extension SourceMigration {
       }
       try link.send(.auditEnd)
     }
-    let answer = try await nextMessage(
+    let answer = try await nextWord(
       timeoutMs: Self.switchoverTimeoutMs, waitingFor: "the audit")
+    // What the destination says doesn't come from a dead QEMU here: nobody has to look for one, and the guest waits.
+    if let ending = Ending(answer) { throw AuditVerdict(ending) }
     guard case .audited(let compared, let differing, let examples) = answer else {
-      throw Ending.failed("\(request.destination) answered the audit with something else")
+      throw AuditVerdict(
+        .failed("\(request.destination) answered the audit with something else"))
     }
     note { state in
       state.record.audit = .init(
@@ -38,15 +41,16 @@ extension SourceMigration {
     }
     guard differing == 0 else {
       throw AuditVerdict(
-        "audit: \(differing) of \(compared) pages differ, among them \(examples.joined(separator: ", "))"
-      )
+        .failed(
+          "audit: \(differing) of \(compared) pages differ, among them \(examples.joined(separator: ", "))"
+        ))
     }
-    guard compared > 0 else { throw AuditVerdict("audit: no page could be compared") }
+    guard compared > 0 else { throw AuditVerdict(.failed("audit: no page could be compared")) }
   }
 }
 
 /// The audit came to its end, and the destination must not go on.
 struct AuditVerdict: Error {
   let ending: Ending
-  init(_ reason: String) { ending = .failed(reason) }
+  init(_ ending: Ending) { self.ending = ending }
 }

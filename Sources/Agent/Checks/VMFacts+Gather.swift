@@ -37,13 +37,12 @@ extension VMFacts {
 
   private mutating func gatherDisks(_ client: QMPClient) async throws {
     disks = try await client.queryBlock().compactMap { device in
-      guard let node = device.node else { return nil }
-      let name = device.device.isEmpty ? device.qdev ?? node.nodeName : device.device
+      guard let node = device.node, let name = Disk.device(device) else { return nil }
       return Disk(
         device: name, nodeName: node.nodeName, driver: node.driver, fileName: node.fileName,
         virtualSize: node.virtualSize, isReadOnly: node.isReadOnly)
     }
-    dirtyBitmaps = try await client.queryBlockNodes().flatMap(\.dirtyBitmaps)
+    dirtyBitmaps = try await client.queryBlockNodes().flatMap { $0.dirtyBitmaps.map(\.name) }
   }
 
   private mutating func gatherMigrationSettings(_ client: QMPClient) async throws {
@@ -67,5 +66,13 @@ extension VMFacts {
       }
     }
     return found.sorted()
+  }
+}
+
+extension VMFacts.Disk {
+  /// Where the guest finds a disk; nil: the device has none.
+  static func device(_ device: BlockDevice) -> String? {
+    guard let node = device.node else { return nil }
+    return device.device.isEmpty ? device.qdev ?? node.nodeName : device.device
   }
 }

@@ -112,7 +112,7 @@ extension MigrationRequest {
       return "at most 99 % of a guest's processor time can be denied, not \(maxThrottlePercent)"
     }
     if bandwidthBytesPerSecond == 0 { return "a bandwidth of 0 moves nothing; leave it out" }
-    return nil
+    return disks?.problem
   }
 
   /// Bytes.

@@ -1,3 +1,4 @@
+public import Base
 public import Strategy
 
 /// How right the ETA of a completed migration was, in the course of its time.
@@ -7,19 +8,21 @@ public struct EtaRecord: Codable, Sendable, Equatable {
     /// Milliseconds since the start.
     public var atMs: UInt64
     /// Nil: no end could be named.
-    public var etaMs, lowMs, highMs: UInt64?
+    @OrNull public var etaMs: UInt64?
+    @OrNull public var lowMs: UInt64?
+    @OrNull public var highMs: UInt64?
     /// The ETA less the time that was left: above 0 where it promised too late.
-    public var errorMs: Int64?
+    @OrNull public var errorMs: Int64?
   }
 
   /// Spread evenly over the migration's time; at most `EtaTrack.lookCountMax`.
   public var looks: [Look]
   /// Mean error without its sign, in thousandths of the whole time.
-  public var meanErrorPermille: UInt64?
+  @OrNull public var meanErrorPermille: UInt64?
   /// Share of the looks whose band held the end, in thousandths.
-  public var withinBandPermille: UInt64?
+  @OrNull public var withinBandPermille: UInt64?
   /// Share of the looks that could name no end, in thousandths.
-  public var unknownPermille: UInt64?
+  @OrNull public var unknownPermille: UInt64?
 
   public init(_ track: EtaTrack, totalMs: UInt64) {
     let judged = track.judged(totalMs: totalMs)
@@ -41,27 +44,5 @@ public struct EtaRecord: Codable, Sendable, Equatable {
       look.atMs > wanted ? look.atMs - wanted : wanted - look.atMs
     }
     return looks.min { distance($0) < distance($1) }
-  }
-}
-
-// As in `MigrationRecord`: what is not known is written as `null`.
-extension EtaRecord {
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(looks, forKey: .looks)
-    try fields.encode(meanErrorPermille, forKey: .meanErrorPermille)
-    try fields.encode(withinBandPermille, forKey: .withinBandPermille)
-    try fields.encode(unknownPermille, forKey: .unknownPermille)
-  }
-}
-
-extension EtaRecord.Look {
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(atMs, forKey: .atMs)
-    try fields.encode(etaMs, forKey: .etaMs)
-    try fields.encode(lowMs, forKey: .lowMs)
-    try fields.encode(highMs, forKey: .highMs)
-    try fields.encode(errorMs, forKey: .errorMs)
   }
 }

@@ -1,3 +1,5 @@
+public import Base
+
 /// Phases of a migration, in order (`ARCHITECTURE.md`, "A migration, step by step").
 public enum MigrationPhase: String, Codable, Sendable, CaseIterable, Comparable {
   case prepare, disks, bulk, iterate, switchover, commit, pull, keep, done
@@ -17,34 +19,36 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   public var side: String
   public var phase: MigrationPhase
   public var strategy: String
-  public var pageSource: String?
+  @OrNull public var pageSource: String?
   public var elapsedMs: UInt64 = 0
   /// Guest RAM, in bytes.
   public var ramBytes: UInt64 = 0
   /// Of the disks that move with the guest, in bytes, and how much of them is owed now; nil: none do.
-  public var diskBytes, diskRemainingBytes: UInt64?
+  @OrNull public var diskBytes: UInt64?
+  @OrNull public var diskRemainingBytes: UInt64?
   /// Share of the work that is done, in thousandths; never runs backwards.
   public var progressPermille: UInt64 = 0
   /// Expected milliseconds to the end; nil while nothing honest can be said.
-  public var etaMs: UInt64?
+  @OrNull public var etaMs: UInt64?
   /// The band around it: earliest and latest end that the looks of the last seconds foretold; nil:
   /// none can be named.
-  public var etaLowMs, etaHighMs: UInt64?
+  @OrNull public var etaLowMs: UInt64?
+  @OrNull public var etaHighMs: UInt64?
   /// Bytes put on the network so far.
   public var wireBytes: UInt64 = 0
   /// Over the last second.
   public var wireBytesPerSecond: UInt64 = 0
   /// Pages that QEMU says are still dirty, in bytes.
   public var remainingBytes: UInt64 = 0
-  public var dirtyBytesPerSecond: UInt64?
+  @OrNull public var dirtyBytesPerSecond: UInt64?
   /// Distinct memory that the guest dirties in a pass, in bytes; nil during the bulk pass.
-  public var workingSetBytes: UInt64?
+  @OrNull public var workingSetBytes: UInt64?
   /// Data connections.
-  public var laneCount: Int?
+  @OrNull public var laneCount: Int?
   /// QEMU's passes over dirty memory so far.
   public var iteration: UInt64 = 0
   /// Downtime if the guest were stopped now.
-  public var expectedDowntimeMs: UInt64?
+  @OrNull public var expectedDowntimeMs: UInt64?
   /// Connections between the agents that broke so far and were opened again.
   public var retries: UInt64 = 0
   /// False while the other agent cannot be reached and is looked for.
@@ -55,37 +59,5 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   ) {
     (self.id, self.vm, self.peer, self.side) = (id, vm, peer, side)
     (self.phase, self.strategy) = (phase, strategy)
-  }
-}
-
-// As in `MigrationRecord`: what is not known is written as `null`.
-extension MigrationProgress {
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(id, forKey: .id)
-    try fields.encode(vm, forKey: .vm)
-    try fields.encode(peer, forKey: .peer)
-    try fields.encode(side, forKey: .side)
-    try fields.encode(phase, forKey: .phase)
-    try fields.encode(strategy, forKey: .strategy)
-    try fields.encode(pageSource, forKey: .pageSource)
-    try fields.encode(elapsedMs, forKey: .elapsedMs)
-    try fields.encode(ramBytes, forKey: .ramBytes)
-    try fields.encode(diskBytes, forKey: .diskBytes)
-    try fields.encode(diskRemainingBytes, forKey: .diskRemainingBytes)
-    try fields.encode(progressPermille, forKey: .progressPermille)
-    try fields.encode(etaMs, forKey: .etaMs)
-    try fields.encode(etaLowMs, forKey: .etaLowMs)
-    try fields.encode(etaHighMs, forKey: .etaHighMs)
-    try fields.encode(wireBytes, forKey: .wireBytes)
-    try fields.encode(wireBytesPerSecond, forKey: .wireBytesPerSecond)
-    try fields.encode(remainingBytes, forKey: .remainingBytes)
-    try fields.encode(dirtyBytesPerSecond, forKey: .dirtyBytesPerSecond)
-    try fields.encode(workingSetBytes, forKey: .workingSetBytes)
-    try fields.encode(laneCount, forKey: .laneCount)
-    try fields.encode(iteration, forKey: .iteration)
-    try fields.encode(expectedDowntimeMs, forKey: .expectedDowntimeMs)
-    try fields.encode(retries, forKey: .retries)
-    try fields.encode(isConnected, forKey: .isConnected)
   }
 }

@@ -1,3 +1,4 @@
+public import Base
 public import Strategy
 
 /// What `recover` asks of an agent.
@@ -21,15 +22,15 @@ public struct RecoveryItem: Codable, Sendable, Equatable {
   }
 
   public var id: String
-  public var vm: String?
+  @OrNull public var vm: String?
   /// `source` or `destination`: the side this agent is.
-  public var side: String?
+  @OrNull public var side: String?
   /// The other agent.
-  public var peer: String?
+  @OrNull public var peer: String?
   /// The last record of the journal.
-  public var phase: String?
+  @OrNull public var phase: String?
   /// What QEMU on this host is (`running`, `postmigrate`, `paused`, …), or `gone`; nil: it does not answer.
-  public var qemu: String?
+  @OrNull public var qemu: String?
   /// Where the migration stands, for a person.
   public var state: String
   public var isSettled = false
@@ -38,22 +39,4 @@ public struct RecoveryItem: Codable, Sendable, Equatable {
   public var choices: [Choice] = []
 
   public init(id: String, state: String) { (self.id, self.state) = (id, state) }
-
-  private enum CodingKeys: CodingKey {
-    case id, vm, side, peer, phase, qemu, state, isSettled, needsHuman, choices
-  }
-
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(id, forKey: .id)
-    try fields.encode(vm, forKey: .vm)
-    try fields.encode(side, forKey: .side)
-    try fields.encode(peer, forKey: .peer)
-    try fields.encode(phase, forKey: .phase)
-    try fields.encode(qemu, forKey: .qemu)
-    try fields.encode(state, forKey: .state)
-    try fields.encode(isSettled, forKey: .isSettled)
-    try fields.encode(needsHuman, forKey: .needsHuman)
-    try fields.encode(choices, forKey: .choices)
-  }
 }

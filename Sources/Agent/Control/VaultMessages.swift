@@ -1,3 +1,5 @@
+public import Base
+
 /// What `godwit vault` asks of an agent.
 public struct VaultRequest: Codable, Sendable, Equatable {
   public enum Action: String, Codable, Sendable {
@@ -44,46 +46,26 @@ public struct VaultItem: Codable, Sendable, Equatable {
   public var id: String
   public var state: State
   /// The guest's name and UUID; nil when they can't be read.
-  public var vm, uuid: String?
+  @OrNull public var vm: String?
+  @OrNull public var uuid: String?
   /// Seconds since 1970.
-  public var takenAt: Int64?
+  @OrNull public var takenAt: Int64?
   /// Of its file.
   public var bytes: UInt64
   /// Of the guest.
-  public var ramBytes: UInt64?
+  @OrNull public var ramBytes: UInt64?
   /// Pages that are stored, and that were zero.
-  public var pages, zeroPages: UInt64?
+  @OrNull public var pages: UInt64?
+  @OrNull public var zeroPages: UInt64?
   /// It takes the host's key to read it (`vaultKeyFile`).
   public var isSealed = false
   /// Migrations that took pages of it, and when the last one did.
   public var uses: UInt64 = 0
-  public var lastUsedAt: Int64?
+  @OrNull public var lastUsedAt: Int64?
   /// What is wrong with it.
-  public var problem: String?
+  @OrNull public var problem: String?
 
   public init(id: String, state: State, bytes: UInt64) {
     (self.id, self.state, self.bytes) = (id, state, bytes)
-  }
-
-  private enum CodingKeys: CodingKey {
-    case id, state, vm, uuid, takenAt, bytes, ramBytes, pages, zeroPages, isSealed, uses
-    case lastUsedAt, problem
-  }
-
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(id, forKey: .id)
-    try fields.encode(state, forKey: .state)
-    try fields.encode(vm, forKey: .vm)
-    try fields.encode(uuid, forKey: .uuid)
-    try fields.encode(takenAt, forKey: .takenAt)
-    try fields.encode(bytes, forKey: .bytes)
-    try fields.encode(ramBytes, forKey: .ramBytes)
-    try fields.encode(pages, forKey: .pages)
-    try fields.encode(zeroPages, forKey: .zeroPages)
-    try fields.encode(isSealed, forKey: .isSealed)
-    try fields.encode(uses, forKey: .uses)
-    try fields.encode(lastUsedAt, forKey: .lastUsedAt)
-    try fields.encode(problem, forKey: .problem)
   }
 }

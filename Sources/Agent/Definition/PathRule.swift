@@ -1,4 +1,5 @@
 import Glibc
+import HostIO
 
 /// Which paths a VM's arguments may name.
 struct PathRule: Sendable, Equatable {
@@ -36,11 +37,8 @@ struct PathRule: Sendable, Equatable {
     var existing = path
     var missing: [Substring] = []
     while !existing.isEmpty, existing != "/" {
-      if let real = unsafe realpath(existing, nil) {
-        defer { unsafe free(real) }
-        // SAFETY: realpath returns a NUL-terminated string of its own, copied here.
-        return ([unsafe String(cString: real)] + missing.reversed().map(String.init))
-          .joined(separator: "/")
+      if let real = ImageFile.realPath(existing) {
+        return ([real] + missing.reversed().map(String.init)).joined(separator: "/")
       }
       // A dangling link must not pass for a missing file: QEMU would follow it.
       if isLink(existing) { return "" }

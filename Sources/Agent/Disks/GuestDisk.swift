@@ -37,12 +37,7 @@ public struct GuestDisk: Sendable, Hashable {
   static func find(
     _ name: String, devices: [BlockDevice], nodes: [BlockNode]
   ) throws(GuestDiskError) -> GuestDisk {
-    let found = devices.filter { device in
-      guard let node = device.node else { return false }
-      let qdev = device.qdev.map { $0.split(separator: "/").map(String.init) } ?? []
-      return node.nodeName == name || device.device == name || qdev.contains(name)
-        || node.fileName == name
-    }
+    let found = devices.filter { $0.isCalled(name) }
     guard let device = found.first, let format = device.node else {
       throw .notFound(name, known: devices.compactMap { $0.node?.nodeName })
     }
@@ -67,12 +62,10 @@ public struct GuestDisk: Sendable, Hashable {
       let file = nodes.first(where: { $0.nodeName == child.nodeName.dropFirst(prefix.count) }),
       fileDrivers.contains(file.driver)
     else { throw .foreignServer(name) }
-    // `nbd+unix:///EXPORT?socket=PATH`, which QEMU doesn't encode.
-    let parts = child.fileName.split(separator: "?socket=", maxSplits: 1)
+    let server = child.nbdServer
     return GuestDisk(
-      format: format, file: file, place: .server,
-      serverSocket: parts.count == 2 ? String(parts[1]) : nil,
-      serverExport: parts.first.map { String($0.dropFirst("nbd+unix:///".count)) })
+      format: format, file: file, place: .server, serverSocket: server.socket,
+      serverExport: server.export)
   }
 }
 
@@ -97,6 +90,9 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
   case copyEnded(String, detail: String)
   /// The node of its file is defined within the format's.
   case fileWithin(String, node: String)
+  /// Dirty bitmaps that QEMU would forget, and such as somebody uses.
+  case losesBitmaps(String, [String])
+  case busyBitmaps(String, [String])
   /// Neither where it was nor where it should be.
   case onTheWay(String, image: String, overlay: String, detail: String)
 
@@ -150,6 +146,11 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
     case .fileWithin(let name, let node):
       "the node \(node) of the disk \"\(name)\" is defined within the format's node and would go with it: start QEMU with "
         + "a -blockdev for each of the two"
+    case .losesBitmaps(let name, let bitmaps):
+      "QEMU has dirty bitmaps of the disk \"\(name)\" in memory alone and would forget them: \(bitmaps.joined(separator: ", ")). "
+        + "Who made them (a backup program?) may merge them into persistent ones; --drop-bitmaps goes on without them"
+    case .busyBitmaps(let name, let bitmaps):
+      "a job or an export uses dirty bitmaps of the disk \"\(name)\": \(bitmaps.joined(separator: ", ")); let it end first"
     case .onTheWay(let name, let image, let overlay, let detail):
       "the disk \"\(name)\" is on the way (\(detail)). As long as its QEMU runs, the same command, or the opposite one, goes "
         + "on from here. If QEMU has ended and \(overlay) is there, the disk is that on top of \(image): end the server, put it in "

@@ -50,6 +50,8 @@ enum JournalRecord: Codable, Sendable {
     var keepSource: Bool
     /// Copies of disks that may be under way in the source's QEMU; nil: none.
     var mirrors: [DiskMirror.Handle]?
+    /// Moves that may be under way in the servers of its disks; nil: none.
+    var moves: [ServerMoves.Handle]?
   }
 
   /// What a pull goes on from when an agent died.

@@ -1,5 +1,3 @@
-import Glibc
-import HostIO
 import QMP
 
 /// Gives a guest back that stands still for a word of its agent's, when that agent dies.
@@ -9,80 +7,25 @@ import QMP
 /// until that moment is over. When the connection ends without a word, it cancels a migration that waits so, and no other:
 /// then QEMU goes on with the guest by itself.
 public final class PauseGuard: Sendable {
-  /// Sent by the agent: the guard is not needed any more.
-  private static let farewell: UInt8 = 1
-  private static let startTimeoutMs: UInt64 = 5000
-  /// How long the guard tries to reach a monitor that may still be in use, in milliseconds.
-  private static let monitorTimeoutMs: UInt64 = 10_000
+  private let process: GuardProcess
 
-  private let connection: StreamSocket
-  private let process: ProcessIdentity
-  private let isDismissed = Guarded(false)
-
-  private init(_ connection: StreamSocket, _ process: ProcessIdentity) {
-    (self.connection, self.process) = (connection, process)
-  }
+  private init(_ process: GuardProcess) { self.process = process }
 
   /// Starts a guard for the QEMU of a monitor, and returns once it is there.
   ///
   /// - Parameter path: of a socket for agent and guard.
-  static func start(monitor: String, socket path: String) async throws
-    -> PauseGuard
-  {
-    try await Blocking.run {
-      let listener = try UnixSocket.listen(path: path)
-      let process = try DaemonProcess.spawn(
-        program: "/proc/self/exe", arguments: ["guard-pause", path, monitor], environment: [],
-        logPath: "/dev/null")
-      guard let connection = try listener.accept(timeoutMs: startTimeoutMs) else {
-        throw Ending.failed("no process guards the guest's pause")
-      }
-      return PauseGuard(connection, process)
-    }
+  static func start(monitor: String, socket path: String) async throws -> PauseGuard {
+    PauseGuard(try await GuardProcess.start(["guard-pause", path, monitor], socket: path))
   }
 
   /// The pause is over, or was never to come. May be said again.
-  func dismiss() {
-    let isFirst = isDismissed.update { isDismissed in
-      defer { isDismissed = true }
-      return !isDismissed
-    }
-    guard isFirst else { return }
-    try? unsafe connection.writeAll([Self.farewell].span.bytes)
-    connection.shutdown()
-    Task { [process] in _ = try? await process.waitForExit(timeoutMs: Self.startTimeoutMs) }
-  }
+  func dismiss() { process.dismiss() }
 
-  // MARK: The process of its own
-
-  /// Waits for the agent's word or its end.
+  /// The process of its own: waits for the agent's word or its end.
   public static func keep(socket path: String, monitor: String) async throws {
-    let connection = try UnixSocket.connect(path: path)
-    let isDismissed = try await Blocking.run {
-      // A reset is an end, too.
-      ((try? connection.peekByte()) ?? nil) == farewell
-    }
-    guard !isDismissed else { return }
-    let deadlineMs = MonotonicClock.nowMs + monitorTimeoutMs
-    while MonotonicClock.nowMs < deadlineMs {
-      do {
-        return try await giveBack(monitor)
-      } catch {
-        try await Task.sleep(nanoseconds: 20_000_000)
-      }
-    }
-  }
-
-  private static func giveBack(_ path: String) async throws {
-    let monitor = try await Monitor.connect(path: path, timeoutMs: monitorTimeoutMs)
-    do {
-      if try await monitor.client.queryMigrate().status == .preSwitchover {
-        try await monitor.client.migrateCancel()
-      }
-      await monitor.close()
-    } catch {
-      await monitor.close()
-      throw error
+    try await GuardProcess.act(socket: path, monitor: monitor) { monitor in
+      guard try await monitor.client.queryMigrate().status == .preSwitchover else { return }
+      try await monitor.client.migrateCancel()
     }
   }
 }

@@ -153,6 +153,10 @@ enum PeerMessage: Codable, Sendable {
     case disk
     /// Pages that are the same as those of other guests of the gang.
     case gang
+    /// Pages of a pull that are the same as stored ones, wherever those lay.
+    case pullVault = "pull-vault"
+    /// Which pages of a pull the guest has written most of late.
+    case pullHeat = "pull-heat"
   }
 
   struct BeginOrder: Codable, Sendable {
@@ -171,6 +175,8 @@ enum PeerMessage: Codable, Sendable {
     /// The source says of pages that are pulled whether this side may make them itself, of that snapshot or of the images
     /// that were offered. Nil: it knows nothing of that.
     var identifies: Bool?
+    /// It says so of stored pages that lay elsewhere, too. Nil: only of those at the same place.
+    var identifiesStored: Bool?
   }
 
   func encoded() throws(RelayFailure) -> [UInt8] {

@@ -46,14 +46,19 @@ final class PullConnections: Sendable {
   private let memory: StoppedMemory
   /// Nil: nothing is known of what the destination may have.
   private let identifier: PullIdentifier?
+  /// Which pages are hot, once the guest has stopped.
+  private let heat: @Sendable () -> [PullHeat]
   private let bytesWritten: Guarded<UInt64>
   private let state: Guarded<State>
 
-  /// - Parameter sockets: lane 0 first; at least two.
+  /// - Parameters:
+  ///   - sockets: lane 0 first; at least two.
+  ///   - heat: asked once, when the destination asks for the first pages.
   init(
     _ sockets: [any ByteConnection], _ memory: StoppedMemory, _ bytesWritten: Guarded<UInt64>,
-    identifier: PullIdentifier?, prefetches: Bool
+    identifier: PullIdentifier?, heat: @escaping @Sendable () -> [PullHeat], prefetches: Bool
   ) {
+    self.heat = heat
     (self.sockets, first, self.memory) = (sockets, sockets[0], memory)
     self.identifier = identifier
     self.bytesWritten = bytesWritten
@@ -120,11 +125,17 @@ final class PullConnections: Sendable {
     let frames = FrameSocket(sockets[lane], counting: bytesWritten)
     let buffer = PageBuffer(byteCount: Self.aheadPages * Page.size)
     var sequence: UInt64 = 0
+    // Before the first pages that are asked for ahead: they are asked for in another order then.
+    var saysHeat = lane == 1
     do throws(RelayFailure) {
       while true {
         let next = state.wait(timeoutMs: Self.heartbeatMs) { state -> Work?? in
           if state.end != nil { return .some(nil) }
           return state.next(lane: lane).map { .some($0) }
+        }
+        if saysHeat, case .some(.some) = next {
+          saysHeat = false
+          try sayHeat(frames)
         }
         switch next {
         case nil: if lane == 0 { try heartbeat(frames) }
@@ -145,6 +156,14 @@ final class PullConnections: Sendable {
     var payload: [UInt8] = []
     Heartbeat(receivedThrough: 0).encode(into: &payload)
     try unsafe frames.send(.heartbeat, payload)
+  }
+
+  private func sayHeat(_ frames: FrameSocket) throws(RelayFailure) {
+    for frame in heat() {
+      var payload: [UInt8] = []
+      frame.encode(into: &payload)
+      try unsafe frames.send(.pullHeat, payload)
+    }
   }
 
   /// The first of these pages as frames name it.
@@ -178,7 +197,7 @@ final class PullConnections: Sendable {
         block: block, firstPage: firstPage, of: buffer.span(pages.count * Page.size))
     }
     let known = identities.count { $0 != .unknown }
-    state.update { $0.source.noteIdentified(known) }
+    state.update { $0.source.noteIdentified(known, of: pages.count) }
     var payload: [UInt8] = []
     PullIdentities(block: block, firstPage: firstPage, identities: identities)
       .encode(into: &payload)

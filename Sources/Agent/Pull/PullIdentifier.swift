@@ -4,17 +4,22 @@ import QEMUStream
 import Wire
 
 /// The source's word on which pages of the stopped guest the destination may make of what it has: a snapshot of the
-/// guest, or images that both hosts have. Both were agreed on at the beginning, for the copy.
+/// guest, images that both hosts have, or what its vault has elsewhere. All were agreed on at the beginning, for the copy.
 struct PullIdentifier: Sendable {
   let held: HeldPages?
   let disks: DiskDirectory?
+  /// For pages that lay at other places of the snapshot, or in others; nil: the destination knows nothing of these.
+  let elsewhere: VaultReferences?
   /// The stream's, once it has named them.
   var blocks: [RAMBlock] = []
 
   /// Nil: the destination has neither.
-  init?(held: HeldPages?, disks: DiskDirectory?) {
+  ///
+  /// - Parameter namesStored: the destination knows of pages that are stored elsewhere.
+  init?(held: HeldPages?, disks: DiskDirectory?, namesStored: Bool = false) {
     guard held != nil || disks != nil else { return nil }
     (self.held, self.disks) = (held, disks)
+    elsewhere = namesStored ? held?.elsewhere : nil
   }
 
   /// What proves pages that follow each other.
@@ -38,6 +43,7 @@ struct PullIdentifier: Sendable {
     // A page of zeros costs nothing as it is.
     guard !page.isAllZero else { return .unknown }
     if let identity = held?.identity(of: page, filter: filter) { return .held(identity) }
-    return disks?.find(page).map { .disk($0) } ?? .unknown
+    if let note = disks?.find(page) { return .disk(note) }
+    return elsewhere?.find(page).map { .vault($0) } ?? .unknown
   }
 }

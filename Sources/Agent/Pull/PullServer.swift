@@ -29,6 +29,7 @@ final class PullServer: Sendable {
 
   private let memory: StoppedMemory
   private let identifier: PullIdentifier?
+  private let heat: @Sendable () -> [PullHeat]
   private let laneCount: UInt16
   private let recovery: LaneRecovery
   private let bytesWritten: Guarded<UInt64>
@@ -38,16 +39,18 @@ final class PullServer: Sendable {
 
   /// - Parameters:
   ///   - identifier: knows which pages the destination may have; nil: nobody does.
+  ///   - heat: which pages are hot; called once for all connections, after the guest has stopped.
   ///   - laneCount: connections for what is asked for ahead, beside the one for faults.
   ///   - recovery: how a connection is opened, and how long to try.
   ///   - onEvent: called on the server's thread.
   init(
-    memory: StoppedMemory, identifier: PullIdentifier? = nil, laneCount: UInt16,
+    memory: StoppedMemory, identifier: PullIdentifier? = nil,
+    heat: @escaping @Sendable () -> [PullHeat] = { [] }, laneCount: UInt16,
     recovery: LaneRecovery, bytesWritten: Guarded<UInt64>,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.memory, self.laneCount, self.recovery) = (memory, laneCount, recovery)
-    self.identifier = identifier
+    (self.identifier, self.heat) = (identifier, heat)
     (self.bytesWritten, self.onEvent) = (bytesWritten, onEvent)
   }
 
@@ -159,7 +162,7 @@ final class PullServer: Sendable {
       throw error
     }
     return PullConnections(
-      sockets, memory, bytesWritten, identifier: identifier,
+      sockets, memory, bytesWritten, identifier: identifier, heat: heat,
       prefetches: state.read { $0.prefetches })
   }
 }
@@ -170,5 +173,6 @@ extension PullSource.Counters {
     aheadPages += other.aheadPages
     requestedLate += other.requestedLate
     identifiedPages += other.identifiedPages
+    answeredPages += other.answeredPages
   }
 }

@@ -1,3 +1,4 @@
+public import Base
 import Strategy
 
 /// What was found out about a running guest from outside.
@@ -35,36 +36,16 @@ public struct GuestSample: Codable, Sendable, Equatable {
   /// Pages looked at, pages of RAM, and of these pages that nobody can look at.
   public var sampledPages, ramPages, unseenPages: UInt64
   /// Draws the same pages again; nil where QEMU drew them.
-  public var seed: UInt64?
+  @OrNull public var seed: UInt64?
   /// How long it took, in milliseconds.
   public var durationMs: UInt64
   /// Processor time of the agent's, in milliseconds; nil where QEMU's was used.
-  public var cpuMs: UInt64?
+  @OrNull public var cpuMs: UInt64?
   /// Pages of zeros; nil: not known.
-  public var zeroPages: Pages?
+  @OrNull public var zeroPages: Pages?
   /// What pages that hold something cost once they are packed with LZ4, in thousandths; nil: not known.
-  public var packedPermille: UInt64?
+  @OrNull public var packedPermille: UInt64?
   public var dirtyCurve: [Point]
-
-  private enum CodingKeys: CodingKey {
-    case source, sampledPages, ramPages, unseenPages, seed, durationMs, cpuMs, zeroPages
-    case packedPermille, dirtyCurve
-  }
-
-  /// Written out, so that what is unknown is null.
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(source, forKey: .source)
-    try fields.encode(sampledPages, forKey: .sampledPages)
-    try fields.encode(ramPages, forKey: .ramPages)
-    try fields.encode(unseenPages, forKey: .unseenPages)
-    try fields.encode(seed, forKey: .seed)
-    try fields.encode(durationMs, forKey: .durationMs)
-    try fields.encode(cpuMs, forKey: .cpuMs)
-    try fields.encode(zeroPages, forKey: .zeroPages)
-    try fields.encode(packedPermille, forKey: .packedPermille)
-    try fields.encode(dirtyCurve, forKey: .dirtyCurve)
-  }
 }
 
 extension GuestSample {

@@ -46,7 +46,8 @@ struct PlanSession: Sendable {
       destination: request.destination, security: PeerSecurity(configuration), share: share,
       laneCount: request.laneCount)
     var random = SystemRandomNumberGenerator()
-    let claims = try await DiskClaims.make(facts, request.disks, MigrationID(using: &random))
+    let claims = try await DiskClaims.make(
+      facts, request.disks, MigrationID(using: &random), monitor.client)
     defer { DiskClaims.dropProbes(claims) }
     let question = PeerMessage.PrepareRequest(
       vm: vm.name, source: facts, commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
@@ -84,6 +85,12 @@ struct PlanSession: Sendable {
           .disks, "the agent at \(request.destination) takes no disks",
           remedy: "install this version of Godwit there")
       ])
+    }
+    let movingCount = answers.filter { !$0.isShared }.count
+    if let refusal = DiskSelection.refusal(
+      request.disks?.method ?? .auto, movingCount: movingCount)
+    {
+      throw Ending.refused([refusal])
     }
     return zip(claims, answers).map { disk, answer in
       PlannedDisk(

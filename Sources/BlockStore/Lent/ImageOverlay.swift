@@ -9,16 +9,9 @@ public struct ImageOverlay: Sendable {
 
   public let path: String
 
-  public init(of image: String) { path = Self.resolved(image) + Self.suffix }
+  public init(of image: String) { path = (ImageFile.realPath(image) ?? image) + Self.suffix }
 
   public init(at path: String) { self.path = path }
-
-  private static func resolved(_ path: String) -> String {
-    guard let resolved = unsafe realpath(path, nil) else { return path }
-    defer { unsafe free(resolved) }
-    // SAFETY: a terminated string that is freed behind this.
-    return unsafe String(cString: resolved)
-  }
 
   /// Whether it may be newer than the image.
   public var holdsSomething: Bool {

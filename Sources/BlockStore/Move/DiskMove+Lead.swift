@@ -257,6 +257,8 @@ extension DiskMove {
       state.stage = .switched
       isRemote.store(true, ordering: .relaxed)
     } else {
+      // The copy goes to the guest, who writes to it: nothing is known of it any more.
+      if state.wish.staysHere { state.base?.noteAll() }
       state.stage = .over(.copied)
       state.file?.remove()
       state.file = nil

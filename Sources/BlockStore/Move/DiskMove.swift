@@ -99,6 +99,10 @@ final class DiskMove: Sendable {
   func finish(_ ending: MoveEnding) throws(MoveError) {
     try order { state throws(MoveError) in
       guard state.stage.isMoving else { throw MoveError("the disk \(self.name) isn't moving") }
+      guard ending != .switching || !state.wish.staysHere else {
+        throw MoveError(
+          "the disk \(self.name) moves together with its guest (godwit migrate), which ends that")
+      }
       if ending == .switching, let link = state.link,
         link.store.traits.blockSizes.minimum > self.source.traits.blockSizes.minimum
       {

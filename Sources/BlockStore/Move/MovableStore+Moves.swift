@@ -152,7 +152,8 @@ extension MovableStore {
   public static let movingNote = " (moving)"
   static let elsewhereNote = " (moved to another server)"
 
-  var moveNote: String? {
+  /// Why the image alone may not be the disk now, as a note for people; nil: it is.
+  public var moveNote: String? {
     if isPulled { return Self.pulledNote }
     // The image alone isn't the disk while a surrogate has some of it.
     guard let move else { return source.isInUse ? Self.movingNote : nil }

@@ -1,9 +1,12 @@
+public import Base
 public import DiskStrategy
 
 /// What is asked of a move.
 public struct MoveWish: Sendable {
   public var method = MoveMethod.mirror
   public var ending = MoveEnding.switching
+  /// Whatever it is told later, the guest's requests stay here: whoever began it takes the guest away, or goes on here.
+  public var staysHere = false
   /// nil: no bound.
   public var bytesPerSecond: UInt64?
   /// Longest that the guest's writes shall wait at the end, in milliseconds.
@@ -54,8 +57,8 @@ public enum MovePhase: String, Sendable, Codable {
 public struct MoveStatus: Sendable, Codable, Hashable {
   public var disk: String
   public var destination: String
-  public var method: MoveMethod?
-  public var ending: MoveEnding?
+  @OrNull public var method: MoveMethod?
+  @OrNull public var ending: MoveEnding?
   public var phase: MovePhase
   public var diskBytes: UInt64
   /// What the destination lacks.
@@ -69,57 +72,24 @@ public struct MoveStatus: Sendable, Codable, Hashable {
   /// Written to both sides at once.
   public var mirroredBytes: UInt64
   public var roundCount: UInt64
-  public var bytesPerSecond: UInt64?
-  public var etaMs: UInt64?
+  @OrNull public var bytesPerSecond: UInt64?
+  @OrNull public var etaMs: UInt64?
   /// Connections that were opened, the first one included.
   public var connectionCount: UInt64
   /// How long the guest's writes waited at the end, in microseconds; nil: not yet.
-  public var pauseUs: UInt64?
+  @OrNull public var pauseUs: UInt64?
   /// What backups gave in place of the disk, in bytes; nil: none were asked.
-  public var backupBytes: UInt64?
+  @OrNull public var backupBytes: UInt64?
   /// Reads of backups that weren't what the manifest says.
-  public var backupRefusals: UInt64?
+  @OrNull public var backupRefusals: UInt64?
   /// What an older copy at the destination had already, in bytes; nil: there was none.
-  public var skippedBytes: UInt64?
+  @OrNull public var skippedBytes: UInt64?
   /// Parts of that copy that weren't what its manifest says.
-  public var baseRefusals: UInt64?
+  @OrNull public var baseRefusals: UInt64?
   /// What is in a surrogate, also after the move until all of it is back; nil: there is none.
-  public var surrogate: SurrogateStatus?
+  @OrNull public var surrogate: SurrogateStatus?
   /// Why nothing moves.
-  public var problem: String?
-
-  private enum CodingKeys: CodingKey {
-    case disk, destination, method, ending, phase, diskBytes, neededBytes, arrivedBytes, wireBytes,
-      readBytes, forwardedBytes, mirroredBytes, roundCount, bytesPerSecond, etaMs, connectionCount,
-      pauseUs, backupBytes, backupRefusals, skippedBytes, baseRefusals, surrogate, problem
-  }
-
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(disk, forKey: .disk)
-    try fields.encode(destination, forKey: .destination)
-    try fields.encode(method, forKey: .method)
-    try fields.encode(ending, forKey: .ending)
-    try fields.encode(phase, forKey: .phase)
-    try fields.encode(diskBytes, forKey: .diskBytes)
-    try fields.encode(neededBytes, forKey: .neededBytes)
-    try fields.encode(arrivedBytes, forKey: .arrivedBytes)
-    try fields.encode(wireBytes, forKey: .wireBytes)
-    try fields.encode(readBytes, forKey: .readBytes)
-    try fields.encode(forwardedBytes, forKey: .forwardedBytes)
-    try fields.encode(mirroredBytes, forKey: .mirroredBytes)
-    try fields.encode(roundCount, forKey: .roundCount)
-    try fields.encode(bytesPerSecond, forKey: .bytesPerSecond)
-    try fields.encode(etaMs, forKey: .etaMs)
-    try fields.encode(connectionCount, forKey: .connectionCount)
-    try fields.encode(pauseUs, forKey: .pauseUs)
-    try fields.encode(backupBytes, forKey: .backupBytes)
-    try fields.encode(backupRefusals, forKey: .backupRefusals)
-    try fields.encode(skippedBytes, forKey: .skippedBytes)
-    try fields.encode(baseRefusals, forKey: .baseRefusals)
-    try fields.encode(surrogate, forKey: .surrogate)
-    try fields.encode(problem, forKey: .problem)
-  }
+  @OrNull public var problem: String?
 }
 
 /// Why a move can't be begun, or told to do something. Each text names the remedy, where there is one.

@@ -142,11 +142,11 @@ extension DiskPull {
       guard
         let run = state.order.next(state.map, follows: true, nowUs: nowUs, longest: longest)
       else { return .nothing }
-      if let region = state.regionToAsk(run) {
+      if let question = state.inquiry.question(at: geometry.bytes(of: run).lowerBound) {
         // Another thread asks; without its answer holes would be read.
         guard !state.isAsking else { return .nothing }
         state.isAsking = true
-        return .ask(region, link)
+        return .ask(question, link)
       }
       state.runCount += 1
       if let zeros = state.map.takeZeros(from: run.lowerBound, atMost: Self.zeroBlocksMax) {
@@ -180,20 +180,8 @@ extension DiskPull {
     }
     state.update { state in
       state.isAsking = false
-      // Over another connection once more.
-      guard !link.isBroken else { return }
-      _ = state.askedRegions.insert(Int(bytes.lowerBound / PullState.regionByteCount))
+      // Over another connection once more, and less of it.
+      if link.isBroken { state.inquiry.noteBreak() } else { state.inquiry.noteAnswer(to: bytes) }
     }
-  }
-}
-
-extension PullState {
-  /// The part of the disk around a run of whose zeros the source has not told yet; nil: it has.
-  fileprivate func regionToAsk(_ run: Range<Int>) -> Range<UInt64>? {
-    let start = geometry.bytes(of: run).lowerBound
-    let region = start / Self.regionByteCount
-    guard !askedRegions[Int(region)] else { return nil }
-    return region
-      * Self.regionByteCount..<min((region + 1) * Self.regionByteCount, geometry.byteCount)
   }
 }

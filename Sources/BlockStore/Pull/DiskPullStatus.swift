@@ -1,3 +1,5 @@
+public import Base
+
 /// What is asked of a pull.
 public struct DiskPullWish: Sendable {
   /// Cap on what is fetched without the guest's asking; nil: none.
@@ -35,41 +37,17 @@ public struct DiskPullStatus: Sendable, Codable, Hashable {
   public var fetchedBytes, zeroBytes: UInt64
   /// Requests that had to wait for the source, and how long: on average, and the longest, in microseconds.
   public var faults: UInt64
-  public var faultMeanUs, faultMaxUs: UInt64?
+  @OrNull public var faultMeanUs: UInt64?
+  @OrNull public var faultMaxUs: UInt64?
   /// Those that waited in vain.
   public var failedFaults: UInt64
   /// What comes, zeros included.
-  public var bytesPerSecond: UInt64?
-  public var etaMs: UInt64?
+  @OrNull public var bytesPerSecond: UInt64?
+  @OrNull public var etaMs: UInt64?
   /// Connections that were opened, the first one included.
   public var connectionCount: UInt64
   /// Whether somebody has written here, so that the source isn't the disk any more.
   public var isWritten: Bool
   /// Why nothing comes.
-  public var problem: String?
-
-  private enum CodingKeys: CodingKey {
-    case disk, source, phase, diskBytes, missingBytes, fetchedBytes, zeroBytes, faults, faultMeanUs,
-      faultMaxUs, failedFaults, bytesPerSecond, etaMs, connectionCount, isWritten, problem
-  }
-
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(disk, forKey: .disk)
-    try fields.encode(source, forKey: .source)
-    try fields.encode(phase, forKey: .phase)
-    try fields.encode(diskBytes, forKey: .diskBytes)
-    try fields.encode(missingBytes, forKey: .missingBytes)
-    try fields.encode(fetchedBytes, forKey: .fetchedBytes)
-    try fields.encode(zeroBytes, forKey: .zeroBytes)
-    try fields.encode(faults, forKey: .faults)
-    try fields.encode(faultMeanUs, forKey: .faultMeanUs)
-    try fields.encode(faultMaxUs, forKey: .faultMaxUs)
-    try fields.encode(failedFaults, forKey: .failedFaults)
-    try fields.encode(bytesPerSecond, forKey: .bytesPerSecond)
-    try fields.encode(etaMs, forKey: .etaMs)
-    try fields.encode(connectionCount, forKey: .connectionCount)
-    try fields.encode(isWritten, forKey: .isWritten)
-    try fields.encode(problem, forKey: .problem)
-  }
+  @OrNull public var problem: String?
 }

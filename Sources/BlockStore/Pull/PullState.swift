@@ -7,9 +7,6 @@ import NBD
 struct PullState: Sendable {
   enum Stage: Sendable { case pulling, suspended, over(DiskPullPhase) }
 
-  /// Bytes of which the source is asked at once what of them is zeros: 1 GiB.
-  static let regionByteCount: UInt64 = 1 << 30
-
   let source: MoveDestination
   /// nil: the pull is over, or the server ends.
   var file: PullFile?
@@ -38,8 +35,8 @@ struct PullState: Sendable {
   var guestUs: UInt64 = 0
   var pace: SendPace
   var meter = MoveMeter()
-  /// Regions of the disk of which the source has said what is zeros, or can't say it.
-  var askedRegions: PageBitmap
+  /// Of what the source has said what is zeros.
+  var inquiry: ZeroInquiry
   var isAsking = false
   /// Runs that are fetched without being asked for.
   var runCount = 0
@@ -63,8 +60,7 @@ struct PullState: Sendable {
     (self.source, self.file, self.map) = (source, file, map)
     (peer, isWritten) = (file.peer, file.isWritten)
     pace = SendPace(bytesPerSecond: file.bytesPerSecond)
-    let regions = (map.geometry.byteCount - 1) / Self.regionByteCount + 1
-    askedRegions = PageBitmap(count: Int(regions))
+    inquiry = ZeroInquiry(diskByteCount: map.geometry.byteCount)
   }
 
   var geometry: DiskGeometry { map.geometry }

@@ -3,7 +3,8 @@ import HostIO
 
 /// A qcow2 image, read and written by QEMU's own `qemu-nbd` underneath (`Docs/adr/0011`).
 ///
-/// The child takes one client, us, and ends when that client has gone: also when this process dies.
+/// The child takes one client, us, and ends when that client has gone: also when this process dies. When that happens before it
+/// has us, it is told to end.
 public struct Qcow2Image: Sendable {
   public let store: RemoteStore
   private let child: ChildProcess
@@ -15,8 +16,14 @@ public struct Qcow2Image: Sendable {
     /// Nobody else may write to it.
     case locked
     case readOnly
-    /// Nobody writes to it for now, and whoever has it open may go on having it.
+    /// Nobody writes to it meanwhile, and whoever has it open may go on having it.
     case frozen
+  }
+
+  /// A qcow2 image in a file as options of QEMU's programs (`--image-opts`): a path that looks like a URL stays a path.
+  public static func options(_ path: String) -> String {
+    let file = path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
+    return "driver=qcow2,file.driver=file,file.filename=\(file)"
   }
 
   /// - Parameter folder: made for as long as the image is being opened.
@@ -30,16 +37,15 @@ public struct Qcow2Image: Sendable {
     let output = unsafe Glibc.open(log, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
     guard output >= 0 else { throw SystemError("open \(log)") }
     defer { _ = Glibc.close(output) }
-    // As options: a path that looks like a URL stays a path.
-    let file = path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
     var arguments = [
       "--image-opts", "--socket", socket, "--shared", "1", "--discard", "unmap",
     ]
     if readOnly { arguments.append("--read-only") }
     // Read-only alone keeps others from writing.
     let sharing = use == .frozen ? ",force-share=on,read-only=on" : ""
-    arguments.append("driver=qcow2\(sharing),file.driver=file,file.filename=\(file)")
-    let child = try ChildProcess("qemu-nbd", arguments, output: output)
+    arguments.append(options(path) + sharing)
+    let tied = try TiedChild("qemu-nbd", arguments, output: output)
+    let child = tied.process
     let deadlineMs = MonotonicClock.nowMs + startMs
     while child.exit == nil {
       if let connection = try? UnixSocket.connect(path: socket) {
@@ -48,6 +54,8 @@ public struct Qcow2Image: Sendable {
           try RemoteStore(over: connection, exportName: "", isReadOnly: readOnly)
         }
         guard let opened else { break }
+        // It ends with this connection from now on, once what was written is flushed.
+        tied.letGo()
         // Nobody else connects, and a server that is killed leaves no files.
         remove(folder)
         return Qcow2Image(store: opened, child: child)
@@ -56,16 +64,20 @@ public struct Qcow2Image: Sendable {
       try await Task.sleep(for: .milliseconds(10))
     }
     await child.terminate()
+    tied.letGo()
     let line = LogTail.read(log, byteCount: 4096)?.split(separator: "\n").last
     remove(folder)
     throw SpawnError(
       program: "qemu-nbd", detail: line.map(String.init) ?? "did not open the image \(path)")
   }
 
+  /// How long the child may take to put what was written on stable storage, in milliseconds: as long as a flush may.
+  private static let closeMs: UInt64 = 120_000
+
   /// Ends the child once what was written is flushed; no call to the store may follow.
   public func close() async {
     store.close()
-    await child.terminate()
+    await child.terminate(graceMs: Self.closeMs)
   }
 
   private static func remove(_ folder: String) {

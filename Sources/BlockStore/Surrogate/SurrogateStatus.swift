@@ -1,3 +1,5 @@
+public import Base
+
 /// A surrogate at one instant.
 public struct SurrogateStatus: Sendable, Codable, Hashable {
   public enum Phase: String, Sendable, Codable {
@@ -22,23 +24,5 @@ public struct SurrogateStatus: Sendable, Codable, Hashable {
   /// Bytes that have gone back to the disk.
   public let returnedBytes: UInt64
   /// Why it isn't used any more, or can't be given back yet.
-  public let problem: String?
-
-  private enum CodingKeys: CodingKey {
-    case place, phase, onlyHereBytes, copiedBytes, reads, writes, refusedWrites, returnedBytes,
-      problem
-  }
-
-  public func encode(to encoder: any Encoder) throws {
-    var fields = encoder.container(keyedBy: CodingKeys.self)
-    try fields.encode(place, forKey: .place)
-    try fields.encode(phase, forKey: .phase)
-    try fields.encode(onlyHereBytes, forKey: .onlyHereBytes)
-    try fields.encode(copiedBytes, forKey: .copiedBytes)
-    try fields.encode(reads, forKey: .reads)
-    try fields.encode(writes, forKey: .writes)
-    try fields.encode(refusedWrites, forKey: .refusedWrites)
-    try fields.encode(returnedBytes, forKey: .returnedBytes)
-    try fields.encode(problem, forKey: .problem)
-  }
+  @OrNull public var problem: String?
 }

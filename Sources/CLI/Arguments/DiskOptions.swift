@@ -28,9 +28,29 @@ struct DiskOptions: ParsableArguments {
   var sharedDisk: [String] = []
   @Option(
     help: ArgumentHelp(
-      "How disks are copied: precopy (what the guest writes is copied again), mirror (its writes go to both sides), or auto (one, then the other).",
+      "How disks are copied: precopy (what the guest writes is copied again), mirror (its writes go to both sides), or auto (one, then the other); of disks behind a server (godwit block attach) also iofollow, waio, snapmig and incremental, as godwit block move does it.",
       valueName: "method"))
   var diskMethod = DiskWishes.Method.auto
+  @Option(
+    help: ArgumentHelp(
+      "For waio: absolute path of a file or block device on this host, or URI of an export; its first 4 KiB are zeros, and all of it is used.",
+      valueName: "place"))
+  var surrogate: String?
+  @Option(
+    help: ArgumentHelp(
+      "For snapmig, and for incremental if there is one: absolute path of the manifest of the disk's last snapshot (godwit block snapshot).",
+      valueName: "path"))
+  var manifest: String?
+  @Option(
+    help: ArgumentHelp(
+      "For snapmig: URI of an export with the disk as the manifest tells it, up to 16 times.",
+      valueName: "uri"))
+  var backup: [String] = []
+  @Option(
+    help: ArgumentHelp(
+      "For incremental: absolute path of the manifest of the older copy that lies at the destination (godwit block manifest). The copy is written to, whatever becomes of the migration.",
+      valueName: "path"))
+  var baseManifest: String?
 
   /// Nil: no disk moves.
   var wishes: DiskWishes? {
@@ -40,13 +60,30 @@ struct DiskOptions: ParsableArguments {
     wishes.shared = sharedDisk
     wishes.paths = Dictionary(diskMap.map { ($0.name, $0.path) }) { _, last in last }
     wishes.method = diskMethod
+    (wishes.surrogate, wishes.manifest, wishes.baseManifest) = (surrogate, manifest, baseManifest)
+    wishes.backups = backup.isEmpty ? nil : backup
     return wishes
   }
 
   func validate() throws {
-    guard disks.isEmpty else { return }
-    guard diskMap.isEmpty, sharedDisk.isEmpty, diskMethod == .auto else {
-      throw ValidationError("--disk-map, --shared-disk and --disk-method need --disks")
+    guard disks.isEmpty else { return try validateMethod() }
+    guard diskMap.isEmpty, sharedDisk.isEmpty, diskMethod == .auto, surrogate == nil,
+      manifest == nil, backup.isEmpty, baseManifest == nil
+    else {
+      throw ValidationError(
+        "--disk-map, --shared-disk, --disk-method, --surrogate, --manifest, --backup and --base-manifest "
+          + "need --disks")
+    }
+  }
+
+  private func validateMethod() throws {
+    if let problem = wishes?.problem { throw ValidationError(problem) }
+    // Who uses them is elsewhere.
+    guard surrogate.map({ $0.hasPrefix("/") || NBDAddress($0) != nil }) ?? true else {
+      throw ValidationError("--surrogate takes an absolute path or the URI of an export")
+    }
+    guard backup.allSatisfy({ NBDAddress($0) != nil }) else {
+      throw ValidationError("--backup takes the URI of an export")
     }
   }
 }

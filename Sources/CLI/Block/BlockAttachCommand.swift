@@ -19,8 +19,10 @@ struct BlockAttachCommand: AsyncParsableCommand {
       A qcow2 disk (godwit block serve --format qcow2 --in-use) can't be open for writing in two programs. While it \
       changes hands, the guest writes to an overlay, IMAGE.godwit-overlay, which QEMU makes; what is in it is copied to the \
       image then, and the file is removed. As long as that file is there, the disk is the file on top of the image. A \
-      command that was interrupted is given again, or the opposite one. SIGINT, SIGTERM and SIGHUP end it without harm; one that is killed otherwise \
-      near its end leaves a guest that waits, at its next rest, until one of the two commands is given.
+      command that was interrupted, or killed, is given again, or the opposite one: a process of its own sees to it that the guest \
+      isn't left waiting.
+      Dirty bitmaps that are persistent are kept, and go on recording; a disk with others is refused, unless --drop-bitmaps \
+      is given: QEMU forgets them with the node that they belong to.
 
       Exit status: 0 done; 1 failed, the disk is as it was, or the message says where; 2 wrong usage; 3 refused.
       """)
@@ -40,6 +42,8 @@ struct BlockAttachCommand: AsyncParsableCommand {
   var control: String?
   @Flag(help: "The guest's discards give space back.")
   var discard = false
+  @Flag(help: "Go on though QEMU forgets dirty bitmaps of a qcow2 disk that aren't persistent.")
+  var dropBitmaps = false
   @OptionGroup var output: OutputOptions
 
   func validate() throws {
@@ -54,7 +58,7 @@ struct BlockAttachCommand: AsyncParsableCommand {
       try await check(disk.name, disk.byteCount, disk.path)
       return try await pivot.attach(
         disk, to: BlockImageServer(socket: socket, export: export, control: control),
-        discard: discard)
+        discard: discard, dropsBitmaps: dropBitmaps)
     }
   }
 
@@ -104,6 +108,8 @@ struct BlockDetachCommand: AsyncParsableCommand {
   var control: String?
   @Flag(help: "The guest's discards give space back.")
   var discard = false
+  @Flag(help: "Go on though QEMU forgets dirty bitmaps of a qcow2 disk that aren't persistent.")
+  var dropBitmaps = false
   @OptionGroup var output: OutputOptions
 
   func run() async throws {
@@ -118,14 +124,14 @@ struct BlockDetachCommand: AsyncParsableCommand {
           disk,
           from: BlockImageServer(
             socket: disk.serverSocket, export: disk.serverExport ?? "", control: control),
-          discard: discard)
+          discard: discard, dropsBitmaps: dropBitmaps)
       }
       try await check(disk.name, disk.path, disk.serverSocket, disk.serverExport)
       return try await pivot.detach(
         disk,
         from: BlockImageServer(
           socket: disk.serverSocket, export: disk.serverExport ?? "", control: control),
-        discard: discard)
+        discard: discard, dropsBitmaps: dropBitmaps)
     }
   }
 }

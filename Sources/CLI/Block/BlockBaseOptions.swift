@@ -1,3 +1,4 @@
+import Agent
 import ArgumentParser
 
 /// The older copy of `--method incremental`.

@@ -5,8 +5,6 @@ import HostIO
 
 /// The control socket of a server of disks: who may open it, its owner and root, may move them.
 final class BlockControl: Sendable {
-  /// Added to the path of the socket for clients.
-  static let suffix = ".control"
   private static let requestMs: UInt64 = 10_000
   private static let pollMs: UInt64 = 100
 
@@ -38,19 +36,24 @@ final class BlockControl: Sendable {
     var reply = BlockReply()
     do {
       guard let line = try BlockLine.read(socket) else { return }
-      let request: BlockRequest
+      var request: BlockRequest
       do {
         request = try JSONLine.decode(BlockRequest.self, from: line)
       } catch {
         throw ControlError(.usage, "not a request of this version: \(error)")
       }
+      // As for a client that names no export.
+      if request.disk == "" { request.disk = disks.first?.name }
       if request.command == .snapshot {
         reply.snapshot = try snapshot(request)
       } else if let pulls = try steerPull(request) {
         reply.pulls = pulls
       } else {
         reply.moves = try carryOut(request)
-        if request.command == .status { reply.pulls = pulls(request) }
+        if request.command == .status {
+          reply.pulls = pulls(request)
+          if request.disk != nil { reply.away = try disk(request).store.moveNote }
+        }
       }
     } catch let error as MoveError {
       reply.error = ControlError(.refused, TerminalText.plain(error.description))
@@ -89,8 +92,6 @@ final class BlockControl: Sendable {
   }
 
   func disk(_ request: BlockRequest) throws -> (name: String, store: MovableStore) {
-    // As for a client that names no export.
-    if request.command == .lend, request.disk == "", let first = disks.first { return first }
     guard let disk = disks.first(where: { $0.name == request.disk }) else {
       let names = disks.map(\.name).joined(separator: ", ")
       throw ControlError(.refused, "there is no such disk here; there are: \(names)")
@@ -123,7 +124,7 @@ final class BlockControl: Sendable {
     }
     var wish = MoveWish()
     (wish.method, wish.ending) = (order.method, order.ending)
-    wish.bytesPerSecond = order.bytesPerSecond
+    (wish.bytesPerSecond, wish.staysHere) = (order.bytesPerSecond, order.staysHere == true)
     wish.pauseLimitMs = min(order.pauseLimitMs, 10_000)
     if let surrogate = order.surrogate {
       if let export = NBDAddress(surrogate.place), export.isExposed, !order.allowsPlainNetwork {
@@ -170,56 +171,5 @@ extension BlockControl {
       }
       return address.destination(folder)
     }
-  }
-}
-
-/// One line over a socket.
-enum BlockLine {
-  /// nil: the other side has gone before a whole line.
-  static func read(_ socket: StreamSocket) throws -> [UInt8]? {
-    var (line, piece): ([UInt8], [UInt8]) = ([], [UInt8](repeating: 0, count: 4096))
-    while line.count <= BlockRequest.bytesMax {
-      // SAFETY: the piece's own address and size.
-      let count = try unsafe piece.withUnsafeMutableBytes { try unsafe socket.read(into: $0) }
-      guard count > 0 else { return nil }
-      if let end = piece[..<count].firstIndex(of: UInt8(ascii: "\n")) {
-        return line + piece[..<end]
-      }
-      line += piece[..<count]
-    }
-    throw ControlError(.usage, "a line has at most \(BlockRequest.bytesMax) bytes")
-  }
-}
-
-/// Asks a server of disks.
-struct BlockClient: Sendable {
-  let path: String
-
-  func ask(_ request: BlockRequest) async throws -> [MoveStatus] {
-    try await exchange(request).moves ?? []
-  }
-
-  func exchange(_ request: BlockRequest) async throws -> BlockReply {
-    let path = path
-    let line = try JSONLine.encode(request) + "\n"
-    let answer = try await WorkerThread.run("block-ask") { () throws -> [UInt8]? in
-      let socket: StreamSocket
-      do {
-        socket = try UnixSocket.connect(path: path)
-      } catch {
-        throw ControlError(.noAgent, "no server of disks answers at \(path): \(error)")
-      }
-      defer { socket.shutdown() }
-      let bytes = Array(line.utf8)
-      // SAFETY: the array outlives the call.
-      try unsafe socket.writeAll(bytes.span.bytes)
-      return try BlockLine.read(socket)
-    }
-    guard let answer else {
-      throw ControlError(.protocolMismatch, "the server at \(path) closed without an answer")
-    }
-    let reply = try JSONLine.decode(BlockReply.self, from: answer)
-    if let error = reply.error { throw error }
-    return reply
   }
 }

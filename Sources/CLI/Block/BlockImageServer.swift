@@ -11,7 +11,7 @@ struct BlockImageServer: ImageServer {
   init(socket: String?, export: String, control: String?) {
     self.socket = socket ?? ""
     self.export = export
-    client = (control ?? socket.map { $0 + BlockControl.suffix }).map { BlockClient(path: $0) }
+    client = (control ?? socket.map { $0 + BlockClient.suffix }).map { BlockClient(path: $0) }
   }
 
   func look() async throws { try await tell(.look) }

@@ -21,7 +21,7 @@ struct BlockServerOptions: ParsableArguments {
   }
 
   var client: BlockClient {
-    BlockClient(path: control ?? (socket ?? "") + BlockControl.suffix)
+    BlockClient(path: control ?? (socket ?? "") + BlockClient.suffix)
   }
 }
 
@@ -114,11 +114,13 @@ struct BlockMoveCommand: AsyncParsableCommand {
 
   func run() async throws {
     var request = BlockRequest(.move, disk: disk)
-    request.move = BlockMoveOrder(
+    var order = BlockMoveOrder(
       destination: destination, method: method, ending: then,
-      bytesPerSecond: bandwidth?.bytesPerSecond, pauseLimitMs: pause ?? MoveWish().pauseLimitMs,
-      allowsPlainNetwork: insecureNetwork, surrogate: surrogate.order,
-      manifest: manifest, backups: backup.isEmpty ? nil : backup, base: base.order)
+      pauseLimitMs: pause ?? MoveWish().pauseLimitMs)
+    (order.bytesPerSecond, order.allowsPlainNetwork) = (bandwidth?.bytesPerSecond, insecureNetwork)
+    (order.surrogate, order.base) = (surrogate.order, base.order)
+    (order.manifest, order.backups) = (manifest, backup.isEmpty ? nil : backup)
+    request.move = order
     let begun = try await server.client.ask(request)
     if detach { return try BlockMoveReport.show(begun, json: output.json) }
     let end = try await BlockMoveReport.follow(disk, server.client, json: output.json)

@@ -137,7 +137,7 @@ struct BlockServeCommand: AsyncParsableCommand {
   private func openControl(_ opened: OpenImages) throws -> BlockControl? {
     var path = control
     if path == nil, let socket = sockets.socket {
-      let beside = socket + BlockControl.suffix
+      let beside = socket + BlockClient.suffix
       if beside.utf8.count <= UnixSocket.pathLengthMax { path = beside }
     }
     guard let path else { return nil }

@@ -1,3 +1,4 @@
+import Agent
 import ArgumentParser
 import Base
 import DiskStrategy
@@ -56,7 +57,8 @@ struct BlockSurrogateOptions: ParsableArguments {
     if let popularReads { terms.threshold = popularReads }
     if let popularSize { terms.capacity = Int(popularSize.bytes) / DiskGeometry.blockByteCount }
     if let popularHalfLife { terms.halfLifeMs = popularHalfLife }
-    return BlockSurrogateOrder(
-      place: surrogate, byteCountMax: surrogateLimit?.bytes, popularity: terms)
+    var order = BlockSurrogateOrder(place: surrogate)
+    (order.byteCountMax, order.popularity) = (surrogateLimit?.bytes, terms)
+    return order
   }
 }

@@ -1,4 +1,6 @@
 import Agent
+import Glibc
+import HostIO
 
 /// What a pivot came to.
 struct DiskPivotReport: Encodable {
@@ -35,7 +37,15 @@ struct DiskPivotReport: Encodable {
     _ raw: (DiskPivot, GuestDisk) async throws -> UInt64,
     _ overlaid: (OverlayPivot, OverlayDisk) async throws -> OverlayPivot.Report
   ) async throws -> DiskPivotReport {
-    let overlays = OverlayPivot(monitor.client) { step in
+    let overlays = OverlayPivot(
+      monitor.client,
+      guarding: { disk in
+        try PrivateDirectory.make(ControlSocket.defaultFolder)
+        return try await CopyGuard.start(
+          disk, monitor: monitor.path,
+          socket: "\(ControlSocket.defaultFolder)/attach-\(getpid()).guard")
+      }
+    ) { step in
       if !json { Output.line(TerminalText.plain(step)) }
     }
     if let found = try await overlays.find(disk) {

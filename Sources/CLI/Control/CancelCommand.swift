@@ -1,5 +1,6 @@
 import Agent
 import ArgumentParser
+import Base
 
 struct CancelCommand: AsyncParsableCommand {
   static let configuration = CommandConfiguration(

@@ -11,7 +11,8 @@ struct MigrateCommand: AsyncParsableCommand {
       agent there, HOST or HOST:PORT. Everything that can be checked is checked on both sides first.
 
       Disks stay where they are, on storage that both hosts share, unless --disks names them. Then they are \
-      copied first, into new raw images at the destination, and change hands together with the memory; the \
+      copied first, into new raw images at the destination, and change hands together with the memory (one that is behind \
+      a server, godwit block attach, by that server and its methods, of which incremental alone writes to what is there); the \
       images at the source stay, and nobody removes them.
 
       The agent carries the migration out: it goes on when this command ends. The first Ctrl-C \

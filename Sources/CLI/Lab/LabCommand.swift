@@ -1,5 +1,6 @@
 import Agent
 public import ArgumentParser
+import Base
 import Lab
 
 /// `godwit lab`: experiments on this machine.

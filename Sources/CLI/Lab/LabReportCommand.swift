@@ -1,5 +1,6 @@
 import Agent
 import ArgumentParser
+import Base
 import FoundationEssentials
 import HostIO
 import Lab

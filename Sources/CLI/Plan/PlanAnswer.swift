@@ -1,4 +1,5 @@
 import Agent
+import Base
 import Simulator
 
 /// `godwit plan --json`.

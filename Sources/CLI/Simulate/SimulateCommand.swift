@@ -1,5 +1,6 @@
 import Agent
 import ArgumentParser
+import Base
 import Simulator
 
 struct SimulateCommand: AsyncParsableCommand {

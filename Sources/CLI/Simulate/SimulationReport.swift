@@ -1,4 +1,3 @@
-import Agent
 import Base
 import Simulator
 import Strategy

@@ -12,8 +12,9 @@ public struct EffortController: Sendable, Equatable {
   public struct Interval: Sendable, Equatable {
     /// How long it was.
     public var elapsedUs: UInt64 = 0
-    /// Wire bytes that were handed to the lanes.
+    /// Wire bytes that were handed to the lanes, and the guest's memory that they are about; 0: not known.
     public var wireBytes: UInt64 = 0
+    public var coveredBytes: UInt64 = 0
     /// The lanes had enough, and workers waited with a batch that was done.
     public var blockedUs: UInt64 = 0
     /// There was nothing to send, and workers waited for pages.
@@ -84,9 +85,12 @@ public struct EffortController: Sendable, Equatable {
       let had = min(interval.processorUs, interval.packingUs)
       processorShare = max(had * 1000 / interval.packingUs, 1)
     }
-    let delivered = min(interval.wireBytes, 1 << 40) * 1000 / (interval.elapsedUs / 1000)
+    func perSecond(_ bytes: UInt64) -> UInt64 {
+      min(bytes, 1 << 40) * 1000 / (interval.elapsedUs / 1000)
+    }
     link.note(
-      delivered, isLimit: interval.blockedUs >= time.partialValue / 1000 * Self.linkBoundPermille)
+      perSecond(interval.wireBytes), covered: perSecond(interval.coveredBytes),
+      isLimit: interval.blockedUs >= time.partialValue / 1000 * Self.linkBoundPermille)
     effort = best() ?? effort
     if effort != .off { probeAfter = Self.probeBatches.lowerBound }
   }

@@ -1,6 +1,12 @@
 /// What the link carries: measured while it was the limit, else more than was seen so far.
+///
+/// Lanes also have enough when the destination has: it writes pages whole, however small they came. So where few bytes
+/// went over, and as much memory as the link carries unpacked, the destination is taken to be the limit, for a second: a
+/// link that has become slow shows in the end.
 struct LinkGuess: Sendable, Equatable {
-  /// Decisions for which a measurement is believed at first (2 s of them), and at most.
+  /// Decisions for which one measurement is believed (0.3 s of them), and two alike (2 s of them), and at most. The first
+  /// ones are of connections that are only coming up to speed: who packs as for a slow link would be none the wiser.
+  static let trustFirst: UInt64 = 3
   static let trustMin: UInt64 = 20
   static let trustMax: UInt64 = 320
 
@@ -8,15 +14,20 @@ struct LinkGuess: Sendable, Equatable {
   private(set) var bytesPerSecond: UInt64 = 0
   /// The last measurement, and for how many decisions it is believed, of those how many are left.
   private var measured: UInt64 = 0
-  private var trust = trustMin
+  /// Decisions for which less than before is put down to the destination.
+  static let doubtMax: UInt64 = 10
+  private var doubted: UInt64 = 0
+  private var trust = trustFirst
   private var trustLeft: UInt64 = 0
 
   /// - Parameters:
   ///   - delivered: what went over, in bytes a second.
+  ///   - covered: the memory that it was about, likewise.
   ///   - isLimit: the link had no room for more.
-  mutating func note(_ delivered: UInt64, isLimit: Bool) {
+  mutating func note(_ delivered: UInt64, covered: UInt64 = 0, isLimit: Bool) {
     let delivered = min(delivered, 1 << 50)
     guard isLimit else {
+      doubted = 0
       if trustLeft > 0 {
         trustLeft -= 1
         bytesPerSecond = max(bytesPerSecond, delivered)
@@ -26,9 +37,19 @@ struct LinkGuess: Sendable, Equatable {
       }
       return
     }
+    guard delivered >= min(covered, bytesPerSecond) / 4 * 3 || doubted >= Self.doubtMax else {
+      return doubted += 1
+    }
+    doubted = 0
     // A try that found the same as before need not be made again soon.
     let isSame = delivered < measured + measured / 4 && delivered + measured / 4 > measured
-    if trustLeft == 0 { trust = isSame ? min(trust * 2, Self.trustMax) : Self.trustMin }
+    if !isSame {
+      trust = Self.trustFirst
+    } else if trust < Self.trustMin {
+      trust = Self.trustMin
+    } else if trustLeft == 0 {
+      trust = min(trust * 2, Self.trustMax)
+    }
     trustLeft = trust
     bytesPerSecond = isSame ? (measured + delivered) / 2 : delivered
     measured = bytesPerSecond

@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 
 /// Starts a program as the leader of a session of its own, so that no terminal's signals reach it:
-/// default signals, an empty signal mask, `/dev/null` as standard input.
+/// default signals, an empty signal mask.
 enum SessionSpawn {
   /// Where standard output and error go, both together.
   enum Output {
@@ -15,9 +15,11 @@ enum SessionSpawn {
   /// - Parameters:
   ///   - program: searched for along `PATH` unless it holds a slash.
   ///   - environment: all that the child gets, `NAME=value`; nil: this process's own.
+  ///   - input: a descriptor that becomes standard input; nil: `/dev/null`.
   ///   - isDaemon: also leaves this process's descriptors and working directory behind.
   static func start(
-    _ program: String, _ arguments: [String], environment: [String]?, output: Output, isDaemon: Bool
+    _ program: String, _ arguments: [String], environment: [String]?, input: Int32? = nil,
+    output: Output, isDaemon: Bool
   ) throws(SystemError) -> pid_t {
     // A pool's thread may have been started by one that goes first; no guest is to inherit that.
     ThreadPriority.restoreCalling()
@@ -31,7 +33,11 @@ enum SessionSpawn {
       unsafe posix_spawn_file_actions_destroy(&actions)
       unsafe posix_spawnattr_destroy(&attributes)
     }
-    unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    if let input {
+      unsafe posix_spawn_file_actions_adddup2(&actions, input, 0)
+    } else {
+      unsafe posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    }
     switch output {
     case .nowhere: unsafe posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0)
     case .descriptor(let raw): unsafe posix_spawn_file_actions_adddup2(&actions, raw, 1)

@@ -125,6 +125,13 @@ public final class StreamSocket: ByteConnection {
     _ = unsafe setsockopt(raw, SOL_SOCKET, SO_SNDTIMEO, &value, size)
   }
 
+  /// Bounds what was written and the other end has not read, in bytes, about: a writer waits beyond that. The system has
+  /// a least and a most of its own.
+  public func setUnread(bytes: Int) {
+    // The system doubles it, to have room for what it keeps of each piece.
+    setOption(SOL_SOCKET, SO_SNDBUF, Int32(clamping: bytes / 2))
+  }
+
   func setOption(_ level: Int32, _ name: Int32, _ value: Int32) {
     var value = value
     _ = unsafe setsockopt(raw, level, name, &value, socklen_t(MemoryLayout<Int32>.size))

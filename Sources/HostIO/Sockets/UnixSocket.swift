@@ -18,22 +18,42 @@ public enum UnixSocket {
     return listener
   }
 
-  public static func connect(path: String) throws(SystemError) -> StreamSocket {
+  /// - Parameter timeoutMs: for a listener that takes nobody in, and for each read and write, in milliseconds; 0: none.
+  public static func connect(
+    path: String, timeoutMs: UInt64 = 0
+  ) throws(SystemError) -> StreamSocket {
     let raw = try open(for: path)
     let socket = StreamSocket(owning: raw, peer: path)
+    if timeoutMs > 0 { socket.setTimeout(ms: timeoutMs) }
     let result = try unsafe withAddress(path) { unsafe Glibc.connect(raw, $0, $1) }
     guard result == 0 else { throw SystemError("connect to \(path)") }
     return socket
+  }
+
+  /// Two sockets that are connected with each other.
+  static func pair(_ name: String) throws(SystemError) -> (StreamSocket, StreamSocket) {
+    var ends: [Int32] = [-1, -1]
+    let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+    // SAFETY: socketpair writes two descriptors, and the array holds two.
+    guard unsafe socketpair(AF_UNIX, kind, 0, &ends) == 0 else {
+      throw SystemError("make a connection for \(name)")
+    }
+    return (StreamSocket(owning: ends[0], peer: name), StreamSocket(owning: ends[1], peer: name))
   }
 
   /// Lets the user of process `pid` connect to the socket at `path`, where that is not our own: a
   /// manager often runs QEMU unprivileged. The folder becomes searchable; the socket's own mode is
   /// what guards it.
   public static func admit(pid: Int32, to path: String, in directory: String) throws(SystemError) {
+    try admit(ownerOf: "/proc/\(pid)", to: path, in: directory)
+  }
+
+  /// The same for the user whose file is at `other`.
+  public static func admit(
+    ownerOf other: String, to path: String, in directory: String
+  ) throws(SystemError) {
     var status = stat()
-    guard unsafe stat("/proc/\(pid)", &status) == 0 else {
-      throw SystemError("look at process \(pid)")
-    }
+    guard unsafe stat(other, &status) == 0 else { throw SystemError("look at \(other)") }
     guard status.st_uid != geteuid() else { return }
     guard unsafe chmod(directory, 0o711) == 0, unsafe chown(path, status.st_uid, .max) == 0 else {
       throw SystemError("let user \(status.st_uid) connect to \(path)")

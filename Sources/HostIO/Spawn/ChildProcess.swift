@@ -40,12 +40,14 @@ public final class ChildProcess: Sendable {
   }
   private let state = Mutex(State())
 
-  /// Starts `program` (looked up in PATH). Standard input is `/dev/null`, standard output and error
-  /// go to the file descriptor `output` (nil: `/dev/null`); all other
+  /// Starts `program` (looked up in PATH). Standard input is the file descriptor `input`, standard output and error
+  /// go to `output` (nil: `/dev/null`); all other
   /// descriptors of this process are close-on-exec.
-  public init(_ program: String, _ arguments: [String], output: Int32? = nil) throws(SpawnError) {
+  public init(
+    _ program: String, _ arguments: [String], input: Int32? = nil, output: Int32? = nil
+  ) throws(SpawnError) {
     self.program = program
-    pid = try Self.spawn(program, arguments, output: output)
+    pid = try Self.spawn(program, arguments, input: input, output: output)
     _ = WorkerThread("wait-\(pid)") { [self] in reap() }
   }
 
@@ -95,11 +97,11 @@ public final class ChildProcess: Sendable {
   }
 
   private static func spawn(
-    _ program: String, _ arguments: [String], output: Int32?
+    _ program: String, _ arguments: [String], input: Int32?, output: Int32?
   ) throws(SpawnError) -> Int32 {
     do {
       return try SessionSpawn.start(
-        program, arguments, environment: nil,
+        program, arguments, environment: nil, input: input,
         output: output.map { .descriptor($0) } ?? .nowhere, isDaemon: false)
     } catch {
       throw SpawnError(program: program, detail: "cannot start: \(error)")

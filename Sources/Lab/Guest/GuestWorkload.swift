@@ -18,6 +18,8 @@ extension GuestSpecification {
     public var hotMiB: UInt64 = 64
     /// nil: as fast as the virtual processor can.
     public var dirtyMiBPerSecond: UInt64? = 20
+    /// It works between writes rather than sleep: its rate is that of its processor.
+    public var isBusy = false
     public var pattern = Pattern.uniform
     public var threads: UInt64 = 1
     /// Bytes of a page that one write changes; nil: all of it.
@@ -37,7 +39,8 @@ extension GuestSpecification {
         "rate=\(dirtyMiBPerSecond.map { "\($0)" } ?? "max")", "pattern=\(pattern.rawValue)",
         "threads=\(threads)", "verify=\(verifyMiBPerSecond.map { "\($0)" } ?? "max")",
         "beat=\(Self.heartbeatMs)",
-      ] + (changeBytes.map { ["change=\($0)"] } ?? []) + (kernel?.arguments ?? [])
+      ] + (isBusy ? ["busy=1"] : []) + (changeBytes.map { ["change=\($0)"] } ?? [])
+        + (kernel?.arguments ?? [])
         + (disk?.arguments ?? [])
     }
   }

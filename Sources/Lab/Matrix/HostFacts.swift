@@ -1,4 +1,4 @@
-public import Agent
+public import Base
 import Glibc
 import HostIO
 

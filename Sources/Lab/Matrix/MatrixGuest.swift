@@ -30,7 +30,7 @@ public struct MatrixGuest: Sendable, Equatable {
 extension MatrixGuest: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case name, memory, cpus, numa, machine, backend, accelerator
-    case fill, compress, hot, dirty, pattern, threads, change, verify, memcached, clients
+    case fill, compress, hot, dirty, pattern, threads, busy, change, verify, memcached, clients
     case rootDisk, redis, kernel, `class`, copies, disk, count
   }
   enum DiskKeys: String, CodingKey, CaseIterable {
@@ -72,9 +72,16 @@ extension MatrixGuest: Decodable {
     if let hot = try values.size(.hot) { specification.workload.hotMiB = hot >> 20 }
     try choice(.pattern, &specification.workload.pattern)
     try count(.threads, &specification.workload.threads)
+    specification.workload.isBusy = try values.decodeIfPresent(Bool.self, forKey: .busy) ?? false
     specification.workload.changeBytes = try values.decodeIfPresent(Int.self, forKey: .change)
       .map { UInt64(clamping: $0) }
     if let rate = try values.rateOrMax(.verify) {
+      if rate.mebibytesPerSecond == 0 {
+        throw DecodingError.dataCorruptedError(
+          forKey: .verify, in: values,
+          debugDescription:
+            "a guest that never checks its memory shows nothing: give a rate of 1 MiB/s or more")
+      }
       specification.workload.verifyMiBPerSecond = rate.mebibytesPerSecond
     }
     // Without a server there are no clients.

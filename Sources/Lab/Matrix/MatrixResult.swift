@@ -1,4 +1,5 @@
 public import Agent
+public import Base
 
 /// A line of a results file: the migration's record as `migrate --json` prints it, and beside it, in
 /// `lab`, what only the lab knows.

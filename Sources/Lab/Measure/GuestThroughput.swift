@@ -1,4 +1,4 @@
-public import Agent
+public import Base
 
 /// How much work a guest got done before, during and after its move, from the counter in its
 /// heartbeats. A unit of work is a page written or checked.

@@ -1,4 +1,5 @@
-public import Agent
+import Agent
+public import Base
 
 /// Of guests that were moved at once: which of them this is, and what is true of all of them.
 public struct Together: Codable, Sendable, Equatable {

@@ -1,4 +1,5 @@
 public import Agent
+public import Base
 
 /// One migration of an experiment, and what was found about the guest afterwards.
 public struct Trial: Sendable, Equatable {

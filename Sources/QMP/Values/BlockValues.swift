@@ -20,8 +20,8 @@ public struct BlockNode: Sendable, Hashable {
   public let layers: [BlockLayer]
   /// Of a qcow2 image whose data are in a file of their own: that file.
   public let dataFile: String?
-  /// Dirty bitmaps by name; migrating them needs a capability that hides the stream's structure.
-  public let dirtyBitmaps: [String]
+  /// Those with names; migrating them needs a capability that hides the stream's structure.
+  public let dirtyBitmaps: [DirtyBitmap]
 
   init?(_ json: JSONValue) {
     guard let driver = json["drv"]?.string, let image = json["image"] else { return nil }
@@ -36,7 +36,23 @@ public struct BlockNode: Sendable, Hashable {
     ignoresFlushes = json["cache"]?["no-flush"]?.bool ?? false
     layers = BlockLayer.chain(image)
     dataFile = image["format-specific"]?["data"]?["data-file"]?.string
-    dirtyBitmaps = (json["dirty-bitmaps"]?.array ?? []).compactMap { $0["name"]?.string }
+    dirtyBitmaps = (json["dirty-bitmaps"]?.array ?? []).compactMap(DirtyBitmap.init)
+  }
+}
+
+/// `BlockDirtyInfo`: a named dirty bitmap of a node, by which a backup program knows what has changed.
+public struct DirtyBitmap: Sendable, Hashable {
+  public let name: String
+  /// Kept in the image when that is closed.
+  public let isPersistent: Bool
+  /// A job or an export uses it.
+  public let isBusy: Bool
+
+  init?(_ json: JSONValue) {
+    guard let name = json["name"]?.string else { return nil }
+    self.name = name
+    isPersistent = json["persistent"]?.bool ?? false
+    isBusy = json["busy"]?.bool ?? false
   }
 }
 

@@ -13,6 +13,20 @@ extension EngineSample {
     }
   }
 
+  /// Milliseconds until the destination's QEMU has what is on its way; nil before a rate is known.
+  public var arrivalMs: UInt64? {
+    wireRate.map { max($0.milliseconds(for: ByteCount(inFlightBytes)), applyingMs) }
+  }
+
+  /// How long the end of a pass waits for what is on its way, in milliseconds.
+  static let drainMs: UInt64 = 500
+
+  /// Whether the destination's QEMU has what is on its way but for `leftMs` milliseconds of it, or was waited for long
+  /// enough since `sinceMs`. Before a rate is known it has to be waited for.
+  func hasDrained(to leftMs: UInt64, sinceMs: UInt64) -> Bool {
+    (arrivalMs ?? .max) <= leftMs || nowMs >= sinceMs.addingSaturating(Self.drainMs)
+  }
+
   /// Owed, on its way, or dirtied meanwhile at the pace of the last epoch, as pages: the look that
   /// `ProgressEstimator` takes.
   public func progressSample(_ facts: EngineFacts) -> MigrationSample {

@@ -49,6 +49,9 @@ public struct EngineSample: Sendable, Hashable {
   public var wireRate: ByteRate?
   /// Sent or queued, not applied yet.
   public var inFlightBytes: UInt64
+  /// Milliseconds that the destination's QEMU needs for the pages of zeros among that, which have next to no bytes; 0
+  /// also where that is not known.
+  public var applyingMs: UInt64
   /// The last epoch that is complete.
   public var lastEpoch: EpochReport?
   /// The dirty log is being read: an epoch ends with it.
@@ -57,7 +60,7 @@ public struct EngineSample: Sendable, Hashable {
   public init(nowMs: UInt64, beganMs: UInt64, freshPages: UInt64) {
     (self.nowMs, self.beganMs, self.freshPages) = (nowMs, beganMs, freshPages)
     dirtyOwedByHeat = Array(repeating: 0, count: 9)
-    (sentPages, supersededPages, inFlightBytes) = (0, 0, 0)
+    (sentPages, supersededPages, inFlightBytes, applyingMs) = (0, 0, 0, 0)
     wireBytesPerPage = UInt64(Page.size)
     (isCollecting, isCostForetold) = (false, false)
   }

@@ -21,17 +21,16 @@ public struct StopForecast: Sendable, Hashable {
     pages = all.minusFloored(sample.pages(inMs: delayMs) ?? 0)
     bytes = pages.scaled(by: sample.wireBytesPerPage, over: 1).addingSaturating(
       sample.inFlightBytes)
-    downtimeMs = sample.wireRate.map {
-      $0.milliseconds(for: ByteCount(bytes)).addingSaturating(facts.pauseOverheadMs)
-    }
+    // The destination takes what it has while the rest is on its way.
+    let applyingMs = sample.applyingMs.minusFloored(delayMs)
+    let sendingMs = sample.wireRate?.milliseconds(for: ByteCount(bytes))
+    downtimeMs = sendingMs.map { max($0, applyingMs).addingSaturating(facts.pauseOverheadMs) }
   }
 
   /// The pause of a guest that moves before its memory: what is on its way, and nothing of what is owed.
   public init(pulling sample: EngineSample, _ facts: EngineFacts) {
     (pages, bytes) = (0, sample.inFlightBytes)
-    downtimeMs = sample.wireRate.map {
-      $0.milliseconds(for: ByteCount(sample.inFlightBytes)).addingSaturating(facts.pauseOverheadMs)
-    }
+    downtimeMs = sample.arrivalMs?.addingSaturating(facts.pauseOverheadMs)
   }
 
   /// Pages dirtied since the last epoch ended that were not owed already: at the pace of that epoch, and at

@@ -17,10 +17,10 @@ public struct PageLedger: Sendable {
   /// Owed and never dirtied.
   private var fresh: PageBitmap
   /// Owed and dirtied since the start.
-  private var dirty: PageBitmap
+  private(set) var dirty: PageBitmap
   /// All zeros when last mentioned.
   private var zero: PageBitmap
-  private var history: HeatHistory
+  private(set) var history: HeatHistory
   /// Where the scan over fresh pages and the cycle over dirty ones stand.
   private var scanNext = 0
   private var cycleNext = 0

@@ -11,9 +11,11 @@ extension PullDirectory {
     public var placedUnasked = 0
     /// Pages placed that nobody waited for and that were made here.
     public var placedMade = 0
-    /// Of all that were placed: made of the snapshot, of images, and those of both that a processor waited for.
+    /// Of all that were placed: made of the snapshot, of images, of stored pages that lay elsewhere, and those of all
+    /// three that a processor waited for.
     public var ofSnapshot = 0
     public var ofDisk = 0
+    public var ofVault = 0
     public var madeForFaults = 0
     /// Pages that were to be made here and could not be.
     public var unmade = 0

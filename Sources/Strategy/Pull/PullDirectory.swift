@@ -11,10 +11,13 @@ public import Base
 /// makes them (`takeToMake`), and says so by `arrived` or `failed`. Where that takes too long they are asked for after
 /// all, and whichever comes first is placed.
 ///
+/// Ahead of faults the pages that the guest has written most of late go first (`prefer`), as far as the source says which
+/// those are; but after each fault, and where nothing is said, those around it do.
+///
 /// Invariants: a page is placed at most once; a fault is asked for before any page that nobody waits
 /// for, and faults in their order; at most `pace.pages` pages are asked for ahead of faults.
 ///
-/// Memory: 5 bits per page, and what is waited for.
+/// Memory: 7 bits per page, and what is waited for.
 public struct PullDirectory: Sendable {
   public let numbering: PageNumbering
   /// Pages asked for ahead of faults and not there yet, at most.
@@ -39,6 +42,11 @@ public struct PullDirectory: Sendable {
   private static let faultsForgetMin = 64
   private var faultsForgetAt = Self.faultsForgetMin
   private var window = PrefetchWindow()
+  private var heat: HeatOrder
+  /// A fault has come since the window's last turn.
+  private var windowIsDue = false
+  /// Pages that the window gets in one turn before hot ones go on.
+  private static let turnPages = 8
   /// Requested and not faulted.
   public private(set) var inFlight = 0
 
@@ -56,6 +64,15 @@ public struct PullDirectory: Sendable {
     requested = PageBitmap(count: numbering.limit)
     faulted = PageBitmap(count: numbering.limit)
     local = PullLocal(count: numbering.limit)
+    heat = HeatOrder(count: numbering.limit)
+  }
+
+  /// The source says in how many of its last epochs (`0...8`) the guest has written these pages.
+  public mutating func prefer(_ pages: Range<Int>, heat: UInt8) throws(PullRefusal) {
+    guard !pages.isEmpty else { return }
+    try check(pages.lowerBound)
+    try check(pages.upperBound - 1)
+    self.heat.add(pages, heat: heat)
   }
 
   /// Of these pages the destination may have the content; counts for those that nobody has asked for. Once, before or
@@ -94,6 +111,7 @@ public struct PullDirectory: Sendable {
     }
     guard faulted.insert(page) else { return }
     counters.faults += 1
+    windowIsDue = true
     if requested[page] {
       counters.faultsOnTheWay += 1
       inFlight -= 1
@@ -104,7 +122,7 @@ public struct PullDirectory: Sendable {
     faults.append(page)
   }
 
-  /// What to ask the source for now; nil: nothing, until something happens. As long as `mayMakeMore` time is a thing
+  /// What to ask the source for at this moment; nil: nothing, until something happens. As long as `mayMakeMore` time is a thing
   /// that happens.
   public mutating func nextRequest(nowUs: UInt64) -> PullRun? {
     for page in local.overdue(nowUs: nowUs) { leaveToSource(page) }
@@ -134,7 +152,7 @@ public struct PullDirectory: Sendable {
   public mutating func identified(_ page: Int, isKnown: Bool) throws(PullRefusal) -> Bool {
     try check(page)
     guard let isLocal = local.identified(page, isKnown: isKnown) else { return false }
-    if !isLocal { _ = wanted.insert(page) }
+    if !isLocal { want(page) }
     return isLocal
   }
 
@@ -154,8 +172,13 @@ public struct PullDirectory: Sendable {
     leaveToSource(page)
   }
 
-  private mutating func leaveToSource(_ page: Int) {
+  private mutating func want(_ page: Int) {
     _ = wanted.insert(page)
+    heat.wake()
+  }
+
+  private mutating func leaveToSource(_ page: Int) {
+    want(page)
     // It may not have had its turn yet.
     if faulted[page], !faults[faultNext...].contains(page) { faults.append(page) }
   }
@@ -196,6 +219,7 @@ public struct PullDirectory: Sendable {
       _ = wanted.insert(page)
     }
     local.forgetQuestions()
+    heat.wake()
     inFlight = 0
     pace.forget()
     let last = faults.last
@@ -210,7 +234,12 @@ public struct PullDirectory: Sendable {
     local.noteMade()
     // It says nothing of the link.
     pace.overtakes(page)
-    if origin == .disk { counters.ofDisk += 1 } else { counters.ofSnapshot += 1 }
+    switch origin {
+    case .source: break
+    case .snapshot: counters.ofSnapshot += 1
+    case .disk: counters.ofDisk += 1
+    case .vault: counters.ofVault += 1
+    }
     if isAwaited {
       counters.placedForFaults += 1
       counters.madeForFaults += 1
@@ -219,8 +248,15 @@ public struct PullDirectory: Sendable {
     }
   }
 
-  /// Pages around the last fault; where those are all asked for, the first ones of all.
+  /// Hot pages, in turn with those around the last fault; then these alone; where they are all asked for, the first ones of
+  /// all.
   private mutating func nextAhead(limit: Int, _ nowUs: UInt64) -> Range<Int>? {
+    if !heat.isEmpty {
+      let isDue = windowIsDue
+      windowIsDue = false
+      if isDue, let run = window.next(of: wanted, limit: min(limit, Self.turnPages)) { return run }
+      if let run = heat.next(of: wanted, limit: limit) { return run }
+    }
     if let run = window.next(of: wanted, limit: limit) { return run }
     guard let first = wanted.first(atOrAfter: 0) else {
       return local.nextToLeave(limit: limit, ahead: pace.pages, nowUs: nowUs)

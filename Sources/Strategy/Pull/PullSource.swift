@@ -20,8 +20,21 @@ public struct PullSource: Sendable {
     public var requestedLate: UInt64 = 0
     /// Pages whose proof was given, because the destination may have them.
     public var identifiedPages: UInt64 = 0
+    /// Pages that the destination has asked about and been answered, those among them.
+    public var answeredPages: UInt64 = 0
 
     public init() {}
+
+    /// Pages that will still cross the network of so many that were missing: those that the destination makes of what it
+    /// has do not. Of what it has not asked about yet the same share is taken to cross it as of the rest.
+    public func crossing(of owed: UInt64) -> UInt64 {
+      let sent = urgentPages.addingSaturating(aheadPages)
+      let left = owed.minusFloored(sent.addingSaturating(identifiedPages))
+      guard answeredPages > 0 else { return left }
+      let unknown = answeredPages.minusFloored(identifiedPages)
+      let waiting = min(unknown.minusFloored(sent), left)
+      return waiting + (left - waiting).scaled(by: unknown, over: answeredPages)
+    }
   }
 
   /// Urgent requests that may wait. A guest's processors and QEMU's own threads cause one each.
@@ -85,8 +98,11 @@ public struct PullSource: Sendable {
     return pages
   }
 
-  /// So many pages were proven to the destination.
-  public mutating func noteIdentified(_ count: Int) { counters.identifiedPages += UInt64(count) }
+  /// So many pages were proven to the destination, of so many that it was answered about.
+  public mutating func noteIdentified(_ count: Int, of answered: Int) {
+    counters.identifiedPages += UInt64(count)
+    counters.answeredPages += UInt64(answered)
+  }
 
   /// The next pages that somebody waits for, at most `limit` (at least 1).
   public mutating func nextUrgent(limit: Int) -> Range<Int>? {

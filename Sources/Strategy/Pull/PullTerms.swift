@@ -24,8 +24,8 @@ public struct PullRun: Sendable, Hashable {
 /// Where a page that arrives comes from.
 public enum PullOrigin: Sendable, Hashable {
   case source
-  /// Made at the destination: of a snapshot in its vault, or of a block of an image.
-  case snapshot, disk
+  /// Made at the destination: of a snapshot in its vault, of a block of an image, or of a stored page that lay elsewhere.
+  case snapshot, disk, vault
 }
 
 /// Why a peer or QEMU is not believed.

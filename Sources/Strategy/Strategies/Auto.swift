@@ -6,12 +6,17 @@ import Base
 /// (`AutoChoice`), and while `hotpages` is at work, so does its wish to stop with a longer pause than the
 /// limit: then another may do better.
 public struct Auto: MigrationStrategy {
+  /// Epochs whose heat says how a round would go. Where QEMU's first pass can't be interrupted they come after it,
+  /// while everything is sent once more.
+  static let epochsMin: UInt64 = 3
+
   public let name = StrategyName.auto
   let facts: EngineFacts
   let constraints: MigrationConstraints
   private var hot: HotPages
   private var other: (any MigrationStrategy)?
   private var watch = EpochWatch()
+  private var lastEpoch: EpochReport?
   private var hasChosen = false
   private var hasMoved = false
   /// Why the strategy at work was taken; nil during the scan.
@@ -26,12 +31,16 @@ public struct Auto: MigrationStrategy {
 
   public mutating func handle(_ sample: EngineSample) -> [EngineEffect] {
     if other != nil { return other?.handle(sample) ?? [] }
-    let epoch = watch.ended(sample)
+    let ended = watch.ended(sample)
+    lastEpoch = ended ?? lastEpoch
     let effects = hot.handle(sample)
-    guard sample.freshPages == 0, let epoch, sample.wireRate != nil else { return effects }
+    guard sample.freshPages == 0, let epoch = lastEpoch, sample.wireRate != nil else {
+      return effects
+    }
     let isFitting = effects.contains(.stop(.fits))
     let isStopping = effects.contains(where: \.isLast)
-    guard !isFitting, !hasChosen || isStopping else { return effects }
+    let mayChoose = !hasChosen && ended != nil && watch.count >= Self.epochsMin
+    guard !isFitting, mayChoose || isStopping else { return effects }
     hasChosen = true
     let choice = AutoChoice(sample, epoch, facts, constraints, roundsAreOver: isStopping)
     reason = choice.reason

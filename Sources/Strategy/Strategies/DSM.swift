@@ -3,14 +3,21 @@ import Base
 /// `dsm`: memory as distributed shared memory. One copy pass; what the guest dirties afterwards is only
 /// marked invalid; then the guest moves, and the destination pulls what is invalid. Pure.
 ///
+/// Between the pass and the stop it waits for what is on its way: the destination's QEMU has to take all of that before it
+/// can run the guest. Waiting makes some more pages invalid at most, and the pause shorter.
+///
 /// Where the destination can't pull (`EngineFacts.canPull`), the same pass is followed by what
 /// `hotpages` does: there, too, dirtied pages wait until the scan is over.
 public struct DSM: MigrationStrategy, Equatable {
+  /// How little of what is on its way counts as none when the pass ends, in milliseconds.
+  static let drainedMs: UInt64 = 20
+
   public let name = StrategyName.dsm
   let facts: EngineFacts
   private var fallback: HotPages?
   private var pacer = EpochPacer()
   private var hasStarted = false
+  private var passEndMs: UInt64?
 
   public init(_ constraints: MigrationConstraints, _ facts: EngineFacts) {
     self.facts = facts
@@ -26,7 +33,13 @@ public struct DSM: MigrationStrategy, Equatable {
       hasStarted = true
       effects += [.share(scanPermille: 1000), .holdBack(heat: 0)]
     }
-    if sample.freshPages == 0 { return effects + [.pull(.scanDone)] }
+    if sample.freshPages == 0 {
+      let endMs = passEndMs ?? sample.nowMs
+      passEndMs = endMs
+      // Where no rate is known yet the guest is small.
+      let isOver = sample.wireRate == nil || sample.hasDrained(to: Self.drainedMs, sinceMs: endMs)
+      return effects + (isOver ? [.pull(.scanDone)] : [])
+    }
     if pacer.take(sample, after: ScanEpochs.lengthMs(sample, facts)) { effects.append(.collect) }
     return effects
   }

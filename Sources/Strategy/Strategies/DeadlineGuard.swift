@@ -1,4 +1,4 @@
-import Base
+public import Base
 
 /// Holds a strategy to the user's time. Pure.
 ///
@@ -10,7 +10,9 @@ import Base
 /// It has the dirty log read at least each second, whatever the strategy does, because what was dirtied
 /// since the last look is not in the forecast otherwise. Before the first epoch has ended (QEMU is in its
 /// first pass) nobody knows what is dirty again: then all that was sent counts, or what a sample
-/// beforehand said (`EngineFacts.dirtyBound`). A strategy that may pull of its own accord does so in
+/// beforehand said (`EngineFacts.dirtyBound`). A link that stalls for a moment, as TCP does when it has found the
+/// link's end, is taken to be as fast as just before: what a moment's rate says of the pause would stop the guest
+/// for nothing. A strategy that may pull of its own accord does so in
 /// place of a stop.
 public struct DeadlineGuard: MigrationStrategy {
   /// Patience without a deadline, in milliseconds and in passes over RAM.
@@ -24,10 +26,16 @@ public struct DeadlineGuard: MigrationStrategy {
   static let lookMostMs: UInt64 = 1000
   static let looksMin: UInt64 = 32
 
+  /// How long a link may be slow before that is believed, in milliseconds: so much at most, and as a part of the
+  /// time given; up to twice as long.
+  static let stallMostMs: UInt64 = 500
+  static let stallParts: UInt64 = 16
+
   public private(set) var inner: any MigrationStrategy
   let constraints: MigrationConstraints
   let facts: EngineFacts
   private var passMs: UInt64?
+  private var best: RecentBest
   private var pacer = EpochPacer()
   private var watch = EpochWatch()
   /// Pages dirtied per second, in the last epoch and in the busiest.
@@ -38,6 +46,16 @@ public struct DeadlineGuard: MigrationStrategy {
     _ inner: any MigrationStrategy, _ constraints: MigrationConstraints, _ facts: EngineFacts
   ) {
     (self.inner, self.constraints, self.facts) = (inner, constraints, facts)
+    let partMs = (constraints.withinMs ?? 0) / Self.stallParts
+    best = RecentBest(halfMs: min(max(partMs, 1), Self.stallMostMs))
+  }
+
+  /// The link's rate as it is believed; nil before any is known.
+  public var believedRate: ByteRate? { best.rate }
+
+  /// Notes the link's rate while nothing is decided yet.
+  public mutating func noteRate(_ sample: EngineSample) {
+    best.note(sample.wireRate, nowMs: sample.nowMs)
   }
 
   public var name: StrategyName { inner.name }
@@ -49,7 +67,10 @@ public struct DeadlineGuard: MigrationStrategy {
       pace = epoch.dirtiedPages.scaled(by: 1000, over: max(epoch.lengthMs, 1))
       paceMost = max(paceMost, pace)
     }
-    if let last = ending(sample) { return [last] }
+    noteRate(sample)
+    var steady = sample
+    steady.wireRate = best.rate
+    if let last = ending(steady) { return [last] }
     var effects = inner.handle(sample)
     guard let withinMs = constraints.withinMs else { return effects }
     let lookMs = min(withinMs / Self.looksMin, Self.lookMostMs)
@@ -57,7 +78,7 @@ public struct DeadlineGuard: MigrationStrategy {
     {
       effects.append(.collect)
     }
-    let endMs = sample.elapsedMs.addingSaturating(Self.pauseMs(sample, facts))
+    let endMs = sample.elapsedMs.addingSaturating(Self.pauseMs(steady, facts))
     guard endMs > withinMs, effects.contains(where: \.isStop) else { return effects }
     // The strategy would be late.
     let others = effects.filter { !$0.isLast }
@@ -105,7 +126,9 @@ public struct DeadlineGuard: MigrationStrategy {
   private func stopMs(_ sample: EngineSample) -> UInt64 {
     let growth = (paceMost - pace).scaled(by: Self.lookMostMs + Self.marginMs, over: 1000)
     let unknown = sample.lastEpoch == nil ? unknownPages(sample) : growth
-    let unknownMs = sample.milliseconds(forPages: min(unknown, facts.ramPages)) ?? 0
+    // What is owed already costs nothing more.
+    let clean = facts.ramPages.minusFloored(StopForecast(sample, facts).pages)
+    let unknownMs = sample.milliseconds(forPages: min(unknown, clean)) ?? 0
     return Self.pauseMs(sample, facts).addingSaturating(Self.withMargin(unknownMs) - Self.marginMs)
   }
 
@@ -129,8 +152,7 @@ public struct DeadlineGuard: MigrationStrategy {
 
   /// What is on its way, and the pause of a guest that moves before its memory.
   private func pullMs(_ sample: EngineSample) -> UInt64 {
-    let inFlight = sample.wireRate?.milliseconds(for: ByteCount(sample.inFlightBytes)) ?? 0
-    return Self.withMargin(inFlight.addingSaturating(facts.pauseOverheadMs))
+    Self.withMargin((sample.arrivalMs ?? 0).addingSaturating(facts.pauseOverheadMs))
   }
 }
 

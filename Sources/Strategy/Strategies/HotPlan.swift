@@ -4,7 +4,8 @@ import Base
 ///
 /// A page of heat k is taken to be dirtied in an epoch with probability k/8 (1/16 for heat 0), so a page
 /// that is sent in a round of n epochs is dirty again at its end with 1 − (1 − k/8)^(n/2): it is exposed
-/// for half of the round on average.
+/// for half of the round on average. While fewer than 8 epochs have ended, k is out of that many, but of 3 at
+/// least: one epoch says little of the next.
 struct HotPlan: Sendable, Equatable {
   /// Pages from this heat on wait, `0...9`.
   var heat: UInt8
@@ -16,6 +17,8 @@ struct HotPlan: Sendable, Equatable {
   /// Thousandths of a page that are still clean after one epoch, by heat.
   private static let survival: [UInt64] = [937, 875, 750, 625, 500, 375, 250, 125, 0]
 
+  private static let epochsMin: UInt64 = 3
+
   init(heat: UInt8, _ sample: EngineSample, _ epoch: EpochReport) {
     self.heat = heat
     let byHeat = sample.dirtyOwedByHeat
@@ -24,9 +27,11 @@ struct HotPlan: Sendable, Equatable {
     let halves = roundMs.scaled(by: 2, over: max(epoch.lengthMs, 1))
     let exposed = max(halves / 4, sentPages > 0 ? 1 : 0)
     var stop = sample.dirtyOwedPages.minusFloored(sentPages)
+    let seen = Int(min(max(epoch.number, Self.epochsMin), 8))
     for (index, pages) in byHeat.prefix(Int(heat)).enumerated() where index < Self.survival.count {
+      let survival = Self.survival[min((index * 8 + seen / 2) / seen, 8)]
       stop = stop.addingSaturating(
-        pages.scaled(by: 1000 - Self.power(Self.survival[index], exposed), over: 1000))
+        pages.scaled(by: 1000 - Self.power(survival, exposed), over: 1000))
     }
     stopPages = stop.addingSaturating(epoch.newlyOwedPages.scaled(by: halves, over: 2))
   }

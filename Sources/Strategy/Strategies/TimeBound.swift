@@ -21,9 +21,7 @@ public struct TimeBound: MigrationStrategy, Equatable {
   static let markerPermille: UInt64 = 500
   /// RAM above which epochs are longer, in pages: 8 GiB.
   static let largePages: UInt64 = 8 << 18
-  /// How long the end of the scan waits for what is on its way, and how little of it counts as none,
-  /// in milliseconds.
-  static let drainMs: UInt64 = 500
+  /// How little of what is on its way counts as none when the scan ends, in milliseconds.
   static let drainedMs: UInt64 = 100
 
   public let name = StrategyName.timebound
@@ -94,8 +92,7 @@ public struct TimeBound: MigrationStrategy, Equatable {
       sentBesideScan = watch.count > 0
     }
     guard !sentBesideScan else {
-      let isOver = sample.nowMs >= sinceMs.addingSaturating(Self.drainMs)
-      return isDrained(sample) || isOver ? [.stop(.scanDone)] : []
+      return sample.hasDrained(to: Self.drainedMs, sinceMs: sinceMs) ? [.stop(.scanDone)] : []
     }
     let forecast = StopForecast(sample, facts)
     if watch.count > 0 {
@@ -121,11 +118,6 @@ public struct TimeBound: MigrationStrategy, Equatable {
     let leftMs = withinMs.minusFloored(sample.elapsedMs).minusFloored(dirtyMs)
     guard leftMs > scanMs else { return 1000 }
     return max(scanMs.scaled(by: 1000, over: leftMs), Self.scanPermille)
-  }
-
-  private func isDrained(_ sample: EngineSample) -> Bool {
-    guard let rate = sample.wireRate else { return false }
-    return rate.milliseconds(for: ByteCount(sample.inFlightBytes)) <= Self.drainedMs
   }
 
   private func wantedLimit(_ sample: EngineSample) -> CPULimit {

@@ -26,6 +26,8 @@ public struct BatchHeader: Sendable, Hashable {
 
   /// Raw pages whose bytes follow the header.
   public var rawPageCount: Int { runs.rawPageCount }
+  /// Pages of zeros, of which nothing follows.
+  public var zeroPageCount: Int { runs.pageCount - runs.rawPageCount }
 
   public var byteCount: Int { SequencedHeader.byteCount + 4 + runs.count * PageRun.byteCount }
 
@@ -87,6 +89,8 @@ public struct BatchHeader: Sendable, Hashable {
 }
 
 extension [PageRun] {
+  public var pageCount: Int { reduce(0) { $0 + Int($1.count) } }
+
   /// Pages that are not zero.
   public var rawPageCount: Int {
     reduce(0) { $0 + ($1.pageClass == .raw ? Int($1.count) : 0) }

@@ -44,6 +44,8 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case snapshotFilters = 24
   /// What proves pages that the destination may have, before their bytes are asked for.
   case pullIdentities = 25
+  /// Pages of a pull that the guest has written most of late.
+  case pullHeat = 26
 }
 
 /// The 32 bytes before every payload: magic u32 `GWT2`, type u16, reserved u16 (0), length u32,
@@ -83,6 +85,7 @@ public struct FrameHeader: Sendable, Hashable {
     case .pullRequest: PullRequests.byteCountMax
     case .pullDone: PullDone.byteCountMax
     case .pullIdentities: PullIdentities.byteCountMax
+    case .pullHeat: PullHeat.byteCountMax
     case .deviceState: DeviceStatePart.byteCountMax
     case .probe: ProbeLimits.fillerMax
     case .probeMark: ProbeMark.byteCount

@@ -108,10 +108,11 @@ public struct PullRequests: Sendable, Hashable {
 /// let go of the guest's memory.
 ///
 /// Layout: pages placed u64, faults u64, pages compared u64, of these differing u64. Where pages were made at the
-/// destination, behind that: of a snapshot u64, of images u64, and those of both that were waited for u64.
+/// destination, behind that: of a snapshot u64, of images u64, and those of all that were waited for u64; where some were
+/// stored elsewhere, behind that: those u64.
 public struct PullDone: Sendable, Hashable {
   public static let byteCount = 32
-  public static let byteCountMax = 56
+  public static let byteCountMax = 64
   /// Pages that were placed once QEMU had the devices' state.
   public var placedPages: UInt64
   /// Of these, pages that the guest had to wait for.
@@ -121,7 +122,9 @@ public struct PullDone: Sendable, Hashable {
   /// Of the pages placed, those that never crossed the network: made of a snapshot, of blocks of images.
   public var snapshotPages: UInt64 = 0
   public var diskPages: UInt64 = 0
-  /// Of these two, pages that the guest had to wait for.
+  /// Made of stored pages that lay at other places, or in other snapshots.
+  public var vaultPages: UInt64 = 0
+  /// Of these three, pages that the guest had to wait for.
   public var localFaultPages: UInt64 = 0
 
   public init(
@@ -132,7 +135,9 @@ public struct PullDone: Sendable, Hashable {
     (self.comparedPages, self.differingPages) = (comparedPages, differingPages)
   }
 
-  private var wasLocal: Bool { snapshotPages > 0 || diskPages > 0 || localFaultPages > 0 }
+  private var wasLocal: Bool {
+    snapshotPages > 0 || diskPages > 0 || localFaultPages > 0 || vaultPages > 0
+  }
 
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     placedPages = try cursor.readBE()
@@ -143,7 +148,9 @@ public struct PullDone: Sendable, Hashable {
     snapshotPages = try cursor.readBE()
     diskPages = try cursor.readBE()
     localFaultPages = try cursor.readBE()
-    guard wasLocal else {
+    let isLonger = cursor.remaining > 0
+    if isLonger { vaultPages = try cursor.readBE() }
+    guard wasLocal, vaultPages > 0 || !isLonger else {
       throw DecodeError(.badValue, in: "pages made at the destination", at: 32, found: 0)
     }
     try cursor.expectEnd(of: "pull done")
@@ -159,6 +166,7 @@ public struct PullDone: Sendable, Hashable {
     out.appendBE(snapshotPages)
     out.appendBE(diskPages)
     out.appendBE(localFaultPages)
+    if vaultPages > 0 { out.appendBE(vaultPages) }
   }
 }
 

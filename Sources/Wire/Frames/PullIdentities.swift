@@ -8,16 +8,18 @@ public enum PullIdentity: Sendable, Hashable {
   case held([UInt8])
   /// Of a block of an image that was offered.
   case disk(DiskNote)
+  /// Of a stored page of a snapshot that was offered, wherever it lay. Only to a destination that knows of these.
+  case vault(VaultNote)
 
-  static let byteCountMax = 1 + DiskNote.byteCount
+  static let byteCountMax = 1 + max(DiskNote.byteCount, VaultNote.byteCount)
 }
 
 /// The payload of a `pullIdentities` frame, source to destination: what proves pages of one block that follow each
 /// other, for a guest that runs there and lacks them. Only in answer to a request of `identities`. Like all frames of
 /// a pull it is not numbered: what is lost is asked for again.
 ///
-/// Layout: block u16, pages u16, first page u64; for each page a kind u8 (0 unknown, 1 held, 2 disk), behind it
-/// 32 bytes of identity where it is held, a `DiskNote` where it is a block.
+/// Layout: block u16, pages u16, first page u64; for each page a kind u8 (0 unknown, 1 held, 2 disk, 3 vault), behind it
+/// 32 bytes of identity where it is held, a `DiskNote` where it is a block, a `VaultNote` where it is stored elsewhere.
 public struct PullIdentities: Sendable, Hashable {
   /// Pages in one frame.
   public static let pagesMax = 128
@@ -56,6 +58,7 @@ public struct PullIdentities: Sendable, Hashable {
         identity.append(contentsOf: try cursor.take(DiskNote.identityByteCount))
         identities.append(.held(identity))
       case 2: identities.append(.disk(try DiskNote(decoding: &cursor)))
+      case 3: identities.append(.vault(try VaultNote(decoding: &cursor)))
       default:
         throw DecodeError(
           .badValue, in: "identity of a page", at: UInt64(cursor.position - 1), found: UInt64(kind))
@@ -77,6 +80,9 @@ public struct PullIdentities: Sendable, Hashable {
         out += identity
       case .disk(let note):
         out.append(2)
+        note.encode(into: &out)
+      case .vault(let note):
+        out.append(3)
         note.encode(into: &out)
       }
     }

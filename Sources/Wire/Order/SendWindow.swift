@@ -4,6 +4,12 @@ public import Base
 ///
 /// What is on its way when the guest stops adds to the downtime, so the window follows the measured
 /// rate (bandwidth-delay product plus `slackMs`), between `limitMin` and `limitMax`.
+///
+/// The rate is what the link carries, as far as that shows. While the ends hold the sender up (encoders that are
+/// busy, a destination that has to write many packed pages), few bytes go over and the link isn't to blame; but ends that
+/// are slow altogether are as good as a slow link. So such a moment counts with the memory that it covered, as if that
+/// had gone unpacked, and never for more than what was known. A window that is full may be the destination's doing as
+/// well, or that of a link that has become slow: that is believed after a second (`doubtMaxMs`).
 public struct SendWindow: Sendable {
   /// Window before anything is measured, and the smallest ever, in bytes.
   public static let limitMin: UInt64 = 4 << 20
@@ -14,8 +20,9 @@ public struct SendWindow: Sendable {
   /// So many times its limit the window may hold of page bytes, however small they are packed: a destination
   /// has to write them all.
   static let packedMost: UInt64 = 8
-  /// Length of one rate sample, in milliseconds.
+  /// Length of one rate sample, in milliseconds, and how many weigh as much as the newest at first.
   static let sampleMs: UInt64 = 50
+  static let smoothing: UInt64 = 4
 
   /// Largest window, in bytes; what the destination agreed to hold.
   public let limitMax: UInt64
@@ -30,14 +37,32 @@ public struct SendWindow: Sendable {
   /// Smallest time from send to acknowledgement seen, in milliseconds.
   public private(set) var roundTripMinMs: UInt64?
 
-  private var frames: [(sequence: UInt64, bytes: UInt64, pageBytes: UInt64, sentAtMs: UInt64)] = []
+  /// Pages of zeros, which weigh nothing in bytes.
+  public private(set) var zeros = ZeroWindow()
+
+  private struct Frame {
+    let sequence, bytes, pageBytes, zeroPages, sentAtMs: UInt64
+
+    /// The guest's memory that it is about.
+    var coveredBytes: UInt64 { max(bytes, pageBytes + zeroPages * UInt64(Page.size)) }
+  }
+  private var frames: [Frame] = []
   private var head = 0
   private var acknowledged: UInt64 = 0
   private var lastSent: UInt64 = 0
   private var sampleStartMs: UInt64?
   private var sampleBytes: UInt64 = 0
-  /// Whether the window was full at any time of the sample: only then it tells the link's rate.
-  private var sampleWasLimited = false
+  private var sampleCoveredBytes: UInt64 = 0
+  /// How long full windows have let less over than before, and for how long that is put down to the destination, in
+  /// milliseconds.
+  private var doubtedMs: UInt64 = 0
+  static let doubtMaxMs: UInt64 = 1000
+  /// Samples so far, up to `smoothing`.
+  private var sampleCount: UInt64 = 0
+  /// Whether the window was full at any time of the sample, and whether the ends held the sender up: where neither
+  /// is so, it says nothing of how fast pages could go.
+  private var sampleWasFull = false
+  private var sampleWasHeldUp = false
 
   public init(limitMax: UInt64) {
     self.limitMax = max(limitMax, Self.limitMin)
@@ -49,20 +74,38 @@ public struct SendWindow: Sendable {
   /// - Parameter pageBytes: what the destination has to write for it, where that is more.
   public func admits(_ bytes: UInt64, pageBytes: UInt64 = 0) -> Bool {
     inFlight == 0
-      || (inFlight + bytes <= limit && frames.count - head < Self.framesMax
-        && inFlightPages + pageBytes <= limit * Self.packedMost)
+      || (hasRoom(bytes) && inFlightPages + pageBytes <= limit * Self.packedMost)
   }
 
-  /// Notes that the sender waited for room.
-  public mutating func noteBlocked() { sampleWasLimited = true }
+  private func hasRoom(_ bytes: UInt64) -> Bool {
+    inFlight + bytes <= limit && frames.count - head < Self.framesMax
+  }
+
+  /// Notes that the sender waits with a frame of `bytes` that wasn't admitted.
+  public mutating func noteRefused(_ bytes: UInt64) {
+    if hasRoom(bytes) { sampleWasHeldUp = true } else { sampleWasFull = true }
+  }
+
+  /// Notes that there was nothing to send, because the encoders had not come so far.
+  public mutating func noteEncodersBusy() { sampleWasHeldUp = true }
+
+  /// Takes room for pages of zeros that were picked, see `ZeroWindow.reserve`.
+  public mutating func reserve(zeroPages: UInt64) -> Bool { zeros.reserve(zeroPages) }
 
   /// A frame was handed to a lane. Sequences rise, but for a few that are overtaken.
-  public mutating func sent(sequence: UInt64, bytes: UInt64, pageBytes: UInt64 = 0, nowMs: UInt64) {
+  ///
+  /// - Parameter zeroPages: those it has, which were reserved.
+  public mutating func sent(
+    sequence: UInt64, bytes: UInt64, pageBytes: UInt64 = 0, zeroPages: UInt64 = 0, nowMs: UInt64
+  ) {
     inFlight += bytes
     inFlightPages += pageBytes
     lastSent = max(lastSent, sequence)
     let place = frames[head...].lastIndex { $0.sequence < sequence }.map { $0 + 1 } ?? head
-    frames.insert((sequence, bytes, pageBytes, nowMs), at: place)
+    frames.insert(
+      Frame(
+        sequence: sequence, bytes: bytes, pageBytes: pageBytes, zeroPages: zeroPages,
+        sentAtMs: nowMs), at: place)
     if sampleStartMs == nil { sampleStartMs = nowMs }
   }
 
@@ -74,11 +117,13 @@ public struct SendWindow: Sendable {
     guard sequence <= lastSent else { return false }
     guard sequence >= acknowledged else { return true }
     acknowledged = sequence
-    var delivered: UInt64 = 0
+    var (delivered, covered): (UInt64, UInt64) = (0, 0)
     while head < frames.count, frames[head].sequence <= sequence {
       let frame = frames[head]
       delivered += frame.bytes
+      covered += frame.coveredBytes
       inFlightPages -= frame.pageBytes
+      zeros.applied(frame.zeroPages, others: frame.pageBytes / UInt64(Page.size))
       let roundTrip = nowMs >= frame.sentAtMs ? nowMs - frame.sentAtMs : 0
       roundTripMinMs = min(roundTripMinMs ?? .max, roundTrip)
       head += 1
@@ -88,23 +133,35 @@ public struct SendWindow: Sendable {
       head = 0
     }
     inFlight -= delivered
-    sample(delivered, nowMs: nowMs)
+    sample(delivered, covered: covered, nowMs: nowMs)
     return true
   }
 
-  private mutating func sample(_ delivered: UInt64, nowMs: UInt64) {
+  private mutating func sample(_ delivered: UInt64, covered: UInt64, nowMs: UInt64) {
     sampleBytes += delivered
+    sampleCoveredBytes += covered
     guard let start = sampleStartMs, nowMs >= start + Self.sampleMs else { return }
-    let measured = sampleBytes * 1000 / (nowMs - start)
-    // A sample in which the sender was idle says how fast QEMU dirties, not what the link carries.
-    if sampleWasLimited || measured > rate?.bytesPerSecond ?? 0 {
-      let smoothed = rate.map { ($0.bytesPerSecond * 3 + measured) / 4 } ?? measured
-      rate = ByteRate(bytesPerSecond: smoothed) ?? rate
-    }
-    (sampleBytes, sampleStartMs) = (0, inFlight > 0 ? nowMs : nil)
-    sampleWasLimited = false
-    guard let rate else { return }
     let span = (roundTripMinMs ?? 0) + Self.slackMs
+    zeros.sample(ms: nowMs - start, spanMs: span)
+    let known = rate?.bytesPerSecond ?? 0
+    var measured = sampleBytes * 1000 / (nowMs - start)
+    let plausible = max(measured, min(sampleCoveredBytes * 1000 / (nowMs - start), known))
+    if plausible <= measured {
+      doubtedMs = 0
+    } else if sampleWasFull {
+      doubtedMs += nowMs - start
+    }
+    if doubtedMs <= Self.doubtMaxMs { measured = plausible }
+    // A sample in which the sender was idle says how fast QEMU dirties, not what the link carries.
+    if sampleWasFull || sampleWasHeldUp || measured > known {
+      let before = min(sampleCount, Self.smoothing - 1)
+      let smoothed = (known * before + measured) / (before + 1)
+      rate = ByteRate(bytesPerSecond: smoothed) ?? rate
+      sampleCount = before + 1
+    }
+    (sampleBytes, sampleCoveredBytes, sampleStartMs) = (0, 0, inFlight > 0 ? nowMs : nil)
+    (sampleWasFull, sampleWasHeldUp) = (false, false)
+    guard let rate else { return }
     let (product, overflow) = rate.bytesPerSecond.multipliedReportingOverflow(by: span)
     limit = min(max(overflow ? .max : product / 1000 * 5 / 4, Self.limitMin), limitMax)
   }

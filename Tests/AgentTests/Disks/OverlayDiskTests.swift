@@ -124,6 +124,28 @@ import Testing
     }
   }
 
+  /// Those of the nodes that QEMU closes next; others stay where they are.
+  @Test func bitmapsThatGoAreKnown() throws {
+    func bitmap(_ name: String, persistent: Bool) -> JSONValue {
+      ["name": .string(name), "persistent": .bool(persistent), "busy": false, "recording": true]
+    }
+    func with(_ node: JSONValue, _ bitmaps: JSONValue...) throws -> JSONValue {
+      guard case .object(var fields) = node else { throw GuestDiskError.ambiguous("") }
+      fields["dirty-bitmaps"] = .array(bitmaps)
+      return .object(fields)
+    }
+    let nameless: JSONValue = ["persistent": false, "busy": true]
+    let root = try with(
+      Node.json("n0", "qcow2", "/d"), bitmap("kept", persistent: true), nameless,
+      bitmap("lost", persistent: false))
+    let file = try with(Node.json("f0", "file", "/d"), bitmap("stays", persistent: false))
+    let below = try #require(BlockNode(file))
+    let disk = try #require(try Self.find("vd0", root: root, [("n0", "f0")], [below]))
+    #expect(disk.bitmaps.map(\.name) == ["kept", "lost"])
+    #expect(disk.bitmaps.map(\.isPersistent) == [true, false])
+    #expect(disk.bitmaps.allSatisfy { !$0.isBusy })
+  }
+
   @Test func eachStepLeadsOn() throws {
     typealias Step = OverlayStep
     let cases: [(OverlayDisk.Place, [String], JobInfo.Status?, Step.Goal, Step?)] = [

@@ -20,8 +20,8 @@ import Wire
     let failure = try #require(rig.events.failure(), "QEMU's close was not seen")
     #expect("\(failure)" == "QEMU's migration stream: closed by QEMU", "\(failure)")
     #expect(rig.events.hasEnded)
-    for _ in 0..<100 {
-      collector.waitForQuiet(100)
+    for _ in 0..<500 {
+      collector.waitForQuiet(20)
       guard let after = try? MemoryImage(of: collector.bytes) else { continue }
       if (after.tail.count, after.opaque.count) == (before.tail.count, before.opaque.count) {
         break

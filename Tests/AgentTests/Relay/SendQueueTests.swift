@@ -42,6 +42,21 @@ import Wire
     #expect(try (1...4).map { try taken(queue, lane: $0) } == [1, 2, 3, 4])
   }
 
+  /// What waits counts by its pages with contents, with the encoders or behind them.
+  @Test func whatWaitsIsCountedInPages() throws {
+    let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil)
+    let encoded = batch(2, isScan: true, rawPages: 5)
+    try queue.append(batch(1, isScan: true, rawPages: 3))
+    queue.encodingBegan(encoded)
+    try queue.append(batch(3, isScan: true))
+    #expect(queue.snapshot.queued == 3 && queue.snapshot.queuedBytes == 8 << 12)
+    try queue.append(encoded, wasEncoding: true)
+    #expect(try taken(queue, lane: 1) == 1)
+    #expect(queue.snapshot.queued == 2 && queue.snapshot.queuedBytes == 5 << 12)
+    for _ in 0..<2 { #expect(try taken(queue, lane: 1) != nil) }
+    #expect(queue.snapshot.queued == 0 && queue.snapshot.queuedBytes == 0)
+  }
+
   @Test func scanAndDirtiedPagesHaveLanesOfTheirOwn() throws {
     let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil)
     queue.separateScan(true)
@@ -65,7 +80,7 @@ import Wire
     let queue = SendQueue(windowMax: SendWindow.limitMin, bandwidth: nil)
     queue.separateScan(true)
     let most = UInt32(BatchLimits.rawPagesMax)
-    let fit = SendWindow.limitMin / SendQueue.batchBytes
+    let fit = SendWindow.limitMin / UInt64(BatchLimits.rawPagesMax * Page.size)
     try queue.append(batch(1, isScan: true, rawPages: most))
     for sequence in 2...fit {
       try queue.append(batch(sequence, isScan: false, rawPages: most))

@@ -127,7 +127,7 @@ import Testing
     }
     let load = try await rig.load(seed: seed)
     var wish = wish(base, .wait)
-    wish.bytesPerSecond = 12 << 20
+    wish.bytesPerSecond = 24 << 20
     try await rig.move(wish)
     try await rig.until("the same") { $0.phase == .mirroring && $0.roundCount > 0 }
     let expected = try await load.stop()
@@ -197,6 +197,28 @@ import Testing
     try await until { $0.phase == .copied }
     #expect(try difference(rig.bytes(of: rig.target.store), rig.bytes(of: rig.store)) == nil)
     _ = try? await WorkerThread.run("end") { [movable] in movable.suspendMove() }
+  }
+
+  /// A copy that goes to its guest is written to over there: its manifest is worth nothing any more. Until then nobody
+  /// sends the requests here there.
+  @Test(.timeLimit(.minutes(1))) func aCopyThatGoesToItsGuestIsNoneAfterwards() async throws {
+    let rig = try MoveRig(isPrompt: false)
+    let base = try BaseWish(manifest: copy(rig, changed: []), seed: 3)
+    var goes = wish(base, .wait)
+    goes.staysHere = true
+    try await rig.move(goes)
+    try await rig.until("the same") { $0.phase == .mirroring && $0.neededBytes == 0 }
+    #expect(throws: MoveError.self) { try rig.movable.finishMove(.switching) }
+    try rig.movable.finishMove(.copy)
+    let first = try await rig.until("copied") { $0.phase == .copied }
+    #expect(first.skippedBytes == UInt64(MoveRig.byteCount))
+    while rig.movable.move != nil { try await Task.sleep(for: .milliseconds(5)) }
+    // As the guest does, where no sample happens to look.
+    try rig.target.store.put([1, 2, 3], at: UInt64(20 * Self.part))
+    try await rig.move(wish(base))
+    let second = try await rig.until("copied") { $0.phase == .copied }
+    #expect(second.skippedBytes == 0)
+    #expect(try difference(rig.bytes(of: rig.target.store), rig.bytes(of: rig.store)) == nil)
   }
 
   /// Another manifest in between, and the first one's copy is no longer known: what was sent to it has to go again.

@@ -66,7 +66,7 @@ import Testing
     let load = try await rig.load(seed: seed)
     let snapshot = try await WorkerThread.run("snapshot") { try rig.snapshot() }
     try await Task.sleep(for: .milliseconds(100))
-    var wish = rig.wish(.snapmig, .wait, bytesPerSecond: 12 << 20)
+    var wish = rig.wish(.snapmig, .wait, bytesPerSecond: 24 << 20)
     wish.snapshot = snapshot
     try await rig.move(wish)
     try await rig.until("the same") { $0.phase == .mirroring && $0.roundCount > 0 }

@@ -37,6 +37,36 @@ import Testing
     #expect(status.connectionCount == 1)
   }
 
+  /// A source that takes longer than a silent connection is kept to say what of it is zeros is asked about less of it.
+  @Test func aSourceThatIsSlowToSayWhatIsZeros() async throws {
+    let byteCount: UInt64 = 300 << 20
+    let folder = try ScratchFolder()
+    let slow = SlowAnswers(
+      try FileStore(path: try folder.image("source.raw", byteCount: byteCount)),
+      quickByteCount: 64 << 20)
+    let running = try RunningServer(slow)
+    defer { slow.end() }
+    let pulled = try PulledStore(
+      try FileStore(path: try folder.image(byteCount: byteCount)), name: "disk", identity: "one",
+      path: folder.path + "/disk.pull", limits: DiskPull.Limits(silenceMs: 1000, redialUs: 100_000),
+      boot: BootIdentity.current, resolve: { _ in throw MoveError("nowhere") }, log: { _ in })
+    let movable = try MovableStore(
+      pulled, name: "disk", identity: "one", mapPath: nil,
+      resolve: { _ in throw MoveError("nowhere") }, log: { _ in })
+    let source = MoveDestination(uri: running.uri, exportName: "disk") {
+      try UnixSocket.connect(path: running.socket)
+    }
+    try await WorkerThread.run("pull") { try movable.pull(from: source, DiskPullWish()) }
+    while movable.pullStatus?.phase != .done {
+      try #require(movable.pullStatus.map { $0.connectionCount < 6 } == true)
+      try await Task.sleep(for: .milliseconds(20))
+    }
+    let status = try #require(movable.pullStatus)
+    // All of it, and then 256 MiB, were too much; nothing was fetched that needn't be.
+    #expect(status.connectionCount == 3 && status.fetchedBytes == 0, "\(status)")
+    #expect(status.zeroBytes == byteCount)
+  }
+
   /// A request that still stores what it fetched would store it over what the next pull has brought.
   @Test func aCancelledPullLeavesNoFetch() async throws {
     let image = HeldWrites(VolatileStore(byteCount: PullRig.byteCount, isPrompt: false))
@@ -81,6 +111,25 @@ private final class SlowReads: WrappingStore {
   }
   func status(at offset: UInt64, count: UInt64, extentsMax: Int) -> [NBDExtent] {
     [NBDExtent(length: count, flags: 0)]
+  }
+}
+
+/// A disk that never says what of it is zeros when that is asked of too much.
+private final class SlowAnswers: WrappingStore {
+  let inner: any DiskStore
+  private let quickByteCount: UInt64
+  private let isOver = Guarded(false)
+  init(_ inner: any DiskStore, quickByteCount: UInt64) {
+    (self.inner, self.quickByteCount) = (inner, quickByteCount)
+  }
+  func end() { isOver.update { $0 = true } }
+  func status(
+    at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent] {
+    if count > quickByteCount {
+      while isOver.wait(timeoutMs: 1000, until: { $0 ? true : nil }) == nil {}
+    }
+    return try inner.status(at: offset, count: count, extentsMax: extentsMax)
   }
 }
 

@@ -87,7 +87,7 @@ import Testing
     let image = VolatileStore(byteCount: PullRig.byteCount, isPrompt: true)
     var rig = try PullRig(image)
     let content = rig.content
-    try await rig.pull(bytesPerSecond: seed % 3 == 0 ? nil : 8_000_000)
+    try await rig.pull(bytesPerSecond: seed % 3 == 0 ? nil : 16_000_000)
     // Per 4 KiB block that is written: contents that it may have, the oldest first, which is stable.
     var allowed: [Int: [UInt8]] = [:]
     for life in 0..<3 {

@@ -39,6 +39,20 @@ import Testing
     #expect(try await process.terminate(graceMs: 200) == .signalled(SIGKILL))
   }
 
+  /// As long as it isn't let go, a child ends with whoever has it.
+  @Test func aTiedChildEndsUnlessItIsLetGo() async throws {
+    func start(letsGo: Bool) throws -> ChildProcess {
+      let child = try TiedChild("sh", ["-c", "sleep 1; exit 4"])
+      if letsGo { child.letGo() }
+      return child.process
+    }
+    #expect(try await start(letsGo: true).wait() == .code(4))
+    #expect(try await start(letsGo: false).wait() == .signal(SIGTERM))
+    let missing = try TiedChild("/nonexistent/program", [])
+    missing.letGo()
+    #expect(await missing.process.wait() == .code(127))
+  }
+
   @Test func aDaemonHasItsOwnSessionAndNothingInherited() async throws {
     let log = "/tmp/godwit-test-\(UUID().uuidString).log"
     defer { unlink(log) }

@@ -70,7 +70,7 @@ struct BootTests {
     let session = try await GuestSession.start(
       options: options, commandLine: try await commandLine(options), hosts: hosts, folder: folder,
       label: "boot")
-    let until = MonotonicClock.nowMs + 30_000
+    let until = MonotonicClock.nowMs + 120_000
     while session.serial.look({
       ($0.last?.beat.verifiedScans ?? 0) < 2 || ($0.last?.beat.kernelRuns ?? 0) < runs
     }), MonotonicClock.nowMs < until {

@@ -11,15 +11,6 @@ final class DiskMirror: Sendable {
     var job, node: String
   }
 
-  /// How the jobs are.
-  struct Look: Sendable, Equatable {
-    var owedBytes: UInt64 = 0
-    /// Bytes that were copied, those that the guest wrote again counted again.
-    var copiedBytes: UInt64 = 0
-    /// Each has had both sides the same.
-    var isReady = true
-  }
-
   let disks: [MovingDisk]
   let handles: [Handle]
   let tunnel: DiskTunnel
@@ -32,8 +23,8 @@ final class DiskMirror: Sendable {
   }
 
   static func handles(_ disks: [MovingDisk], id: String) -> [Handle] {
-    disks.indices.map { number in
-      let name = "gw-m-\(id.prefix(12))-\(number)"
+    disks.map { disk in
+      let name = "gw-m-\(id.prefix(12))-\(disk.number)"
       return Handle(job: name + "j", node: name)
     }
   }
@@ -42,25 +33,24 @@ final class DiskMirror: Sendable {
 
   /// Begins to copy.
   ///
-  /// - Parameter bytesPerSecond: a limit for all of them together; nil: none.
+  /// - Parameter bytesPerSecond: a limit for each of them; nil: none.
   func begin(_ mode: MirrorCopyMode, bytesPerSecond: UInt64?) async throws {
-    let share = bytesPerSecond.map { max($0 / UInt64(max(disks.count, 1)), 1) }
-    for (number, (disk, handle)) in zip(disks, handles).enumerated() {
+    for (disk, handle) in zip(disks, handles) {
       // Without `reconnect-delay`: a connection that breaks ends the job.
       try await client.blockdevAdd([
         "driver": "nbd", "node-name": .string(handle.node),
-        "export": .string(IncomingDisks.export(number)),
+        "export": .string(IncomingDisks.export(disk.number)),
         "server": ["type": "unix", "path": .string(tunnel.path)], "discard": "unmap",
       ])
       try await client.blockdevMirror(
         job: handle.job, device: disk.target, target: handle.node, mode: mode,
-        bytesPerSecond: share)
+        bytesPerSecond: bytesPerSecond)
     }
   }
 
   /// How far the copies are; throws when one has failed.
-  func look() async throws -> Look {
-    var look = Look()
+  func look() async throws -> DiskLook {
+    var look = DiskLook()
     for (disk, job) in zip(disks, try await jobs()) {
       guard let job, job.status != .concluded, job.error == nil else {
         throw Self.failure(disk, job)
@@ -68,7 +58,6 @@ final class DiskMirror: Sendable {
       // Until the job knows what there is to copy, everything is.
       let isUnknown = job.totalProgress == 0 && job.status != .ready
       look.owedBytes &+= isUnknown ? disk.claim.byteCount : job.owedBytes
-      look.copiedBytes &+= job.currentProgress
       if job.status != .ready { look.isReady = false }
     }
     return look

@@ -5,7 +5,7 @@ enum DiskReception {
   /// Looks at each claim: shared, to be copied, or refused by name. Changes nothing. Blocks.
   ///
   /// An image is made only where the guest's own arguments, which the operator wrote or allowed, name one; and never in
-  /// the place of one that is there.
+  /// the place of one that is there, unless that is to be brought up to date.
   static func judge(
     _ claims: [DiskClaim], _ launch: QEMULaunch, _ configuration: AgentConfiguration
   ) -> (answers: [DiskAnswer], wanted: [IncomingDisks.Wanted], refusals: [Refusal]) {
@@ -22,7 +22,10 @@ enum DiskReception {
       } else if let refusal = refusal(claim, path, arguments) ?? taken(claim, path, wanted) {
         refusals.append(refusal)
       } else {
-        answers.append(DiskAnswer(device: claim.device, path: path, isShared: false))
+        answers.append(
+          DiskAnswer(
+            device: claim.device, path: path, isShared: false,
+            copyInode: claim.updatesCopy == true ? MadeFile.at(path)?.inode : nil))
         wanted.append(IncomingDisks.Wanted(claim: claim, path: path))
       }
     }
@@ -45,7 +48,7 @@ enum DiskReception {
     return nil
   }
 
-  /// Nothing is ever overwritten.
+  /// Nothing is ever overwritten that nobody said to.
   private static func taken(
     _ claim: DiskClaim, _ path: String, _ wanted: [IncomingDisks.Wanted]
   ) -> Refusal? {
@@ -53,6 +56,7 @@ enum DiskReception {
       return Refusal(
         .disks, "two disks would come to lie at \(path)", remedy: "tell them apart with --disk-map")
     }
+    if claim.updatesCopy == true { return noCopy(claim, path) }
     guard MadeFile.at(path) != nil else { return nil }
     return Refusal(
       .disks,
@@ -62,9 +66,24 @@ enum DiskReception {
     )
   }
 
+  /// Why what is at `path` is no older copy of the disk; nil: it may be one.
+  private static func noCopy(_ claim: DiskClaim, _ path: String) -> Refusal? {
+    let file = try? ImageFile(path: path)
+    if let file, !file.isDevice, let state = try? file.state(), state.byteCount == claim.byteCount,
+      MadeFile.at(path)?.inode == state.inode
+    {
+      return nil
+    }
+    return Refusal(
+      .disks,
+      "\(path) at the destination is no older copy of the disk \(claim.name.prefix(200)): no file of \(claim.byteCount) bytes",
+      remedy: "say where there is one (--disk-map), or use another --disk-method")
+  }
+
   /// Room for what the images take at the source. What was never written takes none here either.
   private static func space(_ wanted: [IncomingDisks.Wanted]) -> [Refusal] {
-    let folders = Dictionary(grouping: wanted) { disk in
+    let made = wanted.filter { $0.claim.updatesCopy != true }
+    let folders = Dictionary(grouping: made) { disk in
       disk.path.lastIndex(of: "/").map { String(disk.path[...$0]) } ?? "/"
     }
     return folders.sorted { $0.key < $1.key }.compactMap { folder, disks in
@@ -88,19 +107,28 @@ enum DiskReception {
   }
 
   /// Whether the waiting QEMU has these disks where they were made: the refusals say what it has instead.
+  ///
+  /// A file that was there before has to be a disk that the guest may write to as it likes, and no other file of its
+  /// arguments: the source is not asked.
   static func check(_ wanted: [IncomingDisks.Wanted], _ facts: VMFacts) -> [Refusal] {
     wanted.compactMap { disk in
+      let name = disk.claim.name.prefix(200)
+      let isOld = disk.claim.updatesCopy == true
       guard let own = facts.disks.first(where: { $0.device == disk.claim.device }) else {
-        return nil  // `PairChecks` says so
+        // `PairChecks` says so of others.
+        return isOld
+          ? Refusal(
+            .disks, "the destination's QEMU has no disk at \(disk.claim.device.prefix(200))",
+            remedy: "correct the definition there") : nil
       }
-      guard own.driver == "raw", own.fileName == disk.path || own.fileName.contains(disk.path)
-      else {
+      let isSame = own.fileName == disk.path || !isOld && own.fileName.contains(disk.path)
+      guard own.driver == "raw", isSame, !(isOld && own.isReadOnly) else {
         return Refusal(
           .disks,
-          "the destination's QEMU has \(own.fileName) (\(own.driver)) as the disk \(disk.claim.name.prefix(200)), not a raw "
+          "the destination's QEMU has \(own.fileName) (\(own.driver)) as the disk \(name), not a raw "
             + "\(disk.path)",
           remedy:
-            "correct the definition there, or say --disk-map \(disk.claim.name.prefix(200))=/PATH")
+            "correct the definition there, or say --disk-map \(name)=/PATH")
       }
       return nil
     }

@@ -5,8 +5,8 @@ import Logging
 /// Disks that come with a guest: images that were made for it here, which the source's QEMU writes to until the guest
 /// is handed over.
 ///
-/// The images are new files, so nobody but the waiting QEMU has them open, and that one leaves them alone until it
-/// gets the guest: they need no locks.
+/// The images are new files, or older copies that nobody else has open at the beginning; the waiting QEMU leaves them
+/// alone until it gets the guest: they need no locks.
 final class IncomingDisks: Sendable {
   /// How long requests that have arrived may take at the end, in milliseconds.
   static let drainTimeoutMs: UInt64 = 20_000
@@ -41,9 +41,15 @@ final class IncomingDisks: Sendable {
 
   /// Makes the images, each step in the journal first, and serves them.
   func make(_ journal: Journal) async throws {
-    try await journal.append(.disksPlanned(paths: wanted.map(\.path)))
+    // Whoever cleans up leaves older copies alone.
+    let new = wanted.filter { $0.claim.updatesCopy != true }
+    try await journal.append(.disksPlanned(paths: new.map(\.path)))
     let made = try await Blocking.run { [self] in
-      for disk in wanted {
+      for disk in wanted where disk.claim.updatesCopy == true {
+        // With locks, which are gone again with this.
+        _ = try FileStore(path: disk.path, FileStore.Options())
+      }
+      for disk in new {
         let file = try MadeFile.make(disk.path, label: label, byteCount: disk.claim.byteCount)
         files.update { $0.append(file) }
       }
@@ -51,7 +57,7 @@ final class IncomingDisks: Sendable {
     }
     try await journal.append(.disksMade(made))
     try await Blocking.run { [self] in
-      for disk in wanted { MadeFile.dropDraft(disk.path, label: label) }
+      for disk in new { MadeFile.dropDraft(disk.path, label: label) }
       try serve()
     }
   }
@@ -117,7 +123,9 @@ final class IncomingDisks: Sendable {
   func discard() {
     stop()
     for file in files.read({ $0 }) { file.remove() }
-    for disk in wanted { MadeFile.removeDraft(disk.path, label: label) }
+    for disk in wanted where disk.claim.updatesCopy != true {
+      MadeFile.removeDraft(disk.path, label: label)
+    }
   }
 
   /// The same after a crash, from the journal. Blocks.

@@ -11,13 +11,11 @@ struct BackingChain: Sendable, Hashable {
 
   /// Asks `qemu-img`; the images may be in use.
   static func read(_ path: String) async throws -> BackingChain {
-    // As options: a path that looks like a URL stays a path.
-    let file = path.split(separator: ",", omittingEmptySubsequences: false).joined(separator: ",,")
     let text = try await Command.run(
       "qemu-img",
       [
         "info", "--force-share", "--backing-chain", "--output=json", "--image-opts",
-        "driver=qcow2,file.driver=file,file.filename=\(file)",
+        Qcow2Image.options(path),
       ])
     guard let chain = BackingChain(try JSONParser.parse(Array(text.utf8))) else {
       throw SpawnError(program: "qemu-img", detail: "tells nothing of \(path)")

@@ -34,6 +34,8 @@ public struct OverlayDisk: Sendable, Hashable {
   let layers: [BlockLayer]
   /// Of the nodes above those that are there, in use or not.
   let nodes: Set<String>
+  /// Of the nodes that go when the disk leaves the place where it is.
+  let bitmaps: [DirtyBitmap]
   /// The server's socket and the export's name there, as far as QEMU tells them.
   public let serverSocket, serverExport: String?
 
@@ -62,9 +64,7 @@ public struct OverlayDisk: Sendable, Hashable {
   ) throws(GuestDiskError) -> OverlayDisk? {
     let found = devices.filter { device in
       guard let node = device.node else { return false }
-      let qdev = device.qdev.map { $0.split(separator: "/").map(String.init) } ?? []
-      return node.nodeName == name || bare(node.nodeName) == name || device.device == name
-        || qdev.contains(name) || node.fileName == name
+      return device.isCalled(name) || bare(node.nodeName) == name
         || name.hasPrefix("/") && node.fileName == ImageOverlay(of: name).path
     }
     guard let device = found.first, let root = device.node else { return nil }
@@ -82,13 +82,16 @@ public struct OverlayDisk: Sendable, Hashable {
     guard let file = nodes.first(where: { $0.nodeName == child }) else { throw .ambiguous(name) }
     try check(name, root, file, place)
     let own = [format] + [format, child].flatMap { [serverPrefix + $0, overlayPrefix + $0] }
-    let server = nodes.first { $0.nodeName == serverPrefix + child }.map { serverParts($0) }
+    let server = nodes.first { $0.nodeName == serverPrefix + child }.map(\.nbdServer)
+    let going = place == .file ? [format] : [serverPrefix + format, serverPrefix + child]
     return OverlayDisk(
       place: place, name: format, fileNodeName: child, path: file.fileName,
       byteCount: root.virtualSize, detectZeroes: root.detectZeroes, isDirect: root.isDirect,
       ignoresFlushes: root.ignoresFlushes,
       layers: images(layers, nodes),
-      nodes: Set(nodes.map(\.nodeName)).intersection(own), serverSocket: server?.socket,
+      nodes: Set(nodes.map(\.nodeName)).intersection(own),
+      bitmaps: nodes.filter { going.contains($0.nodeName) }.flatMap(\.dirtyBitmaps),
+      serverSocket: server?.socket,
       serverExport: server?.export)
   }
 
@@ -130,14 +133,5 @@ public struct OverlayDisk: Sendable, Hashable {
     guard place == .file else { return }
     guard !root.isReadOnly else { throw .readOnly(name) }
     guard root.dataFile == nil else { throw .partOfFile(name) }
-  }
-
-  /// `nbd+unix:///EXPORT?socket=PATH`, which QEMU doesn't encode.
-  private static func serverParts(_ node: BlockNode) -> (socket: String?, export: String?) {
-    let parts = node.fileName.split(separator: "?socket=", maxSplits: 1)
-    return (
-      parts.count == 2 ? String(parts[1]) : nil,
-      parts.first.map { String($0.dropFirst("nbd+unix:///".count)) }
-    )
   }
 }

@@ -14,12 +14,28 @@ extension OverlayPivot {
   func follow(_ disk: OverlayDisk, _ report: inout Report) async throws {
     let signals = HeldSignals()
     defer { signals.release() }
+    var copyGuard: CopyGuard?
+    // Without one the copy is as good, unless this program is killed in its last moment.
+    do { copyGuard = try await guarding?(disk.name) } catch {
+      tell("going on without a guard, which could not be started: \(error)")
+    }
+    defer { copyGuard?.dismiss() }
     tell("copying")
-    try await follow(disk, signals, &report)
+    try await follow(disk, { signals.wasCaught }, &report)
+  }
+
+  /// Whoever followed a copy has died. Nothing of it happens later, at some rest of the guest's: as when that one had been
+  /// interrupted.
+  func settleCopy(_ name: String) async throws {
+    guard let disk = try await find(name), try await job(disk) != nil else { return }
+    var report = Report()
+    do {
+      try await follow(disk, { true }, &report)
+    } catch let error as GuestDiskError where error.isOnTheWay {}
   }
 
   private func follow(
-    _ disk: OverlayDisk, _ signals: HeldSignals, _ report: inout Report
+    _ disk: OverlayDisk, _ isInterrupted: () -> Bool, _ report: inout Report
   ) async throws {
     var isTold = false
     // The last moment at which the guest's requests were carried out, as far as anybody knows; 0: none.
@@ -28,8 +44,8 @@ extension OverlayPivot {
       if job.status != .pending { openUs = lookUs }
       switch job.status {
       // Also when we haven't asked: somebody before us may have. It concludes with an error then.
-      case .ready where signals.wasCaught: await stop(disk)
-      case .running where signals.wasCaught && !isTold: throw interrupted(disk)
+      case .ready where isInterrupted(): await stop(disk)
+      case .running where isInterrupted() && !isTold: throw interrupted(disk)
       case .ready where !isTold && job.owedBytes <= Self.restMax:
         isTold = true
         try await complete(disk, job)
@@ -38,7 +54,7 @@ extension OverlayPivot {
         if openUs != 0 { report.switchUs = max(report.switchUs, MonotonicClock.nowUs - openUs) }
         report.copiedBytes &+= job.currentProgress
       case .concluded:
-        if let error = job.error { try await giveUp(disk, signals, error) }
+        if let error = job.error { try await giveUp(disk, isInterrupted(), error) }
         return
       case .running, .ready, .other: break
       }
@@ -63,10 +79,10 @@ extension OverlayPivot {
   }
 
   private func giveUp(
-    _ disk: OverlayDisk, _ signals: HeldSignals, _ error: String
+    _ disk: OverlayDisk, _ isInterrupted: Bool, _ error: String
   ) async throws {
     try await restoreName(disk)
-    guard signals.wasCaught else { throw GuestDiskError.copyEnded(disk.name, detail: error) }
+    guard isInterrupted else { throw GuestDiskError.copyEnded(disk.name, detail: error) }
     try await client.jobDismiss(disk.jobName)
     throw interrupted(disk)
   }

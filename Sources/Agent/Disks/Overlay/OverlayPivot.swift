@@ -30,15 +30,28 @@ public struct OverlayPivot: Sendable {
     public var copiedBytes: UInt64 = 0
   }
 
+  /// How a way is gone.
+  private struct Manner {
+    /// The guest's discards give space back.
+    let discard: Bool
+    /// Dirty bitmaps that QEMU forgets on the way aren't wanted.
+    let dropsBitmaps: Bool
+  }
+
   let client: QMPClient
   /// Told what is being done, for people.
   let tell: @Sendable (String) -> Void
+  /// Starts a guard for the disk of a name; nil: nobody guards it.
+  let guarding: (@Sendable (String) async throws -> CopyGuard)?
   /// More steps than any way has.
   private static let stepsMax = 64
   static let pollNs: UInt64 = 10_000_000
 
-  public init(_ client: QMPClient, tell: @escaping @Sendable (String) -> Void) {
-    (self.client, self.tell) = (client, tell)
+  public init(
+    _ client: QMPClient, guarding: (@Sendable (String) async throws -> CopyGuard)? = nil,
+    tell: @escaping @Sendable (String) -> Void
+  ) {
+    (self.client, self.guarding, self.tell) = (client, guarding, tell)
   }
 
   /// nil: no qcow2 disk is called that.
@@ -49,26 +62,32 @@ public struct OverlayPivot: Sendable {
   }
 
   /// Puts the disk on the server. When that fails it is taken back to its image before the error is thrown.
+  ///
+  /// - Parameters:
+  ///   - discard: the guest's discards give space back.
+  ///   - dropsBitmaps: also when QEMU then forgets dirty bitmaps of the disk.
   public func attach(
-    _ disk: OverlayDisk, to server: some ImageServer, discard: Bool
+    _ disk: OverlayDisk, to server: some ImageServer, discard: Bool, dropsBitmaps: Bool = false
   ) async throws -> Report {
     guard try await isOpen(disk, .server) else {
       throw GuestDiskError.alreadyAttached(disk.name)
     }
-    return try await run(disk, server, discard, .server)
+    return try await run(
+      disk, server, Manner(discard: discard, dropsBitmaps: dropsBitmaps), .server)
   }
 
   /// Takes the disk back to its image. When that fails it is put on the server again before the error is thrown.
   /// Interrupted (`HeldSignals`), it throws `onTheWay`, and leaves the disk there; so does `attach`.
   public func detach(
-    _ disk: OverlayDisk, from server: some ImageServer, discard: Bool
+    _ disk: OverlayDisk, from server: some ImageServer, discard: Bool, dropsBitmaps: Bool = false
   ) async throws -> Report {
     guard try await isOpen(disk, .file) else {
       // Whoever brought it back may have died before the server heard of it.
       await rest(server)
       throw GuestDiskError.notAttached(disk.name)
     }
-    return try await run(disk, server, discard, .file)
+    return try await run(
+      disk, server, Manner(discard: discard, dropsBitmaps: dropsBitmaps), .file)
   }
 
   /// Whether anything is left to be done.
@@ -77,17 +96,17 @@ public struct OverlayPivot: Sendable {
   }
 
   private func run(
-    _ disk: OverlayDisk, _ server: some ImageServer, _ discard: Bool, _ goal: OverlayStep.Goal
+    _ disk: OverlayDisk, _ server: some ImageServer, _ manner: Manner, _ goal: OverlayStep.Goal
   ) async throws -> Report {
     var report = Report()
     do {
-      try await drive(disk, server, discard, goal, &report)
+      try await drive(disk, server, manner, goal, &report)
     } catch let error as GuestDiskError where error.isOnTheWay {
       throw error
     } catch {
       tell("going back: \(error)")
       do {
-        try await drive(disk, server, discard, goal == .file ? .server : .file, &report)
+        try await drive(disk, server, manner, goal == .file ? .server : .file, &report)
       } catch let second {
         throw GuestDiskError.onTheWay(
           disk.name, image: disk.path, overlay: disk.overlayPath,
@@ -99,7 +118,7 @@ public struct OverlayPivot: Sendable {
   }
 
   private func drive(
-    _ disk: OverlayDisk, _ server: some ImageServer, _ discard: Bool, _ goal: OverlayStep.Goal,
+    _ disk: OverlayDisk, _ server: some ImageServer, _ manner: Manner, _ goal: OverlayStep.Goal,
     _ report: inout Report
   ) async throws {
     for _ in 0..<Self.stepsMax {
@@ -111,7 +130,7 @@ public struct OverlayPivot: Sendable {
         if goal == .file { await rest(server) }
         return
       }
-      try await carryOut(step, now, server, discard, &report)
+      try await carryOut(step, now, server, manner, &report)
     }
     throw GuestDiskError.ambiguous(disk.name)
   }
@@ -121,12 +140,13 @@ public struct OverlayPivot: Sendable {
   }
 
   private func carryOut(
-    _ step: OverlayStep, _ disk: OverlayDisk, _ server: some ImageServer, _ discard: Bool,
+    _ step: OverlayStep, _ disk: OverlayDisk, _ server: some ImageServer, _ manner: Manner,
     _ report: inout Report
   ) async throws {
-    let nodes = OverlayNodes(disk, discard: discard)
+    let nodes = OverlayNodes(disk, discard: manner.discard)
     switch step {
     case .freeze:
+      try checkBitmaps(disk, manner)
       if disk.place == .file { try await checkMayGo(disk) }
       tell("writes go to \(disk.overlayPath)")
       try await makeOverlay(disk, nodes)
@@ -175,6 +195,16 @@ public struct OverlayPivot: Sendable {
       try await remove([disk.overlayName, disk.overlayFileName], disk)
       try OverlayFile.remove(disk.overlayPath)
     case .dropServer: try await remove([disk.serverName, disk.serverFileName], disk)
+    }
+  }
+
+  /// What QEMU keeps in the image is there again with the image; the rest goes with the node.
+  private func checkBitmaps(_ disk: OverlayDisk, _ manner: Manner) throws(GuestDiskError) {
+    let busy = disk.bitmaps.filter(\.isBusy)
+    guard busy.isEmpty else { throw .busyBitmaps(disk.name, busy.map(\.name)) }
+    let lost = disk.bitmaps.filter { !$0.isPersistent }
+    guard lost.isEmpty || manner.dropsBitmaps else {
+      throw .losesBitmaps(disk.name, lost.map(\.name))
     }
   }
 

@@ -47,6 +47,7 @@ extension DestinationRelay {
       held: snapshot.map { snapshot in
         HeldResolution(snapshot: snapshot) { [layout] in Self.blockName($0, layout) }
       }, vault: vault, images: images, gang: gang, memory: { inPlace($0) })
+    try checkRuns()
     _ = try apply(sequence, frame, header.batch) { () throws(RelayFailure) in buffer }
     unpacking.giveBack(buffer)
     guard !missing.isEmpty else { return true }

@@ -49,10 +49,12 @@ final class DestinationRelay: Sendable {
 
   /// - Parameter mayPull: the guest may be handed over before its memory is complete. QEMU has the
   ///   capabilities for it, and `shared` is empty: nothing may be written in place then.
-  /// - Parameter identifies: the source says of pages that are pulled whether they may be made here.
+  /// - Parameter identifies: the source says of pages that are pulled whether they may be made here; `identifiesStored`:
+  ///   of stored pages that lay elsewhere, too.
   init(
     qemu: StreamSocket, control: ControlLane, shared: [String: SharedFile], windowBytes: UInt64,
     memoryLimit: UInt64 = .max, mayPull: Bool = false, identifies: Bool = false,
+    identifiesStored: Bool = false,
     audits: Bool = false,
     snapshot: HeldSnapshot? = nil, vault: HeldVault? = nil, images: HeldImages? = nil,
     gang: HeldGang? = nil,
@@ -82,7 +84,9 @@ final class DestinationRelay: Sendable {
         try entrance.begin(
           qemu: qemu, blocks: layout.blocks, sectionID: layout.sectionID, port: port,
           local: identifies
-            ? LocalPages(snapshot: snapshot, images: images, blocks: layout.blocks) : nil,
+            ? LocalPages(
+              snapshot: snapshot, images: images, vault: identifiesStored ? vault : nil,
+              blocks: layout.blocks) : nil,
           onEvent: { event in
             if case .complete(let done) = event { port.finished(done) }
             if case .failed(let failure) = event { return onEvent(.failed(failure)) }
@@ -175,15 +179,23 @@ final class DestinationRelay: Sendable {
   }
 
   func stop() {
-    fetches.stop()
-    feeder.stop()
-    port?.stop()
-    entrance.feeder?.stop()
     let running = lanes.update { lanes in
       defer { lanes = nil }
       return lanes
     }
-    for lane in (running ?? [:]).values { lane.stop() }
+    fetches.stop()
+    feeder.stop()
+    port?.stop()
+    entrance.feeder?.stop()
+    let ending = Array((running ?? [:]).values)
+    for lane in ending { lane.shutdown() }
+    let deadlineMs = MonotonicClock.nowMs + StreamFeeder.endMs
+    for lane in ending { lane.join(timeoutMs: deadlineMs - min(MonotonicClock.nowMs, deadlineMs)) }
+  }
+
+  /// Thrown to a thread that comes back to a relay which was stopped meanwhile: it must write nothing any more.
+  func checkRuns() throws(RelayFailure) {
+    if lanes.read({ $0 == nil }) { throw .stopped }
   }
 
   static func blockName(_ block: Int, _ layout: Guarded<Layout?>) -> String? {

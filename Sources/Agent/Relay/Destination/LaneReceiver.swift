@@ -7,6 +7,8 @@ final class LaneReceiver: Sendable {
   private let frames: FrameSocket
   private let pipe: ApplyPipe
   private let thread = Guarded<WorkerThread?>(nil)
+  /// The thread is over, or was not begun.
+  private let hasEnded = Guarded(true)
 
   init(_ frames: FrameSocket, pipe: ApplyPipe) { (self.frames, self.pipe) = (frames, pipe) }
 
@@ -16,7 +18,9 @@ final class LaneReceiver: Sendable {
   func start(
     lane: UInt16, after previous: LaneReceiver?, onEnd: @escaping @Sendable (RelayFailure?) -> Void
   ) {
+    hasEnded.update { $0 = false }
     let worker = WorkerThread("gw-lane-rx-\(lane)") { [self] in
+      defer { hasEnded.update { $0 = true } }
       previous?.stop()
       do throws(RelayFailure) {
         while let header = try frames.receiveHeader() {
@@ -42,8 +46,15 @@ final class LaneReceiver: Sendable {
     thread.update { $0 = worker }
   }
 
+  func shutdown() { frames.socket.shutdown() }
+
   func stop() {
-    frames.socket.shutdown()
+    shutdown()
     thread.update { $0 }?.join()
+  }
+
+  /// Waits for the thread, but leaves one that a disk holds to it after `timeoutMs`.
+  func join(timeoutMs: UInt64) {
+    _ = hasEnded.wait(timeoutMs: timeoutMs) { $0 ? true : nil }
   }
 }

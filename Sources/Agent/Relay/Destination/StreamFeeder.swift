@@ -21,7 +21,18 @@ final class StreamFeeder: Sendable {
   /// Lets a pull begin: from then on it is the one writer.
   private let handOver: @Sendable () throws(RelayFailure) -> Void
   private let unpacking: FeederUnpacking
-  private let thread = Guarded<WorkerThread?>(nil)
+  /// What QEMU may leave unread, as it was said to the socket last; at first what the system has.
+  private let unreadBytes = Guarded(StreamFeeder.unreadBytesMax)
+  /// The thread is over, or was not begun.
+  private let hasEnded = Guarded(true)
+
+  /// A thread that makes pages of a disk ends within so long when it can, in milliseconds.
+  static let endMs: UInt64 = 1000
+  /// Bytes that QEMU may leave unread: where they are pages, which it takes as fast as they come, and where they are
+  /// headers of zero pages. Of these the usual 200 KiB are 90 MiB of memory for QEMU to look at; and what was written
+  /// counts as applied.
+  static let unreadBytesMax = 208 << 10
+  static let unreadZerosMax = 32 << 10
 
   init(
     qemu: StreamSocket, unpacking: FeederUnpacking,
@@ -39,7 +50,9 @@ final class StreamFeeder: Sendable {
     onApplied: @escaping @Sendable (UInt64, IncomingFrame) throws(RelayFailure) -> Void,
     onFailure: @escaping @Sendable (RelayFailure) -> Void
   ) {
-    let worker = WorkerThread("gw-qemu-tx") { [self] in
+    hasEnded.update { $0 = false }
+    _ = WorkerThread("gw-qemu-tx") { [self] in
+      defer { hasEnded.update { $0 = true } }
       var writer: RAMWriter?
       do throws(RelayFailure) {
         while true {
@@ -49,23 +62,29 @@ final class StreamFeeder: Sendable {
           }
           guard let (sequence, frame) = item ?? nil else { return }
           try write(sequence, frame, &writer)
+          try checkRuns()
           try onApplied(sequence, frame)
         }
       } catch {
-        onFailure(error)
+        if !queue.read({ $0.stopped }) { onFailure(error) }
       }
     }
-    thread.update { $0 = worker }
   }
 
   func append(_ sequence: UInt64, _ frame: IncomingFrame) {
     queue.update { $0.items.append((sequence, frame)) }
   }
 
+  /// Ends the thread. One that a disk holds is left to it: it finds QEMU's socket shut if it ever comes back, and says
+  /// nothing of its frame.
   func stop() {
     queue.update { $0.stopped = true }
     qemu.shutdown()
-    thread.update { $0 }?.join()
+    _ = hasEnded.wait(timeoutMs: Self.endMs) { $0 ? true : nil }
+  }
+
+  private func checkRuns() throws(RelayFailure) {
+    if queue.read({ $0.stopped }) { throw .stopped }
   }
 
   private func write(
@@ -74,6 +93,7 @@ final class StreamFeeder: Sendable {
     do {
       switch frame {
       case .verbatim(let bytes), .tail(let bytes):
+        setUnread(Self.unreadBytesMax)
         try unsafe qemu.writeAll(bytes.span.bytes)
         writer?.resetContinuation()
       case .ramEnd:
@@ -87,9 +107,12 @@ final class StreamFeeder: Sendable {
         try writePart(header, buffer, &writer)
       case .encoded(let header, let body):
         let buffer = try unpacking.unpack(sequence, header, body)
+        try checkRuns()
         try writePart(header.batch, buffer, &writer)
         unpacking.unpacking.giveBack(buffer)
-      case .deviceState: try handOver()
+      case .deviceState:
+        setUnread(Self.unreadBytesMax)
+        try handOver()
       case .invalidPages: break
       }
     } catch let error as RelayFailure {
@@ -114,10 +137,19 @@ final class StreamFeeder: Sendable {
     }
   }
 
+  private func setUnread(_ bytes: Int) {
+    guard unreadBytes.read({ $0 }) != bytes else { return }
+    unreadBytes.update { $0 = bytes }
+    qemu.setUnread(bytes: bytes)
+  }
+
   /// One PART section: record headers, and page bytes straight from the batch.
   private func writePart(
     _ header: BatchHeader, _ buffer: PageBuffer?, _ writer: inout RAMWriter?
   ) throws(any Error) {
+    // Between pages with contents few of them can be hidden.
+    let isOfZeros = header.zeroPageCount > 64 * header.rawPageCount
+    setUnread(isOfZeros ? Self.unreadZerosMax : Self.unreadBytesMax)
     var gathered = GatheredPages()
     var page = 0
     try withWriter(&writer) { $0.beginPart(into: &gathered.head) }

@@ -46,7 +46,7 @@ extension ControlLane {
     switch header.type {
     case .bye: return false
     case .heartbeat: try confirm(payload, epoch)
-    case .hello, .welcome, .pages, .encodedPages, .pullIdentities, .probe, .probeMark:
+    case .hello, .welcome, .pages, .encodedPages, .pullIdentities, .pullHeat, .probe, .probeMark:
       throw .protocolViolation("\(header.type) frame on the control lane")
     case .acknowledge: try calls?.onFrame(header.type, payload)
     case .message, .verbatim, .ramEnd, .tail, .invalidPages, .deviceState, .pullRequest, .pullDone,

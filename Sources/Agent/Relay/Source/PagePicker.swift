@@ -75,6 +75,7 @@ final class PagePicker: Sendable {
   }
 
   private func send(_ pages: PickedPages, _ tracker: inout BarrierTracker) throws(RelayFailure) {
+    try queue.reserve(zeroPages: pages.zeroPages)
     var buffer: PageBuffer?
     if !pages.places.isEmpty {
       let target = queue.takeBuffer()

@@ -4,6 +4,9 @@ import Wire
 
 /// Pages that leave together: the content of one batch.
 struct PickedPages: Sendable {
+  /// Pages of zeros, at most: as small a step as the window for them needs (`ZeroWindow`).
+  static let zeroPagesMax = 2048
+
   var runs: [PageRun] = []
   /// Where the bytes of inline pages are in the pen, in the order of the raw runs; empty for
   /// memory that is read directly.
@@ -13,9 +16,12 @@ struct PickedPages: Sendable {
   var isScan = false
 
   /// Whether one more page of the kind fits, from the pen or from the guest's memory.
+  ///
+  /// - Parameter continuing: it lies right behind the last one; of the same kind, it needs no run of its own.
   func takes(isZero: Bool, isInline: Bool, continuing: Bool) -> Bool {
-    guard continuing || runs.count < BatchLimits.runsMax else { return false }
-    if isZero { return zeroPages < BatchLimits.zeroPagesMax }
+    let extends = continuing && runs.last?.pageClass == (isZero ? .zero : .raw)
+    guard extends || runs.count < BatchLimits.runsMax else { return false }
+    if isZero { return zeroPages < Self.zeroPagesMax }
     return rawPages < BatchLimits.rawPagesMax && (rawPages == 0 || isInline == !places.isEmpty)
   }
 

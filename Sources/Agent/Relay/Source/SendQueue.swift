@@ -10,38 +10,6 @@ import Wire
 final class SendQueue: Sendable {
   /// Batches that may wait.
   static let depthMax = 8
-  /// Page bytes of a full batch.
-  static let batchBytes = UInt64(BatchLimits.rawPagesMax * Page.size)
-
-  /// Page bytes that make known what they are packed into.
-  fileprivate static let packingKnownBytes: UInt64 = 4 << 20
-
-  struct Counters: Sendable {
-    var zeroPages: UInt64 = 0
-    var rawPages: UInt64 = 0
-    var uniformPages: UInt64 = 0
-    var compressedPages: UInt64 = 0
-    var deltaPages: UInt64 = 0
-    var duplicatePages: UInt64 = 0
-    var heldPages: UInt64 = 0
-    var diskPages: UInt64 = 0
-    var gangPages: UInt64 = 0
-    var vaultPages: UInt64 = 0
-    /// Bytes of batches, frame headers included.
-    var wireBytes: UInt64 = 0
-
-    /// What pages with contents are made into: their bytes, and those on the wire; 1 to 1 until that is known.
-    var packing: (pageBytes: UInt64, wireBytes: UInt64) {
-      let pageBytes = (pages - zeroPages) * UInt64(Page.size)
-      guard pageBytes >= SendQueue.packingKnownBytes, wireBytes > 0 else { return (1, 1) }
-      return (pageBytes, wireBytes)
-    }
-
-    var pages: UInt64 {
-      zeroPages + rawPages + uniformPages + compressedPages + deltaPages + duplicatePages
-        + heldPages + diskPages + gangPages + vaultPages
-    }
-  }
 
   private struct State {
     var waiting: [PageBatch] = []
@@ -54,6 +22,8 @@ final class SendQueue: Sendable {
     var unconfirmed: [UInt16: [PageBatch]] = [:]
     /// Batches that are picked and still with the encoders.
     var encoding = 0
+    /// Pages with contents of these and of those that wait.
+    var queuedPages = 0
     /// Threads that encode; more batches than that wait for them.
     var encoderCount = Int.max
     var failure: RelayFailure?
@@ -105,7 +75,22 @@ final class SendQueue: Sendable {
   func setEncoderCount(_ count: Int) { state.update { $0.encoderCount = count } }
 
   /// A batch is with the encoders, from where it comes by `append`.
-  func encodingBegan() { state.update { $0.encoding += 1 } }
+  func encodingBegan(_ batch: PageBatch) {
+    state.update { state in
+      state.encoding += 1
+      state.queuedPages += batch.header.rawPageCount
+    }
+  }
+
+  /// Takes room for pages of zeros that were picked. Blocks while the destination has enough of them to write.
+  func reserve(zeroPages: Int) throws(RelayFailure) {
+    guard zeroPages > 0 else { return }
+    let failure = state.wait { state -> RelayFailure?? in
+      if let failure = state.failure { return .some(failure) }
+      return state.window.reserve(zeroPages: UInt64(zeroPages)) ? .some(nil) : nil
+    }
+    if let failure = failure ?? nil { throw failure }
+  }
 
   /// Appends a batch. Blocks while the queue is full.
   ///
@@ -115,7 +100,11 @@ final class SendQueue: Sendable {
       if let failure = state.failure { return .some(failure) }
       guard state.depth < Self.depthMax else { return nil }
       state.waiting.append(batch)
-      if wasEncoding { state.encoding -= 1 }
+      if wasEncoding {
+        state.encoding -= 1
+      } else {
+        state.queuedPages += batch.header.rawPageCount
+      }
       return .some(nil)
     }
     if let failure = failure ?? nil { throw failure }
@@ -140,7 +129,7 @@ final class SendQueue: Sendable {
       if isInterrupted() { return .success(.interrupted) }
       guard let index = state.next(lane: lane) else {
         // Encoders that are busy limit what goes over, like a full window.
-        if state.encoding > state.encoderCount { state.window.noteBlocked() }
+        if state.encoding > state.encoderCount { state.window.noteEncodersBusy() }
         return nil
       }
       let batch = state.waiting[index]
@@ -149,7 +138,7 @@ final class SendQueue: Sendable {
       let isOvertaken = batch.header.place.sequence < state.newestTaken
       let pageBytes = UInt64(batch.header.rawPageCount * Page.size)
       guard isOvertaken || state.window.admits(bytes, pageBytes: pageBytes) else {
-        state.window.noteBlocked()
+        state.window.noteRefused(bytes)
         return nil
       }
       if index > state.head {
@@ -162,10 +151,11 @@ final class SendQueue: Sendable {
         state.head = 0
       }
       state.newestTaken = max(state.newestTaken, batch.header.place.sequence)
+      state.queuedPages -= batch.header.rawPageCount
       let now = MonotonicClock.nowUs
       state.window.sent(
         sequence: batch.header.place.sequence, bytes: bytes, pageBytes: pageBytes,
-        nowMs: now / 1000)
+        zeroPages: UInt64(batch.header.zeroPageCount), nowMs: now / 1000)
       state.unconfirmed[lane, default: []].append(batch)
       state.counters.note(batch)
       return .success(.batch(batch, delayUs: state.bucket?.take(bytes, nowUs: now) ?? 0))
@@ -216,7 +206,7 @@ final class SendQueue: Sendable {
       if let failure = state.failure { return .failure(failure) }
       guard state.depth == 0 else { return nil }
       guard state.window.admits(bytes) else {
-        state.window.noteBlocked()
+        state.window.noteRefused(bytes)
         return nil
       }
       let now = MonotonicClock.nowUs
@@ -256,31 +246,13 @@ final class SendQueue: Sendable {
   func fail(_ failure: RelayFailure) { state.update { $0.failure = $0.failure ?? failure } }
 
   /// Rate, window and counts, for progress and for the strategy.
-  var snapshot: (rate: ByteRate?, inFlight: UInt64, queued: Int, counters: Counters) {
-    state.read { ($0.window.rate, $0.window.inFlight, $0.depth + $0.encoding, $0.counters) }
-  }
-}
-
-extension SendQueue.Counters {
-  /// Counts a batch that goes to a lane.
-  fileprivate mutating func note(_ batch: PageBatch) {
-    wireBytes += UInt64(batch.wireByteCount)
-    for run in batch.header.runs where run.pageClass == .zero { zeroPages += UInt64(run.count) }
-    guard let kinds = batch.encoded?.header.kinds else {
-      return rawPages += UInt64(batch.header.rawPageCount)
-    }
-    for kind in kinds {
-      switch kind {
-      case .uniform: uniformPages += 1
-      case .compressed: compressedPages += 1
-      case .delta: deltaPages += 1
-      case .duplicate: duplicatePages += 1
-      case .held: heldPages += 1
-      case .disk: diskPages += 1
-      case .gang: gangPages += 1
-      case .vault: vaultPages += 1
-      case .raw: rawPages += 1
-      }
+  var snapshot: Flow {
+    state.read { state in
+      Flow(
+        rate: state.window.rate, inFlight: state.window.inFlight,
+        queued: state.depth + state.encoding,
+        queuedBytes: UInt64(max(state.queuedPages, 0) * Page.size),
+        applyingMs: state.window.zeros.applyingMs, counters: state.counters)
     }
   }
 }

@@ -127,7 +127,8 @@ extension DestinationMigration {
       qemu: socket, control: link.lane, shared: shared,
       windowBytes: configuration.windowBytes,
       memoryLimit: configuration.memoryLimitBytes, mayPull: mayPull,
-      identifies: order.identifies == true, audits: undo.audits,
+      identifies: order.identifies == true, identifiesStored: order.identifiesStored == true,
+      audits: undo.audits,
       snapshot: snapshot, vault: vault, images: undo.images, gang: undo.gang?.held(gangs)
     ) { [mailbox] in mailbox.put(.relay($0)) }
     undo.relay = relay

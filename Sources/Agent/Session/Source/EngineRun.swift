@@ -81,14 +81,16 @@ struct EngineRun: Sendable {
 
   /// Whether the link has to be looked at for longer before the user's time can be judged; the strategy
   /// waits meanwhile, for it would stop the guest at once when the time is short.
-  func isMeasuring(_ constraints: MigrationConstraints, nowMs: UInt64) -> Bool {
-    constraints.withinMs != nil && !isJudged && nowMs < firstLookMs + Self.judgeAfterMs
+  mutating func isMeasuring(_ constraints: MigrationConstraints, _ sample: EngineSample) -> Bool {
+    guard constraints.withinMs != nil, !isJudged else { return false }
+    machine.noteRate(sample)
+    return sample.nowMs < firstLookMs + Self.judgeAfterMs
   }
 
   /// Why the user's time cannot be kept, said once: as soon as the link's rate is known and before much
   /// was sent. Nil: it can, or nothing is known yet.
   mutating func refusal(_ constraints: MigrationConstraints, _ sample: EngineSample) -> String? {
-    guard !isJudged, let rate = sample.wireRate else { return nil }
+    guard !isJudged, let rate = machine.believedRate ?? sample.wireRate else { return nil }
     isJudged = true
     let forecast = StartForecast(
       constraints, facts, rate: rate,
@@ -181,9 +183,9 @@ struct EngineRun: Sendable {
       (sample.wireBytesPerPage, sample.isCostForetold) = (cost, true)
     }
     sample.wireRate = flow.rate
-    let queued = UInt64(flow.queued) * SendQueue.batchBytes
     sample.inFlightBytes =
-      flow.inFlight + queued.scaled(by: packing.wireBytes, over: packing.pageBytes)
+      flow.inFlight + flow.queuedBytes.scaled(by: packing.wireBytes, over: packing.pageBytes)
+    sample.applyingMs = flow.applyingMs
     sample.lastEpoch = lastEpoch
     sample.isCollecting = isCollecting
     return sample

@@ -21,8 +21,10 @@ extension SourceMigration {
     let recovery: LaneRecovery
     /// Which pages the destination may make itself should it pull them; nil: it has nothing to make them of.
     let identifier: PullIdentifier?
+    /// The destination wants to know which pages are hot should it pull them.
+    let saysHeat: Bool
     /// Copies of disks that go on; nil: none.
-    let disks: DiskMirror?
+    let disks: DiskCopies?
     let pauseGuard: PauseGuard?
   }
 
@@ -68,14 +70,18 @@ extension SourceMigration {
       }
     }
     let identifier =
-      setup.mayPull ? PullIdentifier(held: held, disks: compaction(setup)?.disks) : nil
+      setup.mayPull
+      ? PullIdentifier(
+        held: held, disks: compaction(setup)?.disks,
+        namesStored: encodings(setup).contains(.pullVault)) : nil
     try setup.link.send(
       .begin(
         .init(
           laneCount: request.laneCount, inPlaceBlocks: setup.inPlaceBlocks,
           networkPatienceMs: request.networkPatienceMs, mayPull: setup.mayPull,
           snapshot: held?.offer.id, vault: held?.elsewhere?.furtherCount,
-          identifies: identifier == nil ? nil : true)))
+          identifies: identifier == nil ? nil : true,
+          identifiesStored: identifier?.elsewhere == nil ? nil : true)))
     guard
       case .ready = try await nextMessage(
         timeoutMs: Self.answerTimeoutMs, waitingFor: "the destination's QEMU to listen")
@@ -137,7 +143,8 @@ extension SourceMigration {
     relay.start()
     return Copy(
       relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins, strategy: strategy, vcpus: vcpus,
-      journal: origin.journal, recovery: recovery, identifier: identifier, disks: undo.disks,
+      journal: origin.journal, recovery: recovery, identifier: identifier,
+      saysHeat: encodings(setup).contains(.pullHeat), disks: undo.disks,
       pauseGuard: undo.pauseGuard)
   }
 
@@ -178,14 +185,17 @@ extension SourceMigration {
     _ setup: Setup, _ capabilities: MigrationCapabilities, _ parameters: MigrationParameters,
     _ status: VMStatus
   ) -> JournalRecord.SourceStart {
-    JournalRecord.SourceStart(
+    let mirrored = setup.moving.filter { $0.server == nil }
+    let moves = ServerMoves.handles(
+      setup.moving, in: configuration.runtimeDirectory, id: id.description)
+    return JournalRecord.SourceStart(
       id: id.description, vm: setup.vm.name, destination: request.destination,
       monitorPath: setup.vm.monitorPath, pid: setup.vm.process?.pid ?? 0,
       processStart: setup.vm.process?.startTime ?? 0, capabilities: capabilities.states,
       parameters: JSONValue.object(parameters.values).line, wasRunning: status.isRunning,
       startedAt: state.read { $0.record.startedAt } ?? 0, keepSource: request.keepSource,
-      mirrors: setup.moving.isEmpty
-        ? nil : DiskMirror.handles(setup.moving, id: id.description))
+      mirrors: mirrored.isEmpty ? nil : DiskMirror.handles(mirrored, id: id.description),
+      moves: moves.isEmpty ? nil : moves)
   }
 
   /// QEMU writes as fast as we read, keeps the guest until we say SHUT, and waits for our word (or

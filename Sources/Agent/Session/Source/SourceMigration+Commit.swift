@@ -54,8 +54,8 @@ extension SourceMigration {
         security: PeerSecurity(configuration), logger: logger)
       return await heard(settlement, undo)
     case .giveGuestBack:
-      // First of all: nothing in QEMU waits for the network any more.
-      undo.disks?.tunnel.cut()
+      // First of all: nothing waits for the network any more.
+      undo.disks?.cut()
       let input = await giveGuestBack(undo)
       await tidyDisks(undo)
       return input

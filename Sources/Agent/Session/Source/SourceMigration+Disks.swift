@@ -24,17 +24,25 @@ extension SourceMigration {
           remedy: "install this version of Godwit there")
       ])
     }
-    let moving = zip(claims, answers).compactMap { disk, answer in
-      answer.isShared
-        ? nil
-        : MovingDisk(target: disk.target, claim: disk.claim, destinationPath: answer.path)
+    let moving = zip(claims, answers).filter { !$1.isShared }.enumerated().map { number, pair in
+      MovingDisk(
+        number: number, target: pair.0.target, claim: pair.0.claim,
+        destinationPath: pair.1.path, copyInode: pair.1.copyInode, server: pair.0.server)
+    }
+    if let refusal = DiskSelection.refusal(
+      request.disks?.method ?? .auto, movingCount: moving.count)
+    {
+      throw Ending.refused([refusal])
+    }
+    if moving.contains(where: { ($0.copyInode != nil) != ($0.claim.updatesCopy == true) }) {
+      throw Ending.failed("\(request.destination) confuses new disks with older copies")
     }
     for disk in moving {
       logger.info(
         "the disk moves",
         metadata: [
           "disk": "\(disk.claim.name)", "bytes": "\(disk.claim.byteCount)",
-          "to": "\(disk.destinationPath)",
+          "to": "\(disk.destinationPath)", "by": "\(disk.server?.socket ?? "QEMU")",
         ])
     }
     guard !moving.isEmpty else { return [] }
@@ -49,56 +57,92 @@ extension SourceMigration {
   func copyDisks(_ setup: Setup, _ undo: inout SourceUndo) async throws {
     guard !setup.moving.isEmpty else { return }
     try await enter(.disks)
-    let mirror = try await openMirror(setup)
-    undo.disks = mirror
-    let method = request.disks?.method ?? .auto
-    try await mirror.begin(
-      method == .mirror ? .writeBlocking : .background,
-      bytesPerSecond: request.bandwidthBytesPerSecond)
+    let copies = try await openCopies(setup)
+    undo.disks = copies
+    let wishes = request.disks ?? DiskWishes()
+    try await copies.begin(wishes, bytesPerSecond: request.bandwidthBytesPerSecond)
+    // Of what QEMU copies; servers decide for themselves.
     var machine = DiskCopyMachine(
-      method, canChange: setup.facts.version >= Self.mirrorChangeVersion,
-      byteCount: mirror.byteCount)
+      wishes.method, canChange: setup.facts.version >= Self.mirrorChangeVersion,
+      byteCount: copies.mirror?.byteCount ?? 0)
     while true {
       if let event = await mailbox.take(timeoutMs: Self.diskLookMs) {
         if case .peer(.message(let message)) = event, let ending = Ending(message) { throw ending }
         try check(event)
       }
-      let look = try await mirror.look()
-      noteDisks(look, mirror)
-      switch machine.look(
-        nowMs: MonotonicClock.nowMs, owedBytes: look.owedBytes, isReady: look.isReady)
-      {
+      let look = try await copies.look()
+      noteDisks(look, copies)
+      let effect =
+        look.mirrored.map {
+          machine.look(
+            nowMs: MonotonicClock.nowMs, owedBytes: $0.owedBytes, isReady: $0.isReady)
+        } ?? .ready
+      switch effect {
       case .goOn: continue
       case .writeToBoth:
         logger.info("the guest's writes go to both sides")
-        try await mirror.writeToBoth()
-      case .ready: return undo.pauseGuard = try await guardPause(setup)
+        try await copies.mirror?.writeToBoth()
+      case .ready:
+        guard look.moved?.isReady != false else { continue }
+        return undo.pauseGuard = try await guardPause(setup)
       case .abandon(let reason): throw Ending.failed(reason)
       }
     }
   }
 
-  /// The ways to the destination, and a socket that leads QEMU to them.
-  private func openMirror(_ setup: Setup) async throws -> DiskMirror {
+  /// The ways to the destination, and sockets that lead there.
+  private func openCopies(_ setup: Setup) async throws -> DiskCopies {
     guard let token = MigrationID(setup.offer.token) else {
       throw Ending.failed("\(request.destination) sent a token that is none")
     }
+    let (folder, id, share) = (configuration.runtimeDirectory, id.description, share)
+    let served = setup.moving.filter { $0.server != nil }
+    var moves: ServerMoves?
+    if !served.isEmpty {
+      let dial = diskDial(token)
+      let tunnels = try await Blocking.run {
+        try ServerMoves.tunnels(served, in: folder, id: id, dial: dial) { share.take($0) }
+      }
+      moves = ServerMoves(
+        served, ServerMoves.handles(served, in: folder, id: id), tunnels,
+        patienceMs: request.networkPatienceMs)
+    }
+    do {
+      return DiskCopies(setup.moving, try await openMirror(setup, token), moves)
+    } catch {
+      moves?.cut()
+      throw error
+    }
+  }
+
+  /// Opens one more connection for blocks of disks.
+  private func diskDial(_ token: MigrationID) -> @Sendable () throws -> any ByteConnection {
+    let (destination, id, security) = (request.destination, id, PeerSecurity(configuration))
+    return {
+      try PeerConnection.open(
+        destination, Hello(role: .disk, lane: 1, migration: id, token: token),
+        security: security, timeoutMs: Self.redialTimeoutMs)
+    }
+  }
+
+  /// For the disks that QEMU copies; nil: there are none.
+  private func openMirror(_ setup: Setup, _ token: MigrationID) async throws -> DiskMirror? {
+    let disks = setup.moving.filter { $0.server == nil }
+    guard !disks.isEmpty else { return nil }
     var opened: [any ByteConnection] = []
-    for lane in 1...UInt16(setup.moving.count) {
+    for lane in 1...UInt16(disks.count) {
       opened.append(try await connect(role: .disk, lane: lane, token: token))
     }
     let (connections, share, folder) = (opened, share, configuration.runtimeDirectory)
-    let (path, pid) = (
-      folder + "/" + String(id.description.prefix(12)) + ".mirror", setup.vm.process?.pid
-    )
+    let path = folder + "/" + String(id.description.prefix(12)) + ".mirror"
+    let process = setup.vm.process.map { "/proc/\($0.pid)" }
     let tunnel = try await Blocking.run {
-      try DiskTunnel(path: path, in: folder, admitting: pid, connections: connections) {
+      try DiskTunnel(path: path, in: folder, admitting: process, connections: connections) {
         share.take($0)
       }
     }
     return DiskMirror(
-      setup.moving, DiskMirror.handles(setup.moving, id: id.description), tunnel,
-      setup.monitor.client)
+      disks, DiskMirror.handles(disks, id: id.description), tunnel, setup.monitor.client)
   }
 
   /// From the guest's stop until its disks are complete QEMU waits for us: whatever becomes of us.
@@ -110,11 +154,12 @@ extension SourceMigration {
   }
 
   /// Puts what the copies say into the progress: the memory is still to come.
-  func noteDisks(_ look: DiskMirror.Look, _ mirror: DiskMirror) {
-    let (sent, now) = (mirror.tunnel.sentBytes, MonotonicClock.nowMs)
-    let total = mirror.byteCount
+  func noteDisks(_ look: DiskCopies.Look, _ copies: DiskCopies) {
+    let (sent, now) = (copies.sentBytes, MonotonicClock.nowMs)
+    let total = copies.byteCount
     note { state in
       state.record.disk.wireBytes = sent
+      state.record.disk.bytesReadAtSource = look.readBytes
       state.progress.diskRemainingBytes = look.owedBytes
       guard state.progress.phase == .disks else { return }
       (state.progress.wireBytes, state.record.wireBytes) = (sent, sent)
@@ -136,10 +181,10 @@ extension SourceMigration {
     report()
   }
 
-  /// Takes what is left of the copies out of QEMU; the guest goes on with its disks.
+  /// Takes what is left of the copies back; the guest goes on with its disks.
   func tidyDisks(_ undo: SourceUndo) async {
-    guard let disks = undo.disks, let monitor = undo.monitor, !monitor.isClosed else { return }
-    await DiskMirror.tidy(disks.handles, monitor.client, logger: logger)
+    guard let disks = undo.disks, let monitor = undo.monitor else { return }
+    await disks.tidy(monitor.isClosed ? nil : monitor.client, logger: logger)
   }
 }
 

@@ -50,7 +50,7 @@ extension SourceMigration {
     }
     noteWire(setup, copy)
     if sample.freshPages == 0, progress.phase == .bulk { try await enter(.iterate) }
-    guard !engine.isEnding, !engine.isMeasuring(request.constraints, nowMs: now) else {
+    guard !engine.isEnding, !engine.isMeasuring(request.constraints, sample) else {
       return report()
     }
     if let reason = engine.refusal(request.constraints, sample) {

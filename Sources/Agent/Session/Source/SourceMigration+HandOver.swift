@@ -69,11 +69,11 @@ extension SourceMigration {
     guard let handOver, handOver.isClosing, let disks = copy.disks else {
       throw Ending.failed("\(request.destination) closed disks that are not complete")
     }
-    disks.tunnel.cut()
+    disks.cut()
     let now = MonotonicClock.nowMs
     note { state in
       state.progress.diskRemainingBytes = 0
-      state.record.disk.wireBytes = disks.tunnel.sentBytes
+      state.record.disk.wireBytes = disks.sentBytes
       state.record.disk.movedBytes = disks.byteCount
       state.record.disk.pauseMs = now - handOver.startedMs
       state.record.disk.keptAtSource = disks.disks.map(\.claim.sourcePath)

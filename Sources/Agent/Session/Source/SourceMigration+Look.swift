@@ -34,9 +34,8 @@ extension SourceMigration {
     let rate = flow.rate.flatMap {
       ByteRate(bytesPerSecond: $0.bytesPerSecond.scaled(by: ratio.pageBytes, over: ratio.wireBytes))
     }
-    let waiting = UInt64(flow.queued) * SendQueue.batchBytes
     let owed = UInt64(copy.relay.ledger.state.read { $0.owedCount }) * UInt64(Page.size)
-    let queued = waiting + owed
+    let queued = flow.queuedBytes + owed
     var sample = MigrationSample(
       nowMs: MonotonicClock.nowMs, ram: ByteCount(ram.total), remaining: ByteCount(ram.remaining),
       dirtyRate: ByteRate(
@@ -80,7 +79,7 @@ extension SourceMigration {
   }
 
   func noteWire(_ setup: Setup, _ copy: Copy) {
-    let diskBytes = copy.disks?.tunnel.sentBytes
+    let diskBytes = copy.disks?.sentBytes
     let bytes = copy.relay.wireBytes + (diskBytes ?? 0)
     let counters = copy.relay.queue.snapshot.counters
     let (stopSet, superseded, invalid) = copy.relay.ledger.state.read {

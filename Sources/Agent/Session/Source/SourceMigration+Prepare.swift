@@ -68,7 +68,7 @@ extension SourceMigration {
     guard own.isEmpty else { throw Ending.refused(own) }
 
     let images = await indexedImages(monitor, vm)
-    let claims = try await DiskClaims.make(facts, request.disks, id)
+    let claims = try await DiskClaims.make(facts, request.disks, id, monitor.client)
     defer { DiskClaims.dropProbes(claims) }
     let link = try await connectControl()
     undo.link = link
@@ -121,9 +121,7 @@ extension SourceMigration {
 
   /// How pages are made smaller: as asked for, as far as the destination understands it.
   func compaction(_ setup: Setup) -> CompactionPlan? {
-    let encodings = (setup.offer.encodings ?? []).compactMap {
-      PeerMessage.PageEncoding(rawValue: $0)
-    }
+    let encodings = encodings(setup)
     guard encodings.contains(.packed) else { return nil }
     var plan = CompactionPlan(request.compaction, threads: configuration.compactionThreadCount)
     if encodings.contains(.references) {
@@ -144,6 +142,11 @@ extension SourceMigration {
       plan?.answerableBlocks = Set(setup.readable.keys)
     }
     return plan
+  }
+
+  /// What the destination understands beside plain pages.
+  func encodings(_ setup: Setup) -> [PeerMessage.PageEncoding] {
+    (setup.offer.encodings ?? []).compactMap { PeerMessage.PageEncoding(rawValue: $0) }
   }
 
   /// The guest's images that this host has an index of, where their blocks could be referred to.

@@ -32,8 +32,13 @@ extension SourceMigration {
     let dial = copy.recovery.dial
     var identifier = copy.identifier
     identifier?.blocks = copy.relay.blocks
+    let (ledger, saysHeat) = (copy.relay.ledger, copy.saysHeat)
     let server = PullServer(
-      memory: memory, identifier: identifier, laneCount: UInt16(clamping: request.laneCount),
+      memory: memory, identifier: identifier,
+      heat: {
+        saysHeat ? ledger.state.read { $0.ledger.map { PullHeat.frames(of: $0) } ?? [] } : []
+      },
+      laneCount: UInt16(clamping: request.laneCount),
       // The guest runs at the destination, and nowhere else ever: there is no time to give up after.
       recovery: LaneRecovery(patienceMs: { .max }, dial: dial),
       bytesWritten: copy.relay.bytesWritten
@@ -124,8 +129,9 @@ extension SourceMigration {
       }
       (state.lastWire, state.progress.wireBytes) = ((now, bytes), bytes)
       state.progress.remainingBytes = remaining
+      // What the destination makes itself does not take the link's time.
       state.estimator.pulling(
-        nowMs: now, remaining: ByteCount(remaining),
+        nowMs: now, remaining: ByteCount(pages.crossing(of: owed) << UInt64(Page.shift)),
         rate: ByteRate(bytesPerSecond: state.progress.wireBytesPerSecond))
     }
     report()
@@ -161,8 +167,10 @@ extension MigrationRecord {
   fileprivate mutating func noteLocal(_ done: PullDone) {
     pull?.snapshotPages = done.snapshotPages
     pull?.diskPages = done.diskPages
+    pull?.vaultPages = done.vaultPages
     pull?.localFaultPages = done.localFaultPages
     pages.snapshot = pages.snapshot.map { $0.addingSaturating(done.snapshotPages) }
     pages.disk = pages.disk.map { $0.addingSaturating(done.diskPages) }
+    pages.vault = pages.vault.map { $0.addingSaturating(done.vaultPages) }
   }
 }

@@ -216,6 +216,13 @@ final class SourceMigration: Sendable {
 
   /// The next message of the peer's; everything that ends a migration throws.
   func nextMessage(timeoutMs: UInt64, waitingFor what: String) async throws -> PeerMessage {
+    let message = try await nextWord(timeoutMs: timeoutMs, waitingFor: what)
+    if let ending = Ending(message) { throw ending }
+    return message
+  }
+
+  /// The same, and a message that ends the migration is returned as well.
+  func nextWord(timeoutMs: UInt64, waitingFor what: String) async throws -> PeerMessage {
     let deadline = MonotonicClock.nowMs + timeoutMs
     while true {
       let now = MonotonicClock.nowMs
@@ -224,10 +231,7 @@ final class SourceMigration: Sendable {
           "\(request.destination) did not answer within \(Milliseconds.format(timeoutMs)) (\(what))"
         )
       }
-      if case .peer(.message(let message)) = event {
-        if let ending = Ending(message) { throw ending }
-        return message
-      }
+      if case .peer(.message(let message)) = event { return message }
       try check(event)
     }
   }

@@ -64,9 +64,12 @@ struct SourceRecovery {
     case .askMigration:
       return await withQEMU(story, start, gone: .qemuGone) { try await ask($0) }
     case .giveGuestBack:
-      return await withQEMU(story, start, gone: .guestBack(mayBePrepared: true)) {
+      let input = await withQEMU(story, start, gone: .guestBack(mayBePrepared: true)) {
         try await giveGuestBack($0, start)
       }
+      // After the guest, which may stand still; and whatever became of QEMU: servers outlive it.
+      await ServerMoves.cancel(start.moves ?? [], logger: agent.logger)
+      return input
     case .restoreSettings:
       return await withQEMU(story, start, gone: .performed) { client in
         let parameters = try JSONParser.parse(Array(start.parameters.utf8)).object ?? [:]

@@ -10,7 +10,7 @@ struct SourceUndo {
   /// QEMU's settings before the migration; nil: not touched yet.
   var settings: (capabilities: MigrationCapabilities, parameters: MigrationParameters)?
   /// Copies of disks; set before the first one begins.
-  var disks: DiskMirror?
+  var disks: DiskCopies?
   /// Gives the guest back where we die while QEMU waits for our word.
   var pauseGuard: PauseGuard?
   /// Set before anything may limit the guest's processors.
@@ -28,7 +28,7 @@ struct SourceUndo {
   func closeLinks() async {
     await vcpus?.restore()
     let (relay, link) = (self.relay, self.link)
-    disks?.tunnel.cut()
+    disks?.cut()
     pauseGuard?.dismiss()
     _ = try? await Blocking.run {
       relay?.stop()

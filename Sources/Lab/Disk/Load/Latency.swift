@@ -1,4 +1,4 @@
-public import Agent
+public import Base
 
 /// How long requests took in a stretch of time, and how many there were. Pure.
 public struct Latency: Codable, Sendable, Equatable {

@@ -17,6 +17,9 @@ public struct PageGroup: Sendable, Equatable {
   /// What a page of it costs on the wire, in bytes.
   public var wireBytes: Double
 
+  /// Whether its pages are zeros.
+  var isZero: Bool { wireBytes <= GuestModel.zeroBytes }
+
   public init(
     pages: Double, writesPerSecond: Double = 0, pattern: Pattern = .scattered,
     wireBytes: Double = 4120

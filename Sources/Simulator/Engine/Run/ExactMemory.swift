@@ -28,6 +28,7 @@ struct ExactMemory: SimulatedMemory {
   private var owedCounts = [Int](repeating: 0, count: 9)
   private(set) var sentPages = 0.0
   private(set) var supersededPages = 0.0
+  private(set) var sentZeroPages = 0.0
   private var wentBack = false
 
   init(_ guest: GuestModel) {
@@ -157,6 +158,7 @@ struct ExactMemory: SimulatedMemory {
     if delivered[page] > version[page] { wentBack = true }
     delivered[page] = version[page]
     sentPages += 1
+    if guest.groups[groupOf[page]].isZero { sentZeroPages += 1 }
   }
 
   func violation(isFinished: Bool) -> String? {

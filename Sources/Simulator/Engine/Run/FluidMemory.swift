@@ -21,6 +21,7 @@ struct FluidMemory: SimulatedMemory {
   private var epochs = 0
   private(set) var sentPages = 0.0
   private(set) var supersededPages = 0.0
+  private(set) var sentZeroPages = 0.0
 
   init(_ guest: GuestModel) {
     self.guest = guest
@@ -159,6 +160,7 @@ struct FluidMemory: SimulatedMemory {
       freshBytes > 0 ? forScan / freshBytes : 0, dirtyBytes > 0 ? forDirty / dirtyBytes : 0
     )
     for group in guest.groups.indices {
+      let before = sentPages
       // What is left of a page is sent with its last byte.
       let scanned = scanPart > 0.999_999 ? fresh[group] : fresh[group] * scanPart
       fresh[group] -= scanned
@@ -170,6 +172,7 @@ struct FluidMemory: SimulatedMemory {
         clean[index] += sent
         sentPages += sent
       }
+      if guest.groups[group].isZero { sentZeroPages += sentPages - before }
     }
     return forScan + forDirty
   }

@@ -14,17 +14,20 @@ struct MigrationRun<Memory: SimulatedMemory>: Sendable {
     case done
   }
 
+  /// How far the destination may be behind with pages of zeros before it is sent no more, in milliseconds.
+  private static var zeroWindowMs: Double { 25 }
+
   let setup: SimulationSetup
   let facts: EngineFacts
   var memory: Memory
   var noise: Noise
   private var machine: DeadlineGuard
-  private var progress: ProgressEstimator
-  private(set) var phase = Phase.running
-  private(set) var nowMs: Double
+  var progress: ProgressEstimator
+  var phase = Phase.running
+  var nowMs: Double
   /// When the first page could go.
   private let startedMs: Double
-  private(set) var outcome: SimulationOutcome
+  var outcome: SimulationOutcome
 
   private var holdFrom: UInt8 = 9
   private var scanPermille: UInt64 = 1000
@@ -33,9 +36,11 @@ struct MigrationRun<Memory: SimulatedMemory>: Sendable {
   private var lookedMs: Double
   private var lastEpoch: EpochReport?
   private var meter = RateMeter()
-  private var stopReason = StopReason.fits
+  /// Pages of zeros that the destination has and its QEMU has not taken.
+  private var zeroBacklog = 0.0
+  var stopReason = StopReason.fits
   private let writeFactor: Double
-  private let overheadFactor: Double
+  let overheadFactor: Double
 
   init(_ setup: SimulationSetup, memory: Memory, seed: UInt64) {
     (self.setup, self.memory, facts) = (setup, memory, setup.facts)
@@ -111,9 +116,15 @@ extension MigrationRun {
     sample.wireBytesPerPage = meter.bytesPerPage ?? setup.wireBytesPerPage
     sample.wireRate = meter.rate
     sample.inFlightBytes = meter.inFlight(latencyMs: setup.link.latencyMs)
+    sample.applyingMs = UInt64(applyingMs)
     sample.lastEpoch = lastEpoch
     sample.isCollecting = collecting != nil || isFirstPass
     return sample
+  }
+
+  /// Milliseconds until the destination has taken the pages of zeros that it was sent.
+  var applyingMs: Double {
+    setup.zeroPagesPerSecond.map { min(zeroBacklog / max($0, 1) * 1000, 1e15) } ?? 0
   }
 
   private mutating func look() {
@@ -171,96 +182,40 @@ extension MigrationRun {
     outcome.epochs += 1
   }
 
-  private mutating func finishCollect() {
+  mutating func finishCollect() {
     guard var (_, report) = collecting else { return }
     report.newlyOwedPages = pages(memory.finishCollect())
     lastEpoch = report
     collecting = nil
   }
 
+  /// Bytes that go in a step: what the link carries, or less where the destination would fall behind with pages of zeros,
+  /// which have a window of their own.
+  private func withoutTooManyZeros(_ budget: Double, _ ms: Double) -> Double {
+    guard let pace = setup.zeroPagesPerSecond else { return budget }
+    var (trial, noise) = (memory, self.noise)
+    let used = trial.send(
+      bytes: budget, scanPermille: scanPermille, holdFrom: holdFrom, noise: &noise)
+    let zeros = trial.sentZeroPages - memory.sentZeroPages
+    let room = max(pace * (ms + Self.zeroWindowMs) / 1000 - zeroBacklog, 0)
+    return zeros > room ? used * room / zeros : budget
+  }
+
   private mutating func advance(_ ms: Double, _ bytesPerSecond: Double) {
     memory.run(ms: ms, atMs: nowMs, speed: speed * writeFactor, noise: &noise)
-    let budget = bytesPerSecond * ms / 1000
-    let before = memory.sentPages
+    let full = bytesPerSecond * ms / 1000
+    let budget = withoutTooManyZeros(full, ms)
+    let (before, zeros) = (memory.sentPages, memory.sentZeroPages)
     let used = memory.send(
       bytes: budget, scanPermille: scanPermille, holdFrom: holdFrom, noise: &noise)
-    meter.note(ms: ms, budget: budget, used: used, pages: memory.sentPages - before)
+    // Where the destination holds it up the link was idle for a part.
+    meter.note(ms: ms, budget: full, used: used, pages: memory.sentPages - before)
     outcome.wireBytes += used
+    if let pace = setup.zeroPagesPerSecond {
+      zeroBacklog = max(zeroBacklog + memory.sentZeroPages - zeros - pace * ms / 1000, 0)
+    }
     outcome.lostMs += (1 - speed) * ms
     nowMs += ms
     if let collecting, nowMs >= collecting.endMs { finishCollect() }
-  }
-}
-
-// MARK: - The pause and after
-
-extension MigrationRun {
-  private mutating func stop(_ reason: StopReason, _ sample: EngineSample, pulls: Bool) {
-    stopReason = reason
-    outcome.forecastDowntimeMs = StopForecast(sample, facts).downtimeMs.map { Double($0) }
-    // The last look at the dirty bitmap, with the guest stopped.
-    finishCollect()
-    _ = memory.beginCollect(noise: &noise)
-    _ = memory.finishCollect()
-    let inFlight = Double(sample.inFlightBytes)
-    let fixedMs =
-      Double(setup.pauseOverheadMs) * overheadFactor + 2 * setup.link.latencyMs
-    if pulls {
-      let known = Double(sample.wireRate?.bytesPerSecond ?? 1)
-      outcome.forecastDowntimeMs = inFlight / known * 1000 + Double(facts.pauseOverheadMs)
-    }
-    phase = .pausing(
-      bytes: (pulls ? 0 : memory.owedBytes) + inFlight, thenMs: fixedMs, pulls: pulls)
-    outcome.downtimeMs = 0
-    if !pulls { outcome.wireBytes += memory.owedBytes }
-  }
-
-  private mutating func pause(
-    _ ms: Double, _ bytesPerSecond: Double, bytes: Double, thenMs: Double, pulls: Bool
-  ) {
-    let sendMs = bytesPerSecond > 0 ? bytes / bytesPerSecond * 1000 : (bytes > 0 ? .infinity : 0)
-    let spent: Double
-    if sendMs >= ms {
-      spent = ms
-      phase = .pausing(bytes: bytes - bytesPerSecond * ms / 1000, thenMs: thenMs, pulls: pulls)
-    } else if sendMs + thenMs > ms {
-      spent = ms
-      phase = .pausing(bytes: 0, thenMs: sendMs + thenMs - ms, pulls: pulls)
-    } else {
-      spent = sendMs + thenMs
-    }
-    nowMs += spent
-    outcome.downtimeMs = (outcome.downtimeMs ?? 0) + spent
-    outcome.lostMs += spent
-    guard spent < ms || sendMs + thenMs == ms else { return }
-    outcome.movedMs = nowMs
-    if pulls {
-      phase = .pulling(PullModel(memory.invalidByGroup, setup))
-    } else {
-      _ = memory.send(
-        bytes: .greatestFiniteMagnitude, scanPermille: 500, holdFrom: 9, noise: &noise)
-      complete()
-    }
-  }
-
-  private mutating func finish(_ pull: PullModel) {
-    outcome.wireBytes += pull.sentBytes
-    outcome.networkFaults = pull.faults
-    nowMs -= pull.unusedMs
-    _ = memory.send(bytes: .greatestFiniteMagnitude, scanPermille: 500, holdFrom: 9, noise: &noise)
-    complete()
-  }
-
-  private mutating func complete() {
-    outcome.end = .completed(stopReason)
-    outcome.totalMs = nowMs
-    progress.finished()
-    if progress.permille != 1000 { note("done, and progress is \(progress.permille) thousandths") }
-    if let found = memory.violation(isFinished: true) { note(found) }
-    phase = .done
-  }
-
-  private mutating func note(_ violation: String) {
-    if outcome.violation == nil { outcome.violation = "\(violation) at \(UInt64(nowMs)) ms" }
   }
 }

@@ -1,5 +1,5 @@
 /// The guest runs at the destination and its missing pages follow: on demand, and in advance over the rest of
-/// the link.
+/// the link, those first that it touches most.
 ///
 /// A page of a group is touched as often as it is written, and `readsPerWrite` times more. A touch of a page
 /// that is missing holds one vCPU up for a round trip and the time of one page.
@@ -9,6 +9,8 @@ struct PullModel: Sendable, Equatable {
 
   private var missing: [Double]
   private let touchesPerPage: [Double]
+  /// Groups by how often a page of theirs is touched, the busiest first.
+  private let order: [Int]
   private let wireBytes: [Double]
   private let vcpus: Double
   private let faultMs: Double
@@ -20,9 +22,11 @@ struct PullModel: Sendable, Equatable {
   init(_ missing: [Double], _ setup: SimulationSetup) {
     self.missing = missing
     wireBytes = setup.guest.groups.map(\.wireBytes)
-    touchesPerPage = setup.guest.groups.map {
+    let touches = setup.guest.groups.map {
       $0.writesPerSecond / max($0.pages, 1) * (1 + setup.guest.readsPerWrite)
     }
+    order = touches.indices.sorted { touches[$0] > touches[$1] }
+    touchesPerPage = touches
     vcpus = Double(setup.guest.vcpuCount)
     faultMs = Self.faultMs + 2 * setup.link.latencyMs
   }
@@ -61,7 +65,7 @@ struct PullModel: Sendable, Equatable {
     return lost
   }
 
-  /// Takes what was asked for and then of everything alike; gives the bytes used.
+  /// Takes what was asked for and then group after group; gives the bytes used.
   private mutating func take(faults: Double, touches: Double, budget: Double) -> Double {
     var left = budget
     if touches > 0 {
@@ -72,10 +76,13 @@ struct PullModel: Sendable, Equatable {
         left -= pages * wireBytes[group]
       }
     }
-    let rest = missingBytes
-    let part = rest > 0 ? min(left / rest, 1) : 0
-    for group in missing.indices { missing[group] *= part > 0.999_999 ? 0 : 1 - part }
-    sentBytes += budget - left + rest * part
-    return budget - left + rest * part
+    for group in order where left > 0 {
+      let rest = missing[group] * wireBytes[group]
+      let part = rest > 0 ? min(left / rest, 1) : 0
+      missing[group] *= part > 0.999_999 ? 0 : 1 - part
+      left -= rest * part
+    }
+    sentBytes += budget - left
+    return budget - left
   }
 }

@@ -38,6 +38,12 @@ public enum RandomSetups {
     setup.drainRate = setup.link.bytesPerSecond * (4 + noise.uniform() * 20)
     // Half of the seeds read the first pass at the link's pace, as agents do.
     if seed.isMultiple(of: 2) { setup.penBytes = 64 * 4096 }
+    // What the guest does not write is zeros, and they cost the destination time. How much of it no strategy knows
+    // before it begins, so nobody gives one.
+    if constraints.withinMs == nil, noise.uniform() < 0.3 {
+      setup.guest.groups[groups.count - 1].wireBytes = GuestModel.zeroBytes
+      setup.zeroPagesPerSecond = pagesPerSecond * (0.5 + noise.uniform() * 20)
+    }
     return setup
   }
 

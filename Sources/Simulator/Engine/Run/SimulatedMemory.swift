@@ -6,6 +6,8 @@ protocol SimulatedMemory: Sendable {
   var owedByHeat: [Double] { get }
   var sentPages: Double { get }
   var supersededPages: Double { get }
+  /// Of those sent, pages of zeros.
+  var sentZeroPages: Double { get }
 
   /// The guest runs for so long at this speed, 1 being full.
   mutating func run(ms: Double, atMs: Double, speed: Double, noise: inout Noise)

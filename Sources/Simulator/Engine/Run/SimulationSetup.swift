@@ -25,6 +25,8 @@ public struct SimulationSetup: Sendable, Equatable {
   /// Pages that can't be read from shared memory wait in a pen of so many bytes, and the log is read no
   /// faster than they are sent beyond that; nil: memory is shared.
   public var penBytes: Double?
+  /// Pages of zeros that the destination takes in a second; nil: they cost it nothing.
+  public var zeroPagesPerSecond: Double?
   /// What a short sample beforehand says of the guest; nil: there is none.
   public var dirtyBound: DirtyBound?
   /// A pen as an agent has it: 256 MiB.

@@ -25,7 +25,7 @@ protocol PageMaker: Sendable {
   func make(_ pages: [Int], into buffer: PageBuffer) throws(RelayFailure) -> [PullOrigin?]
 }
 
-/// What this host can make pages of: a snapshot of the guest, and images that it offered.
+/// What this host can make pages of: a snapshot of the guest, images that it offered, and stored pages wherever they lay.
 ///
 /// A page counts only with what proves it (SHA-256), which comes from the source. Proofs are kept from the answer
 /// until the page is made, and the directory bounds how many there are.
@@ -35,20 +35,25 @@ final class LocalPages: PageMaker {
 
   private let snapshot: HeldSnapshot?
   private let images: HeldImages?
+  private let vault: HeldVault?
   private let blocks: [RAMBlock]
   private let numbering: PageNumbering
   private let proofs = Guarded<[Int: PullIdentity]>([:])
 
   /// Nil: there is nothing to make pages of.
-  init?(snapshot: HeldSnapshot?, images: HeldImages?, blocks: [RAMBlock]) {
-    guard snapshot != nil || images != nil else { return nil }
-    (self.snapshot, self.images, self.blocks) = (snapshot, images, blocks)
+  ///
+  /// - Parameter vault: for a source that names stored pages.
+  init?(
+    snapshot: HeldSnapshot?, images: HeldImages?, vault: HeldVault? = nil, blocks: [RAMBlock]
+  ) {
+    guard snapshot != nil || images != nil || vault != nil else { return nil }
+    (self.snapshot, self.images, self.vault, self.blocks) = (snapshot, images, vault, blocks)
     numbering = PageNumbering(blockPages: blocks.map(\.pageCount))
   }
 
-  /// With images any: whatever a guest reads from its disk may lie anywhere.
+  /// With images any: whatever a guest reads from its disk may lie anywhere. So may what it has moved since.
   var candidates: PageBitmap? {
-    guard images == nil, let snapshot else { return nil }
+    guard images == nil, vault == nil, let snapshot else { return nil }
     var pages = PageBitmap(count: numbering.limit)
     for (block, base) in numbering.bases.enumerated() {
       snapshot.forEachPage(of: blocks[block].name) { page in
@@ -63,6 +68,7 @@ final class LocalPages: PageMaker {
     case .unknown: true
     case .held: snapshot != nil
     case .disk: images != nil
+    case .vault: vault != nil
     }
   }
 
@@ -79,17 +85,24 @@ final class LocalPages: PageMaker {
     let taken = proofs.update { proofs in pages.map { proofs.removeValue(forKey: $0) } }
     var origins = [PullOrigin?](repeating: nil, count: pages.count)
     var blocksOfImages: [(place: Int, reference: PageReference)] = []
+    var stored: [(place: Int, reference: PageReference)] = []
     for (index, proof) in taken.enumerated() {
       switch proof {
       case .held(let identity):
         if copy(pages[index], identity, into: buffer, at: index) { origins[index] = .snapshot }
       case .disk(let note): blocksOfImages.append((place: index, reference: .disk(note)))
+      case .vault(let note): stored.append((place: index, reference: .vault(note)))
       case .unknown, nil: break
       }
     }
-    guard let images, !blocksOfImages.isEmpty else { return origins }
-    let missing = Set(try images.resolve(blocksOfImages, in: buffer))
-    for (index, _) in blocksOfImages where !missing.contains(index) { origins[index] = .disk }
+    if let images, !blocksOfImages.isEmpty {
+      let missing = Set(try images.resolve(blocksOfImages, in: buffer))
+      for (index, _) in blocksOfImages where !missing.contains(index) { origins[index] = .disk }
+    }
+    if let vault, !stored.isEmpty {
+      let missing = Set(try vault.resolve(stored, in: buffer))
+      for (index, _) in stored where !missing.contains(index) { origins[index] = .vault }
+    }
     return origins
   }
 

@@ -31,8 +31,8 @@ final class PullEntrance: Sendable {
     (self.isAllowed, self.audits, self.memoryLimit) = (isAllowed, audits, memoryLimit)
   }
 
-  /// Bytes that it takes for so many pages, at most: five bits a page.
-  static func byteCount(pages: UInt64) -> UInt64 { (pages / 8 + 1) * 5 }
+  /// Bytes that it takes for so many pages, at most: seven bits a page.
+  static func byteCount(pages: UInt64) -> UInt64 { (pages / 8 + 1) * 7 }
 
   /// Set once QEMU's stream is the pull's.
   var feeder: PullFeeder? { state.read { $0.feeder } }

@@ -90,7 +90,7 @@ extension PullFeeder {
       }
       guard let pages = next ?? nil else { return }
       let origins = try local.make(pages, into: buffer)
-      for origin in [PullOrigin.snapshot, .disk] {
+      for origin in [PullOrigin.snapshot, .disk, .vault] {
         try placeMade(pages, origins, origin, buffer)
       }
       let failed = zip(pages, origins).filter { $0.1 == nil }.map { $0.0 }

@@ -226,11 +226,12 @@ final class PullFeeder: Sendable {
       placedPages: UInt64(counters.placed), faultPages: UInt64(counters.placedForFaults),
       comparedPages: audited?.comparedCount ?? 0, differingPages: audited?.differingCount ?? 0)
     (done.snapshotPages, done.diskPages) = (UInt64(counters.ofSnapshot), UInt64(counters.ofDisk))
+    done.vaultPages = UInt64(counters.ofVault)
     done.localFaultPages = UInt64(counters.madeForFaults)
     onEvent(.complete(done))
   }
 
-  /// Sends what the directory wants to ask for now.
+  /// Sends what the directory wants to ask for at this moment.
   func askForMore() throws(RelayFailure) {
     try asking.update { (_) throws(RelayFailure) in
       while true {

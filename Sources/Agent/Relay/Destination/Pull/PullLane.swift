@@ -38,6 +38,8 @@ final class PullLane: Sendable {
     case pages(BatchHeader, PageBuffer?)
     /// What proves pages that may be here.
     case identities(PullIdentities)
+    /// Which pages are hot.
+    case heat(PullHeat)
   }
 
   /// What comes next; nil at the end of the connection.
@@ -48,11 +50,14 @@ final class PullLane: Sendable {
       case .pages:
         let batch = try frames.receiveBatch(header) { PageBuffer(byteCount: $0) }
         return .pages(batch.header, batch.buffer)
-      case .pullIdentities:
+      case .pullIdentities, .pullHeat:
         let payload = try frames.receivePayload(of: header)
         do throws(DecodeError) {
           var cursor = unsafe ByteCursor(payload.span.bytes)
-          return .identities(try PullIdentities(decoding: &cursor))
+          guard header.type == .pullHeat else {
+            return .identities(try PullIdentities(decoding: &cursor))
+          }
+          return .heat(try PullHeat(decoding: &cursor))
         } catch {
           throw .protocolViolation("\(error)")
         }

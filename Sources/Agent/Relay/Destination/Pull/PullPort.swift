@@ -128,6 +128,7 @@ final class PullPort: Sendable {
         switch arrival {
         case .pages(let header, let buffer): try feeder.arrived(header, buffer)
         case .identities(let frame): try feeder.identified(frame)
+        case .heat(let frame): try feeder.prefer(frame)
         }
       }
     } catch {

@@ -70,7 +70,7 @@ final class EncoderPool: Sendable {
 
   /// Takes a batch in. Blocks while enough of them wait.
   func append(_ batch: PageBatch) {
-    queue.encodingBegan()
+    queue.encodingBegan(batch)
     _ = state.wait { state -> Bool? in
       if state.isOver { return true }
       // Little: what is here has left the ledger, and a newer version of it would go besides.
@@ -171,6 +171,7 @@ extension EncoderPool.State {
       controller.packed(effort, pageBytes: pageBytes, wireBytes: wireBytes, busyUs: busyUs)
     }
     interval.wireBytes += wireBytes
+    interval.coveredBytes += UInt64(batch.header.runs.pageCount * Page.size)
     interval.elapsedUs = nowUs - intervalBeganUs
     guard interval.elapsedUs >= EffortController.intervalMs * 1000 else { return }
     controller.handle(interval)
