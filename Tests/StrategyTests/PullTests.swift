@@ -164,13 +164,15 @@ private final class Source {
     try directory.prefer(2..<8, heat: 8)
     try directory.prefer(200..<202, heat: 3)
     try directory.prefer(10..<20, heat: 0)
+    // Comes along with its hotter neighbours.
+    try directory.prefer(56..<57, heat: 1)
     // What is on its way already is not asked for again.
     #expect(ahead() == 4..<8)
     #expect(ahead() == 50..<54)
     try directory.fault(90)
     #expect(directory.nextRequest() == PullRun(90..<91, .urgent))
     #expect(ahead() == 91..<95)
-    #expect(ahead() == 54..<56)
+    #expect(ahead() == 54..<57)
     // One that is less hot after those that are hotter.
     #expect(ahead() == 200..<202)
     // None is left: again around the last fault.
@@ -180,7 +182,7 @@ private final class Source {
     #expect(directory.nextRequest() == PullRun(90..<91, .urgent))
     #expect(ahead() == 2..<6)
     #expect(ahead() == 6..<8)
-    for page in 50..<56 { #expect(try directory.arrived(page)) }
+    for page in 50..<57 { #expect(try directory.arrived(page)) }
     #expect(ahead() == 200..<202)
     while ahead() != nil {}
     #expect(directory.inFlight == PullPace.pagesAtStart)

@@ -13,8 +13,8 @@ struct LabReportCommand: ParsableCommand {
       Reads the file of godwit lab run --results and prints the tables that the run prints at its end; the \
       run may still be going on. With --json one object per guest, QEMU, method and figure. --html writes a page \
       with tables and plots that needs nothing else; --svg, --csv and --markdown write the same for other \
-      documents. --pages writes a page in Markdown with pictures for each experiment, and an index of them; FILE may \
-      be a folder of results files then, as a suite leaves it. Exits 1 when a guest was not intact, or the file is no results file.
+      documents. --pages writes a page in Markdown with pictures for each experiment, and an index of all that have a \
+      page in that folder, now or from before; FILE may be a folder of results files then, as a suite leaves it. Exits 1 when a guest was not intact, or the file is no results file.
       """)
 
   @Argument(help: "A results file, or a folder of them.", completion: .file())
@@ -95,12 +95,12 @@ struct LabReportCommand: ParsableCommand {
   ) throws {
     let abouts = MatrixScenario.shipped().map { ($0.name, $0.about) }
     let about = Dictionary(abouts) { first, _ in first }
-    let pages = ResultPages(
-      experiments.map {
-        .init(name: $0.file.name, about: about[$0.file.name], results: $0.results)
-      },
-      suites: LabSuite.shipped())
     do {
+      let pages = try ResultPages(
+        experiments.map {
+          .init(name: $0.file.name, about: about[$0.file.name], results: $0.results)
+        },
+        suites: LabSuite.shipped(), kept: ExperimentSummary.written(in: folder))
       for page in pages.files { try Self.put(page.text, "\(folder)/\(page.path)") }
     } catch {
       Output.error("\(error)")

@@ -9,6 +9,11 @@ public struct HostFacts: Codable, Sendable, Equatable {
   @OrNull public var kernel: String?
   /// Hundredths of the load average over a minute when the migration began: whether the machine was quiet.
   @OrNull public var loadPercent: UInt64?
+
+  /// For people.
+  var name: String {
+    "\(processors) processors (\(processor ?? "unknown")), Linux \(kernel ?? "unknown")"
+  }
 }
 
 extension HostFacts {

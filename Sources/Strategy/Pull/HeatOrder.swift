@@ -3,7 +3,7 @@ import Base
 /// Pages of a pull that the guest has written most of late, as the source says: they are asked for before others, for
 /// it will soon want them again. Pure.
 ///
-/// Memory: one bit per page and class, once the source has said anything.
+/// Memory: one bit per page and class, and one more, once the source has said anything.
 struct HeatOrder: Sendable {
   /// Least heat of each class (`HeatHistory`, `0...8`), the hottest first. What is colder has no place here.
   static let classes: [UInt8] = [4, 1]
@@ -18,6 +18,8 @@ struct HeatOrder: Sendable {
 
   private let count: Int
   private var classes: [Class] = []
+  /// Pages of any class.
+  private var hot = PageBitmap(count: 0)
 
   /// - Parameter count: page numbers there are.
   init(count: Int) { self.count = count }
@@ -29,8 +31,12 @@ struct HeatOrder: Sendable {
     guard let index = Self.classes.firstIndex(where: { heat >= $0 }) else { return }
     if classes.isEmpty {
       classes = Self.classes.map { _ in Class(pages: PageBitmap(count: count)) }
+      hot = PageBitmap(count: count)
     }
-    for page in pages { _ = classes[index].pages.insert(page) }
+    for page in pages {
+      _ = classes[index].pages.insert(page)
+      _ = hot.insert(page)
+    }
     classes[index].isIdle = false
   }
 
@@ -39,7 +45,9 @@ struct HeatOrder: Sendable {
     for index in classes.indices { classes[index].isIdle = false }
   }
 
-  /// The next wanted pages of the hottest class that has some; consecutive, and so of one block.
+  /// The next wanted pages of the hottest class that has some; consecutive, and so of one block. Those that follow come
+  /// along if they are hot at all: neighbours are seldom of one class, and many small requests cost more than the order
+  /// between classes is worth.
   ///
   /// - Parameter limit: most pages at once, at least 1.
   mutating func next(of wanted: PageBitmap, limit: Int) -> Range<Int>? {
@@ -54,7 +62,7 @@ struct HeatOrder: Sendable {
         continue
       }
       var end = first + 1
-      while end - first < limit, end < count, pages[end], wanted[end] { end += 1 }
+      while end - first < limit, end < count, hot[end], wanted[end] { end += 1 }
       classes[index].next = end
       return first..<end
     }

@@ -45,8 +45,6 @@ public struct PullDirectory: Sendable {
   private var heat: HeatOrder
   /// A fault has come since the window's last turn.
   private var windowIsDue = false
-  /// Pages that the window gets in one turn before hot ones go on.
-  private static let turnPages = 8
   /// Requested and not faulted.
   public private(set) var inFlight = 0
 
@@ -254,7 +252,7 @@ public struct PullDirectory: Sendable {
     if !heat.isEmpty {
       let isDue = windowIsDue
       windowIsDue = false
-      if isDue, let run = window.next(of: wanted, limit: min(limit, Self.turnPages)) { return run }
+      if isDue, let run = window.next(of: wanted, limit: limit) { return run }
       if let run = heat.next(of: wanted, limit: limit) { return run }
     }
     if let run = window.next(of: wanted, limit: limit) { return run }

@@ -1,4 +1,5 @@
 import Agent
+import Foundation
 import Testing
 
 @testable import Lab
@@ -76,24 +77,50 @@ import Testing
     var results = Self.results
     for index in results.indices { results[index].lab.accelerator = "tcg" }
     let suite = LabSuite(name: "s", about: "a | b", experiments: ["one", "two"])
-    let pages = ResultPages(
+    let pages = try ResultPages(
       [
         .init(name: "one", about: "what it is", results: results),
         .init(name: "none", about: nil, results: []),
       ], suites: [suite])
-    #expect(pages.files.map(\.path).prefix(2) == ["README.md", "one.md"])
+    #expect(pages.files.map(\.path).prefix(3) == ["README.md", "one/summary.json", "one.md"])
     let index = pages.files[0].text
     #expect(index.contains("| `s` | a \\| b | [one](one.md), two |"))
     #expect(index.contains("| [one](one.md) | 5 | 3 | 4 | 5 |"))
     #expect(index.contains("TCG") && index.contains("2 processors"))
     #expect(index.contains("1 migrations were not done") && !index.contains("Fewer than 3"))
-    let page = pages.files[1].text
+    let page = pages.files[2].text
     #expect(page.contains("what it is.") && page.contains("| godwit-hotpages | 2 of 2 | 2.5 s"))
-    let pictures = Set(pages.files.dropFirst(2).map(\.path))
-    #expect(pictures.count == pages.files.count - 2 && !pictures.isEmpty)
+    let pictures = Set(pages.files.dropFirst(3).map(\.path))
+    #expect(pictures.count == pages.files.count - 3 && !pictures.isEmpty)
     for path in pictures { #expect(page.contains("](\(path))"), "\(path)") }
-    let empty = ResultPages([], suites: [suite])
+    let empty = try ResultPages([], suites: [suite])
     #expect(empty.files.map(\.path) == ["README.md"])
     #expect(empty.files[0].text.contains("Nothing has been measured yet."))
+  }
+
+  /// What was measured before stays in the index until it is measured again.
+  @Test func pagesFromBefore() throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: "pages-\(UUID())")
+    defer { try? FileManager.default.removeItem(at: folder) }
+    func write(_ name: String, _ results: [MatrixResult]) throws -> String {
+      let pages = try ResultPages(
+        [.init(name: name, about: nil, results: results)], suites: [],
+        kept: ExperimentSummary.written(in: folder.path))
+      for page in pages.files {
+        let file = folder.appending(path: page.path)
+        try FileManager.default.createDirectory(
+          at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+        try Data(page.text.utf8).write(to: file)
+      }
+      return pages.files[0].text
+    }
+    _ = try write("two", Self.results)
+    let both = try write("one", Self.results)
+    #expect(
+      both.contains("| [one](one.md) | 5 | 3 |") && both.contains("| [two](two.md) | 5 | 3 |"))
+    #expect(both.contains("- 10 migrations"))
+    #expect(try write("two", Array(Self.results.prefix(2))).contains("| [two](two.md) | 2 |"))
+    try Data("{".utf8).write(to: folder.appending(path: "two/summary.json"))
+    #expect(try !write("one", Self.results).contains("(two.md)"))
   }
 }

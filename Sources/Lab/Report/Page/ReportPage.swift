@@ -111,11 +111,7 @@ public struct ReportPage: Sendable {
         "beside others' traffic, which got \(rate) at the median and at most "
           + (ByteRate(bytesPerSecond: most)?.description ?? "nothing"))
     }
-    let hosts = results.map { result in
-      "\(result.lab.host.processors) processors (\(result.lab.host.processor ?? "unknown")), Linux "
-        + (result.lab.host.kernel ?? "unknown")
-    }
-    facts.append("machine: \(distinct(hosts))")
+    facts.append("machine: \(distinct(results.map(\.lab.host.name)))")
     let busy = results.compactMap(\.lab.host.loadPercent).max()
     if let busy {
       facts.append(

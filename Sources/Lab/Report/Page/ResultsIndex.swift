@@ -1,0 +1,106 @@
+import Base
+
+/// Which experiments were measured, where, and what they don't show. Pure.
+struct ResultsIndex {
+  private let experiments: [ExperimentSummary]
+  private let suites: [LabSuite]
+
+  /// - Parameters:
+  ///   - experiments: in the order of the table.
+  ///   - suites: with or without results.
+  init(_ experiments: [ExperimentSummary], _ suites: [LabSuite]) {
+    (self.experiments, self.suites) = (experiments, suites)
+  }
+
+  var markdown: String {
+    var text = "# Results\n\n"
+    text +=
+      "What the lab measured, as `godwit lab report FOLDER --pages Docs/results` writes it down. Anyone can measure"
+      + " again: `godwit lab run SUITE --results FOLDER`.\n\n"
+    if !suites.isEmpty { text += suiteTable + "\n" }
+    guard !experiments.isEmpty else { return text + "Nothing has been measured yet.\n" }
+    text += experimentTable
+    text += "\n## Where\n\n" + facts.map { "- \($0)\n" }.joined()
+    return text + "\n## What they don't show\n\n" + limits.map { "- \($0)\n" }.joined()
+  }
+
+  private var suiteTable: String {
+    let names = Set(experiments.map(\.name))
+    return suites.reduce(
+      "| suite | what it is | experiments |\n| --- | --- | --- |\n"
+    ) { text, suite in
+      let list = suite.experiments.map { names.contains($0) ? Self.link($0) : $0 }
+      return text
+        + "| `\(suite.name)` | \(Self.cell(suite.about)) | \(list.joined(separator: ", ")) |\n"
+    }
+  }
+
+  private var experimentTable: String {
+    experiments.reduce(
+      "| experiment | migrations | rounds | done | intact | load average before, at most |\n"
+        + "| --- | --- | --- | --- | --- | --- |\n"
+    ) { text, experiment in
+      let load = experiment.loadPercent.map { MatrixTable.hundredths(Double($0) / 100) }
+      return text
+        + "| \(Self.link(experiment.name)) | \(experiment.migrations) | \(experiment.rounds)"
+        + " | \(experiment.done) | \(experiment.intact) | \(load ?? "") |\n"
+    }
+  }
+
+  private var facts: [String] {
+    func distinct(_ path: KeyPath<ExperimentSummary, [String]>) -> String {
+      Set(experiments.flatMap { $0[keyPath: path] }).sorted().joined(separator: ", ")
+    }
+    let migrations = experiments.reduce(0) { $0 + $1.migrations }
+    return [
+      "\(migrations) migrations; Godwit \(distinct(\.godwit))",
+      "link: \(distinct(\.links)) (\(distinct(\.networks)))",
+      "machine: \(distinct(\.machines))",
+    ]
+  }
+
+  /// What the results can't tell, from what they say of themselves.
+  private var limits: [String] {
+    var limits: [String] = []
+    if experiments.contains(where: \.isTranslated) {
+      limits.append(
+        "Guests ran in QEMU's translator (TCG), not on KVM: their processors are many times slower, finding dirty"
+          + " pages costs otherwise, and they take the host's processors from QEMU and from the agents."
+      )
+    }
+    let processors = Set(experiments.flatMap(\.processors)).sorted().map(String.init)
+    limits.append(
+      "Both hosts, the guests and their clients were one machine with \(processors.joined(separator: " or "))"
+        + " processors: what takes much processor time is slower here than on hosts of its own.")
+    limits.append(
+      "The link is a rate limit between network namespaces, or on the loopback interface: no loss, "
+        + (experiments.contains(where: \.hasDistance)
+          ? "distance only where a page says so, " : "no distance, ")
+        + (experiments.contains(where: \.hasOthersTraffic)
+          ? "and other traffic only where a page says so." : "no other traffic."))
+    if experiments.contains(where: \.hasLimitedDisks) {
+      limits.append(
+        "Disks with a limit are QEMU's throttle filter behind a FUSE file, which carries out one request after the"
+          + " other: no seeks, so reading in sequence is no cheaper than elsewhere.")
+    }
+    let few = experiments.filter { $0.rounds < Estimate.countMin }
+    if !few.isEmpty {
+      limits.append(
+        "Fewer than \(Estimate.countMin) rounds, hence no intervals and no claims: "
+          + few.map(\.name).joined(separator: ", ") + ".")
+    }
+    let undone = experiments.reduce(0) { $0 + $1.migrations - $1.done }
+    if undone > 0 {
+      limits.append(
+        "\(undone) migrations were not done in their time; they count as larger than any number.")
+    }
+    return limits
+  }
+
+  private static func link(_ name: String) -> String {
+    "[\(cell(name))](\(ReportText.slug(name)).md)"
+  }
+
+  /// Text in a table.
+  private static func cell(_ text: String) -> String { text.replacing("|", with: "\\|") }
+}
