@@ -171,12 +171,13 @@ private final class Source {
     #expect(ahead() == 50..<54)
     try directory.fault(90)
     #expect(directory.nextRequest() == PullRun(90..<91, .urgent))
-    #expect(ahead() == 91..<95)
+    #expect(ahead() == 91..<93)
+    #expect(ahead() == 88..<90)
     #expect(ahead() == 54..<57)
     // One that is less hot after those that are hotter.
     #expect(ahead() == 200..<202)
     // None is left: again around the last fault.
-    #expect(ahead() == 86..<90)
+    #expect(ahead() == 93..<97)
     // What was lost is hot as before.
     directory.forgetRequests()
     #expect(directory.nextRequest() == PullRun(90..<91, .urgent))
@@ -185,7 +186,8 @@ private final class Source {
     for page in 50..<57 { #expect(try directory.arrived(page)) }
     #expect(ahead() == 200..<202)
     while ahead() != nil {}
-    #expect(directory.inFlight == PullPace.pagesAtStart)
+    // Less than a run more would be allowed.
+    #expect((PullPace.pagesAtStart - 3...PullPace.pagesAtStart).contains(directory.inFlight))
   }
 
   @Test(arguments: [-1..<1, 99..<101, 128..<130, 255..<257, Int.max - 1..<Int.max])

@@ -93,12 +93,12 @@ struct LabReportCommand: ParsableCommand {
   private func writePages(
     _ experiments: [(file: ResultsFile, results: [MatrixResult])], to folder: String
   ) throws {
-    let abouts = MatrixScenario.shipped().map { ($0.name, $0.about) }
-    let about = Dictionary(abouts) { first, _ in first }
+    let shipped = MatrixScenario.shipped().map { ($0.name, $0) }
+    let scenarios = Dictionary(shipped) { first, _ in first }
     do {
       let pages = try ResultPages(
         experiments.map {
-          .init(name: $0.file.name, about: about[$0.file.name], results: $0.results)
+          .init(name: $0.file.name, scenario: scenarios[$0.file.name], results: $0.results)
         },
         suites: LabSuite.shipped(), kept: ExperimentSummary.written(in: folder))
       for page in pages.files { try Self.put(page.text, "\(folder)/\(page.path)") }

@@ -133,7 +133,11 @@ extension LabRun {
             untilUs: MonotonicClock.nowUs), moved: moved)
         if session.options.guest.workload.kernel != nil {
           let runs = session.serial.look { $0.last?.beat.kernelRuns ?? 0 }
-          trial.kernelRunsAfter = runs - min(runsBefore, runs)
+          let after = runs - min(runsBefore, runs)
+          trial.kernelRunsAfter = after
+          if moved, after == 0 {
+            trial.damage.append("the guest's kernel ended no run after the move")
+          }
         }
         trial.competingBytesPerSecond = wire.competingBytesPerSecond
         if move.isLeftBehind { trial.damage.append("a QEMU was left behind at the destination") }

@@ -43,8 +43,8 @@ public struct PullDirectory: Sendable {
   private var faultsForgetAt = Self.faultsForgetMin
   private var window = PrefetchWindow()
   private var heat: HeatOrder
-  /// A fault has come since the window's last turn.
-  private var windowIsDue = false
+  /// Pages around the last fault that are asked for before hot ones, yet.
+  private var windowPages = 0
   /// Requested and not faulted.
   public private(set) var inFlight = 0
 
@@ -109,7 +109,7 @@ public struct PullDirectory: Sendable {
     }
     guard faulted.insert(page) else { return }
     counters.faults += 1
-    windowIsDue = true
+    windowPages = runMax
     if requested[page] {
       counters.faultsOnTheWay += 1
       inFlight -= 1
@@ -134,8 +134,11 @@ public struct PullDirectory: Sendable {
     if let run = local.nextQuestion(limit: runMax, ahead: pace.pages, nowUs: nowUs) {
       return PullRun(run, .identities)
     }
-    let room = min(runMax, pace.pages - inFlight)
-    guard room > 0, let run = nextAhead(limit: room, nowUs) else { return nil }
+    let room = pace.pages - inFlight
+    // Not a page for a page: once small, requests would stay small, and each costs both sides as much as a large one.
+    guard room >= max(min(runMax, pace.pages / 4), 1),
+      let run = nextAhead(limit: min(runMax, room), nowUs)
+    else { return nil }
     for page in run {
       _ = wanted.remove(page)
       _ = requested.insert(page)
@@ -250,9 +253,12 @@ public struct PullDirectory: Sendable {
   /// all.
   private mutating func nextAhead(limit: Int, _ nowUs: UInt64) -> Range<Int>? {
     if !heat.isEmpty {
-      let isDue = windowIsDue
-      windowIsDue = false
-      if isDue, let run = window.next(of: wanted, limit: limit) { return run }
+      // Both sides of it.
+      let part = min(limit, max(runMax / 2, 1))
+      if windowPages > 0, let run = window.next(of: wanted, limit: part) {
+        windowPages -= run.count
+        return run
+      }
       if let run = heat.next(of: wanted, limit: limit) { return run }
     }
     if let run = window.next(of: wanted, limit: limit) { return run }

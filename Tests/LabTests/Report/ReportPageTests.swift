@@ -54,9 +54,39 @@ import Testing
     #expect(page.markdown().contains("| godwit-hotpages | 2 of 2 | 2.5 s"))
     let ratios = try #require(page.tables.dropFirst().first)
     // In the one round where the rival was done.
-    #expect(ratios.rows.first?.cells.first?.ratio == 0.5)
-    #expect(page.html.contains("class=\"better\">0.50"))
+    #expect(ratios.rows.first?.cells.first?.ratio?.median == 0.5)
+    // One round claims nothing.
+    #expect(
+      page.html.contains("<td>0.50</td>") && page.html.contains("fewer than 3 rounds of some"))
   }
+
+  /// A ratio is better or worse when all of its interval is.
+  @Test(
+    arguments: [
+      ([2000, 2000, 2000], "class=\"better\">0.50"), ([3800, 4200, 4000], "class=\"same\">1.00 [0.95, 1.05]"),
+      ([5000, 6000, 7000], "class=\"worse\">1.50"),
+    ] as [([UInt64], String)])
+  func ratiosWithIntervals(totalsMs: [UInt64], cell: String) {
+    var results: [MatrixResult] = []
+    for (round, totalMs) in totalsMs.enumerated() {
+      results.append(MatrixResultTests.result("qemu-precopy", round: round, totalMs: 4000))
+      results.append(MatrixResultTests.result("godwit-dsm", round: round, totalMs: totalMs))
+    }
+    let page = ReportPage(results, title: "t")
+    #expect(page.html.contains(cell) && !page.html.contains("fewer than 3 rounds"))
+  }
+
+  static let scenario = try? MatrixScenario.parse(
+    """
+    name = "one"
+    about = "what it is"
+    methods = ["qemu-precopy", "godwit-hotpages", "godwit-dsm"]
+    rounds = 9
+    [[guest]]
+    name = "hot"
+    [[guest]]
+    name = "other"
+    """, path: "x.toml")
 
   @Test func fieldsOfSpreadsheetsAreQuoted() {
     let table = ReportTable(
@@ -76,11 +106,12 @@ import Testing
   @Test func pagesOfADocumentation() throws {
     var results = Self.results
     for index in results.indices { results[index].lab.accelerator = "tcg" }
+    #expect(Self.scenario != nil)
     let suite = LabSuite(name: "s", about: "a | b", experiments: ["one", "two"])
     let pages = try ResultPages(
       [
-        .init(name: "one", about: "what it is", results: results),
-        .init(name: "none", about: nil, results: []),
+        .init(name: "one", scenario: Self.scenario, results: results),
+        .init(name: "none", scenario: nil, results: []),
       ], suites: [suite])
     #expect(pages.files.map(\.path).prefix(3) == ["README.md", "one/summary.json", "one.md"])
     let index = pages.files[0].text
@@ -89,7 +120,10 @@ import Testing
     #expect(index.contains("TCG") && index.contains("2 processors"))
     #expect(index.contains("1 migrations were not done") && !index.contains("Fewer than 3"))
     let page = pages.files[2].text
-    #expect(page.contains("what it is.") && page.contains("| godwit-hotpages | 2 of 2 | 2.5 s"))
+    #expect(page.contains("what it is.\n\nOf the scenario this was not measured: guests hot, other; "))
+    #expect(
+      page.contains("methods godwit-dsm; rounds 4 to 9.")
+        && page.contains("| godwit-hotpages | 2 of 2 | 2.5 s"))
     let pictures = Set(pages.files.dropFirst(3).map(\.path))
     #expect(pictures.count == pages.files.count - 3 && !pictures.isEmpty)
     for path in pictures { #expect(page.contains("](\(path))"), "\(path)") }
@@ -104,7 +138,7 @@ import Testing
     defer { try? FileManager.default.removeItem(at: folder) }
     func write(_ name: String, _ results: [MatrixResult]) throws -> String {
       let pages = try ResultPages(
-        [.init(name: name, about: nil, results: results)], suites: [],
+        [.init(name: name, scenario: nil, results: results)], suites: [],
         kept: ExperimentSummary.written(in: folder.path))
       for page in pages.files {
         let file = folder.appending(path: page.path)

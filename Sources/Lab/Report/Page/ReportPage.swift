@@ -117,6 +117,13 @@ public struct ReportPage: Sendable {
       facts.append(
         "load average before a migration: at most \(MatrixTable.hundredths(Double(busy) / 100))")
     }
+    let counts = Dictionary(grouping: results) { "\($0.lab.guest)/\($0.lab.qemu)/\($0.lab.method)" }
+      .values.map { Set($0.map(\.lab.round)).count }
+    if let least = counts.min(), least < Estimate.countMin {
+      facts.append(
+        "fewer than \(Estimate.countMin) rounds\(counts.max() == least ? "" : " of some"): "
+          + "figures without intervals, from which nothing follows")
+    }
     return facts
   }
 

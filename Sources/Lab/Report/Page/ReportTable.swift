@@ -7,7 +7,7 @@ public struct ReportTable: Sendable {
     /// For spreadsheets; nil: nothing was measured, or it was never reached.
     var value: Double?
     /// A ratio to QEMU's best: below 1 is better.
-    var ratio: Double?
+    var ratio: Estimate?
   }
 
   /// Name of its file, without ending.
@@ -50,7 +50,7 @@ public struct ReportTable: Sendable {
         let known = ratio.flatMap { $0.median.isFinite ? $0.median : nil }
         return Cell(
           text: text(ratio) { $0.isFinite ? MatrixTable.hundredths($0) : "never" }, value: known,
-          ratio: ratio.map(\.median))
+          ratio: ratio)
       }
       return (method, cells)
     }
@@ -93,14 +93,21 @@ public struct ReportTable: Sendable {
     let head = header.map { "<th scope=\"col\">\(SVG.escape($0))</th>" }.joined()
     let body = rows.map { row in
       let cells = row.cells.map { cell -> String in
-        guard let ratio = cell.ratio else { return "<td>\(SVG.escape(cell.text))</td>" }
-        let style = ratio <= 0.97 ? "better" : ratio <= 1.03 ? "same" : "worse"
-        return "<td class=\"\(style)\">\(SVG.escape(cell.text))</td>"
+        guard let verdict = cell.ratio?.verdict else { return "<td>\(SVG.escape(cell.text))</td>" }
+        return "<td class=\"\(verdict)\">\(SVG.escape(cell.text))</td>"
       }
       return "<tr><th scope=\"row\">\(SVG.escape(row.name))</th>\(cells.joined())</tr>\n"
     }
     return
       "<div class=\"wide\"><table>\(caption)<thead><tr>\(head)</tr>"
       + "</thead><tbody>\n\(body.joined())</tbody></table></div>\n"
+  }
+}
+
+extension Estimate {
+  /// Of a ratio: whether all of its interval is on one side of 1; nil without an interval, which claims nothing.
+  fileprivate var verdict: String? {
+    guard let low, let high else { return nil }
+    return high < 1 ? "better" : low > 1 ? "worse" : "same"
   }
 }

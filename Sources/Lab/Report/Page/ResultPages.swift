@@ -7,14 +7,21 @@ public struct ResultPages: Sendable {
   /// Paths below a folder, and what is in them.
   public let files: [(path: String, text: String)]
 
-  /// One experiment: the name of its results file, and what it is about where that is known.
+  /// One experiment: the name of its results file, and its scenario where that is known.
   public struct Experiment: Sendable {
     public var name: String
-    public var about: String?
+    public var scenario: MatrixScenario?
     public var results: [MatrixResult]
 
-    public init(name: String, about: String?, results: [MatrixResult]) {
-      (self.name, self.about, self.results) = (name, about, results)
+    public init(name: String, scenario: MatrixScenario?, results: [MatrixResult]) {
+      (self.name, self.scenario, self.results) = (name, scenario, results)
+    }
+
+    /// What the scenario says, and what of it was not measured.
+    fileprivate var about: String {
+      guard let scenario else { return "" }
+      let left = scenario.unmeasured(in: results).map { "\($0)\n\n" } ?? ""
+      return "\(scenario.about).\n\n\(left)"
     }
   }
 
@@ -34,8 +41,8 @@ public struct ResultPages: Sendable {
       let name = ReportText.slug(experiment.name)
       files.append((ExperimentSummary.path(of: name), try JSONLine.encode(summary) + "\n"))
       let page = ReportPage(experiment.results, title: experiment.name)
-      let about = experiment.about.map { "\($0).\n\n" } ?? ""
-      files.append(("\(name).md", Self.notice + page.markdown(pictures: name, about: about)))
+      files.append(
+        ("\(name).md", Self.notice + page.markdown(pictures: name, about: experiment.about)))
       files += page.plots.map { ("\(name)/\($0.name).svg", $0.file) }
     }
     self.files = files
