@@ -155,7 +155,7 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["QEMUStream", "Base"], path: "Tests/Support",
       swiftSettings: common + [optimized]),
-    tests("FuzzTests", ["FuzzHarness", "TestSupport"]),
+    tests("FuzzTests", ["FuzzHarness", "Compaction", "Wire", "Base", "TestSupport"]),
     tests("BaseTests", ["Base"]),
     tests("QEMUStreamTests", ["QEMUStream", "Base", "TestSupport"]),
     tests("QMPTests", ["QMP", "Base"]),

@@ -77,6 +77,26 @@ final class Workload {
     }
   }
 
+  /// What the destination has all of the pages by.
+  func known(as form: Known.Form) throws -> Known { try Known(form, batches) }
+
+  /// Pages as references, as far as they are `known`, and those that aren't as they are.
+  func packReferences(_ known: Known) -> Int {
+    var first = 0
+    return batches.reduce(0) { sum, pages in
+      // SAFETY: as in `pack`.
+      var packed = unsafe packer.pack(header, pages.span.bytes, .off, mayRefer: true) {
+        index, page, _ in
+        known.reference(to: page, number: first + index)
+      }
+      first += header.rawPageCount
+      if !packed.heldIdentities.isEmpty {
+        packed.prove(unsafe Known.identity(of: packed.heldIdentities.span.bytes))
+      }
+      return sum + pages.count - max(packed.savedBytes, 0)
+    }
+  }
+
   /// Packed once, to be unpacked again and again.
   func packed(_ effort: Effort) -> [PackedBatch] {
     // SAFETY: as in `pack`.

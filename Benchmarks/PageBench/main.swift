@@ -16,6 +16,8 @@ struct Operation: Sendable {
     pack("text-zstd1", .text, .zstd1), pack("text-zstd3", .text, .zstd3),
     pack("text-zstd6", .text, .zstd6),
     Operation(name: "delta-lz4", sort: .random) { load in { load.packDeltas(.lz4) } },
+    references(.duplicate), references(.held), references(.vault), references(.disk),
+    references(.gang),
     unpack("unpack-lz4", .lz4), unpack("unpack-zstd1", .zstd1),
     Operation(
       name: "identity", sort: .random, makes: { load in { load.identify() } }, hasSize: false),
@@ -25,6 +27,16 @@ struct Operation: Sendable {
 
   private static func pack(_ name: String, _ sort: Workload.Sort, _ effort: Effort) -> Operation {
     Operation(name: name, sort: sort) { load in { load.pack(effort) } }
+  }
+
+  /// Random pages that the destination has.
+  private static func references(_ form: Known.Form) -> Operation {
+    Operation(name: form.rawValue, sort: .random) { load in
+      let known = try load.known(as: form)
+      // Pages that aren't found would be measured as something else.
+      guard load.packReferences(known) < load.pageCount * 256 else { throw BenchError.notFound }
+      return { load.packReferences(known) }
+    }
   }
 
   private static func unpack(_ name: String, _ effort: Effort) -> Operation {
@@ -37,7 +49,7 @@ struct Operation: Sendable {
   }
 }
 
-enum BenchError: Error { case usage }
+enum BenchError: Error { case usage, notFound }
 
 let arguments = Array(CommandLine.arguments.dropFirst())
 if arguments.isEmpty {

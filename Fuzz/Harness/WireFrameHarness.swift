@@ -11,6 +11,28 @@ public enum WireFrameHarness {
     do throws(DecodeError) {
       var cursor = ByteCursor(bytes.span.bytes)
       switch first % 5 {
+      case 3 where first >= 128:
+        let request = try PageRequestFrame(decoding: &cursor)
+        guard (1...BatchLimits.rawPagesMax).contains(request.places.count),
+          bytes.count <= PageRequestFrame.byteCountMax
+        else { return "request over its limits: \(request)" }
+        return again(
+          request, request.encode,
+          { c throws(DecodeError) in try PageRequestFrame(decoding: &c) })
+      case 1 where first >= 128:
+        let answer = try PageAnswerFrame(decoding: &cursor)
+        guard (1...BatchLimits.rawPagesMax).contains(answer.places.count),
+          answer.bytes.count == answer.places.count * Page.size,
+          bytes.count <= PageAnswerFrame.byteCountMax
+        else { return "answer over its limits: \(answer.places)" }
+        return again(
+          answer, answer.encode, { c throws(DecodeError) in try PageAnswerFrame(decoding: &c) })
+      case 0 where first >= 128:
+        let mark = try ProbeMark(decoding: &cursor)
+        return again(mark, mark.encode, { c throws(DecodeError) in try ProbeMark(decoding: &c) })
+      case 4 where first >= 128:
+        let beat = try Heartbeat(decoding: &cursor)
+        return again(beat, beat.encode, { c throws(DecodeError) in try Heartbeat(decoding: &c) })
       case 0: return try header(&cursor)
       case 1:
         let hello = try Hello(decoding: &cursor)

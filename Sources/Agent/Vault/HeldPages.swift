@@ -2,6 +2,7 @@ import Base
 import Compaction
 import HostIO
 import QEMUStream
+import Synchronization
 import Wire
 
 /// What the source knows of a snapshot of its guest at the destination: which pages it holds, by a fast hash.
@@ -27,6 +28,8 @@ final class HeldPages: Sendable {
   private let readable: Set<String>
   /// Names of blocks that the destination writes in place.
   private let inPlace: Set<String>
+  private let found = Atomic<UInt64>(0)
+  private let refetched = Atomic<UInt64>(0)
 
   /// Memory that it takes, in bytes.
   static func memoryBytes(_ offer: PeerMessage.SnapshotOffer) -> UInt64 {
@@ -104,6 +107,7 @@ final class HeldPages: Sendable {
   ///
   /// - Parameter blocks: the stream's.
   func filters(of runs: [PageRun], _ blocks: [RAMBlock]) -> [UInt64] {
+    guard isPaying else { return [] }
     let names = Set(runs.map { Int($0.block) }).map {
       blocks.indices.contains($0) ? blocks[$0].name : ""
     }
@@ -130,6 +134,17 @@ final class HeldPages: Sendable {
   /// The page's identity where the destination should hold the same; nil where it doesn't.
   func identity(of page: RawSpan, filter: UInt64) -> [UInt8]? {
     guard filter != 0, SentMemory.hash(page, seed: offer.seed) == filter else { return nil }
+    found.add(1, ordering: .relaxed)
     return PageIdentity.bytes(of: page)
+  }
+
+  /// The destination asked for so many pages that it was said to hold.
+  func noteRefetched(_ pages: Int) { refetched.add(UInt64(pages), ordering: .relaxed) }
+
+  /// As for blocks of disks: a snapshot that can't be read, or isn't what it was, costs each page a turn.
+  private var isPaying: Bool {
+    let failed = refetched.load(ordering: .relaxed)
+    guard failed >= DiskDirectory.refetchedMin else { return true }
+    return failed * DiskDirectory.refetchedShare < found.load(ordering: .relaxed)
   }
 }

@@ -88,6 +88,13 @@ public struct MatrixComparison: Sendable {
     }
   }
 
+  /// The method that is the same but for making pages small, where it was measured, too: `godwit-auto+plain` beside
+  /// `godwit-auto`.
+  public func plain(of method: String) -> String? {
+    let name = method + "+plain"
+    return Self.isRival(method) || !methods.contains(name) ? nil : name
+  }
+
   /// QEMU's way with the smallest median that was reached.
   public func bestRival(_ figure: MatrixFigure) -> String? {
     let rivals = methods.filter(Self.isRival)

@@ -69,6 +69,12 @@ public struct SendWindow: Sendable {
     limit = Self.limitMin
   }
 
+  /// Most pages with contents that may be on their way under a window of `limitMax` bytes, without frames that are
+  /// sent past it because others overtook them: what a destination must be ready to miss.
+  public static func pagesMax(limitMax: UInt64) -> Int {
+    Int(clamping: max(limitMax, limitMin) / (UInt64(Page.size) / packedMost))
+  }
+
   /// Whether a frame of `bytes` may be sent now; one frame always may.
   ///
   /// - Parameter pageBytes: what the destination has to write for it, where that is more.

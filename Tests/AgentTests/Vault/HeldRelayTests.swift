@@ -107,19 +107,52 @@ import Wire
       try handle.write(contentsOf: Data(bytes))
       try handle.close()
     }
-    #expect(counters.heldPages == 588)
+    // Or fewer: the source may hear of 256 that were not there in time to stop naming them.
+    #expect((256...588).contains(counters.heldPages), "\(counters)")
     let count = try #require(refetched)
-    #expect(count >= 290 && count < 588, "\(count)")
+    #expect((128..<588).contains(count), "\(count)")
   }
 
   @Test(arguments: [true, false]) func aSnapshotThatIsCutCostsBandwidthAlone(isInPlace: Bool) throws
   {
-    let (_, refetched) = try move(isInPlace: isInPlace) { path in
+    let (counters, refetched) = try move(isInPlace: isInPlace) { path in
       let handle = try FileHandle(forWritingTo: URL(filePath: path))
       try handle.truncate(atOffset: 1000)
       try handle.close()
     }
-    #expect(refetched == 588)
+    #expect(refetched == counters.heldPages && counters.heldPages >= 256, "\(counters)")
+  }
+
+  /// A snapshot whose pages are not there is named no more, once that shows.
+  @Test func whatIsNotThereIsGivenUp() throws {
+    let pages = 2000
+    let offer = PeerMessage.SnapshotOffer(
+      id: String(repeating: "0", count: 32), takenAt: 1, seed: 1,
+      blocks: [.init(name: "mem0", pages: UInt64(pages))], storedPages: UInt64(pages))
+    let held = HeldPages(offer, readable: ["mem0"], inPlace: [])
+    let content = [UInt8](repeating: 7, count: Page.size)
+    let hash = unsafe SentMemory.hash(content.span.bytes, seed: 1)
+    var payload: [UInt8] = []
+    SnapshotFilters(
+      block: 0, isLast: true, firstPage: 0, filters: [UInt64?](repeating: hash, count: pages)
+    ).encode(into: &payload)
+    try held.arrived(payload)
+    let run = PageRun(block: 0, pageClass: .raw, firstPage: 0, count: 100)
+    let blocks = [RAMBlock(name: "mem0", length: UInt64(pages) << 12)]
+    func isNamed() -> Bool { held.filters(of: [run], blocks).contains { $0 != 0 } }
+    func name(_ count: Int) {
+      for _ in 0..<count {
+        #expect(unsafe held.identity(of: content.span.bytes, filter: hash) != nil)
+      }
+    }
+    name(1024)
+    held.noteRefetched(255)
+    #expect(isNamed())
+    held.noteRefetched(1)
+    #expect(!isNamed())
+    // Fewer than a quarter of those that were named: it still pays.
+    name(1)
+    #expect(isNamed())
   }
 
   @Test(arguments: [1, 2, 3, 4] as [UInt64]) func nothingIsLostWhenLanesBreak(seed: UInt64) throws {

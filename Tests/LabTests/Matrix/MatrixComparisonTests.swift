@@ -35,6 +35,31 @@ import Testing
     #expect(comparison.ratio(.total, "qemu-precopy", to: "qemu-postcopy")?.median == .infinity)
   }
 
+  /// What compaction costs where it can't help.
+  @Test func whatWasMeasuredWithoutCompactionIsComparedWithThat() throws {
+    let plain = [5000, 6000, 7000].enumerated().flatMap { round, ms in
+      [
+        Results.result("godwit-auto+plain", round: round, totalMs: UInt64(ms)),
+        Results.result("godwit-auto", round: round, totalMs: UInt64(ms) * 101 / 100),
+        Results.result("qemu-multifd+plain", round: round, totalMs: 9000),
+      ]
+    }
+    let comparison = try #require(MatrixComparison.all(results + plain).first)
+    #expect(comparison.plain(of: "godwit-auto") == "godwit-auto+plain")
+    for other in ["godwit-auto+plain", "godwit-timebound", "qemu-multifd", "qemu-postcopy"] {
+      #expect(comparison.plain(of: other) == nil)
+    }
+    let table = try #require(MatrixTable.plainRatios(comparison))
+    #expect(table.rows.map(\.name) == ["godwit-auto"])
+    let total = try #require(table.header.firstIndex(of: "total"))
+    #expect(table.rows.first?.cells[total - 1].text == "1.01 [1.01, 1.01]")
+    #expect(MatrixTable.lines(results + plain).contains("  \(table.title)"))
+    // Nothing without such a pair.
+    let without = try #require(MatrixComparison.all(results).first)
+    #expect(MatrixTable.plainRatios(without) == nil)
+    #expect(!MatrixTable.lines(results).contains("  \(table.title)"))
+  }
+
   @Test func whatIsMissingInARoundIsLeftOut() throws {
     let part = results.filter { $0.lab.round != 1 || $0.lab.method != "qemu-postcopy" }
     let comparison = try #require(MatrixComparison.all(part).first)

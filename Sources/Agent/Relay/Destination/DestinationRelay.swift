@@ -25,7 +25,7 @@ final class DestinationRelay: Sendable {
   private let qemu: StreamSocket
   let feeder: StreamFeeder
   let unpacking = PageUnpacking()
-  let referenced = ReferencedPages()
+  let referenced: ReferencedPages
   let fetches = StreamFetches()
   /// That pages may be taken from; nil: none was agreed on.
   let snapshot: HeldSnapshot?
@@ -62,6 +62,7 @@ final class DestinationRelay: Sendable {
   ) {
     (self.qemu, self.control, self.shared, self.onEvent) = (qemu, control, shared, onEvent)
     (self.snapshot, self.vault, self.images, self.gang) = (snapshot, vault, images, gang)
+    referenced = ReferencedPages(windowBytes: windowBytes)
     let entrance = PullEntrance(
       isAllowed: mayPull && shared.isEmpty, audits: audits, memoryLimit: memoryLimit)
     let port = PullPort(

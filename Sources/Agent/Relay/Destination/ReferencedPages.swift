@@ -6,8 +6,9 @@ import Wire
 /// Makes pages of what is in the destination's memory already, proves them, and keeps account of those that
 /// could not be made and were asked for.
 final class ReferencedPages: Sendable {
-  /// Pages that may be asked for at once.
-  static let awaitedMax = 65_536
+  /// Pages that may be asked for at once: all that an honest source may have on their way, since what they refer to
+  /// may be unreadable altogether.
+  private let awaitedMax: Int
 
   private struct State {
     var awaited: [UInt64: Set<PagePlace>] = [:]
@@ -15,6 +16,11 @@ final class ReferencedPages: Sendable {
   }
 
   private let state = Guarded(State())
+
+  /// - Parameter windowBytes: what the source was told that may be on its way.
+  init(windowBytes: UInt64) {
+    awaitedMax = SendWindow.pagesMax(limitMax: windowBytes) + SendQueue.overtakenPagesMax  // < 2^56
+  }
 
   /// Fills the references' places in `pages`. Where the outcome is not what it should be, the place gets what
   /// memory holds now; returns those pages' places.
@@ -90,10 +96,10 @@ final class ReferencedPages: Sendable {
     let isBounded = state.update { state -> Bool in
       state.count += missing.count
       state.awaited[sequence] = Set(missing)
-      return state.count <= Self.awaitedMax
+      return state.count <= awaitedMax
     }
     guard isBounded else {
-      throw .protocolViolation("more than \(Self.awaitedMax) pages refer to what is not here")
+      throw .protocolViolation("more than \(awaitedMax) pages refer to what is not here")
     }
   }
 

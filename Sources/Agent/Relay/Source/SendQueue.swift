@@ -10,6 +10,8 @@ import Wire
 final class SendQueue: Sendable {
   /// Batches that may wait.
   static let depthMax = 8
+  /// Pages of batches that may be sent past a full window, because a newer one went before them.
+  static let overtakenPagesMax = depthMax * BatchLimits.rawPagesMax
 
   private struct State {
     var waiting: [PageBatch] = []

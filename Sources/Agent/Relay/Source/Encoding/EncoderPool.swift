@@ -100,12 +100,13 @@ final class EncoderPool: Sendable {
   /// The destination asked for pages that it could not make of what it has. What they were to be made of loses credit,
   /// and nothing else.
   func noteRefetched(_ request: PageRequestFrame) {
-    guard disks != nil || gang != nil || held?.elsewhere != nil,
+    guard disks != nil || gang != nil || held != nil,
       let header = queue.unconfirmed(sequence: request.sequence)?.encoded?.header
     else { return }
     let asked = Set(request.places)
     let missed = zip(header.batch.runs.rawPlaces, header.kinds).filter { asked.contains($0.0) }
     disks?.noteRefetched(missed.count { $0.1 == .disk })
+    held?.noteRefetched(missed.count { $0.1 == .held })
     held?.elsewhere?.noteRefetched(missed.count { $0.1 == .vault })
     gang?.failed(missed.filter { $0.1 == .gang }.map { $0.0 })
   }

@@ -5,8 +5,8 @@ import Wire
 /// Sends pages again that the destination could not make of what it has, on a thread of its own: the thread that
 /// reads the control lane must not wait for room on it.
 final class PageAnswers: Sendable {
-  /// Requests that wait; an honest destination asks for less than a window's worth of frames.
-  static let requestsMax = 4096
+  /// Requests that wait; an honest destination asks once for each frame that may be on its way.
+  static let requestsMax = SendWindow.framesMax + SendQueue.depthMax
 
   private struct State {
     var requests: [PageRequestFrame] = []
