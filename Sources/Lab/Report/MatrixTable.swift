@@ -11,7 +11,7 @@ public enum MatrixTable {
       let rate = dirtyRate(comparison).map { ": \($0)" } ?? ""
       lines.append("\(comparison.guest), QEMU \(comparison.qemu)\(rate)")
       lines += text(.figures(comparison))
-      for ratios in [ReportTable.ratios(comparison), plainRatios(comparison)].compactMap(\.self) {
+      for ratios in ReportTable.allRatios(comparison) {
         lines += ["  \(ratios.title)"] + text(ratios)
       }
       lines.append("")
@@ -39,32 +39,6 @@ public enum MatrixTable {
       "wrote \(ByteCount(UInt64(min(rate.written, 1e15))))/s, \(hundredths(rate.written / rate.link)) x the link"
     guard let asked = rate.asked, rate.written < asked * 0.9 else { return text }
     return text + ", LESS THAN ASKED (\(ByteCount(UInt64(min(asked, 1e15))))/s)"
-  }
-
-  /// Godwit's methods over the same without making pages small: what that is worth, or what it costs where it can't
-  /// help. Nil where no method was measured both ways.
-  static func plainRatios(_ comparison: MatrixComparison) -> ReportTable? {
-    let figures = comparison.figures.filter(\.hasRatio)
-    let rows = comparison.methods.compactMap {
-      method -> (name: String, cells: [ReportTable.Cell])? in
-      comparison.plain(of: method).map { plain in
-        (method, figures.map { cell(comparison.ratio($0, method, to: plain)) })
-      }
-    }
-    guard !rows.isEmpty else { return nil }
-    return ReportTable(
-      name: ReportText.slug("\(comparison.guest)-\(comparison.qemu)-plain-ratios"),
-      title: "Ratio to the same way without making pages small",
-      header: ["method"] + figures.map { $0.title.lowercased() }, rows: rows)
-  }
-
-  private static func cell(_ ratio: Estimate?) -> ReportTable.Cell {
-    guard let ratio else { return .init(text: "–") }
-    func text(_ value: Double) -> String { value.isFinite ? hundredths(value) : "never" }
-    var shown = text(ratio.median)
-    if let low = ratio.low, let high = ratio.high { shown += " [\(text(low)), \(text(high))]" }
-    return .init(
-      text: shown, value: ratio.median.isFinite ? ratio.median : nil, ratio: ratio.median)
   }
 
   private static func text(_ table: ReportTable) -> [String] {

@@ -49,14 +49,14 @@ import Testing
     for other in ["godwit-auto+plain", "godwit-timebound", "qemu-multifd", "qemu-postcopy"] {
       #expect(comparison.plain(of: other) == nil)
     }
-    let table = try #require(MatrixTable.plainRatios(comparison))
+    let table = try #require(ReportTable.plainRatios(comparison))
     #expect(table.rows.map(\.name) == ["godwit-auto"])
     let total = try #require(table.header.firstIndex(of: "total"))
     #expect(table.rows.first?.cells[total - 1].text == "1.01 [1.01, 1.01]")
     #expect(MatrixTable.lines(results + plain).contains("  \(table.title)"))
     // Nothing without such a pair.
     let without = try #require(MatrixComparison.all(results).first)
-    #expect(MatrixTable.plainRatios(without) == nil)
+    #expect(ReportTable.plainRatios(without) == nil)
     #expect(!MatrixTable.lines(results).contains("  \(table.title)"))
   }
 

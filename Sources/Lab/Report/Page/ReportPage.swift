@@ -22,7 +22,7 @@ public struct ReportPage: Sendable {
     let comparisons = MatrixComparison.all(results)
     for comparison in comparisons {
       let figures = ReportTable.figures(comparison)
-      let own = [figures, ReportTable.ratios(comparison)].compactMap(\.self)
+      let own = [figures] + ReportTable.allRatios(comparison)
       let pictures = ReportPlots(comparison: comparison, colours: colours).all
       body += "<section><h2>\(SVG.escape(figures.title))</h2>\n"
       if let rate = MatrixTable.dirtyRate(comparison) { body += "<p>\(SVG.escape(rate))</p>\n" }

@@ -34,32 +34,7 @@ public struct ReportTable: Sendable {
       header: ["method", "done"] + comparison.figures.map { $0.title.lowercased() }, rows: rows)
   }
 
-  /// Godwit's methods over QEMU's best in each figure; nil when there is nothing to compare.
-  static func ratios(_ comparison: MatrixComparison) -> ReportTable? {
-    let figures = comparison.figures.filter(\.hasRatio)
-    let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
-    let rivals = figures.map(comparison.bestRival)
-    guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return nil }
-    let titles = zip(figures, rivals).map { figure, rival in
-      figure.title.lowercased()
-        + (rival.map { " to \($0.dropFirst(Rival.prefix.count))" } ?? "")
-    }
-    let rows = own.map { method in
-      let cells = zip(figures, rivals).map { figure, rival -> Cell in
-        let ratio = rival.flatMap { comparison.ratio(figure, method, to: $0) }
-        let known = ratio.flatMap { $0.median.isFinite ? $0.median : nil }
-        return Cell(
-          text: text(ratio) { $0.isFinite ? MatrixTable.hundredths($0) : "never" }, value: known,
-          ratio: ratio)
-      }
-      return (method, cells)
-    }
-    return ReportTable(
-      name: ReportText.slug("\(comparison.guest)-\(comparison.qemu)-ratios"),
-      title: "Ratio to QEMU's best way", header: ["method"] + titles, rows: rows)
-  }
-
-  private static func text(_ estimate: Estimate?, _ format: (Double) -> String) -> String {
+  static func text(_ estimate: Estimate?, _ format: (Double) -> String) -> String {
     guard let estimate else { return "–" }
     guard let low = estimate.low, let high = estimate.high else { return format(estimate.median) }
     return "\(format(estimate.median)) [\(format(low)), \(format(high))]"
@@ -101,13 +76,5 @@ public struct ReportTable: Sendable {
     return
       "<div class=\"wide\"><table>\(caption)<thead><tr>\(head)</tr>"
       + "</thead><tbody>\n\(body.joined())</tbody></table></div>\n"
-  }
-}
-
-extension Estimate {
-  /// Of a ratio: whether all of its interval is on one side of 1; nil without an interval, which claims nothing.
-  fileprivate var verdict: String? {
-    guard let low, let high else { return nil }
-    return high < 1 ? "better" : low > 1 ? "worse" : "same"
   }
 }
