@@ -49,7 +49,7 @@ install: build guest-program ## Install under PREFIX (/usr/local), below DESTDIR
 	install -d "$(MAN_DIR)" "$(BASH_DIR)" "$(ZSH_DIR)" "$(FISH_DIR)" "$(UNIT_DIR)"
 	install -m 644 Docs/man/*.1 "$(MAN_DIR)"
 	scripts/completions $(RELEASE_BINARY) "$(BASH_DIR)" "$(ZSH_DIR)" "$(FISH_DIR)"
-	for unit in share/godwit-agent*.service share/godwit-agent*.socket; do \
+	for unit in share/godwit-*.service share/godwit-*.socket; do \
 	  sed 's|@PREFIX@|$(PREFIX)|' $$unit > "$(UNIT_DIR)/$${unit#share/}" && \
 	  chmod 644 "$(UNIT_DIR)/$${unit#share/}" || exit 1; done
 	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/share/godwit/scenarios" share/scenarios/*.toml

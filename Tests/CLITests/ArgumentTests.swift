@@ -47,4 +47,25 @@ import Testing
       }
     }
   }
+
+  /// A method without a model is refused by name, also between others.
+  @Test func onlyModelledDiskMethodsAreSimulated() throws {
+    let simulate = ["simulate", "disk", "--method"]
+    #expect(throws: Never.self) {
+      try GodwitCommand.parseAsRoot(simulate + ["precopy", "mirror", "iofollow"])
+    }
+    for name in ["waio", "snapmig", "incremental"] {
+      for others in [[], ["mirror"]] {
+        let error = #expect(throws: (any Error).self) {
+          try GodwitCommand.parseAsRoot(simulate + others + [name])
+        }
+        guard let error else { continue }
+        #expect(GodwitCommand.exitCode(for: error) == .validationFailure)
+        let message = GodwitCommand.message(for: error)
+        for text in [name, "precopy", "mirror", "iofollow"] {
+          #expect(message.contains(text), "\(message)")
+        }
+      }
+    }
+  }
 }

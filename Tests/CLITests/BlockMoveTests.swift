@@ -53,10 +53,6 @@ struct BlockMoveTests {
     return try #require(object as? [String: Any])
   }
 
-  private func connect() throws -> RemoteStore {
-    try RemoteStore(over: UnixSocket.connect(path: socket), exportName: "x", isReadOnly: false)
-  }
-
   /// What a method needs besides its name.
   private func method(_ name: String) async throws -> [String] {
     if name == "incremental" {
@@ -117,8 +113,8 @@ struct BlockMoveTests {
   }
 
   /// The source's server is killed at any instant, again and again, while a client writes and the disk
-  /// moves; each time the next one goes on with the map that was left. In the end both images are the
-  /// same, though most of them was sent once only.
+  /// moves; each time the next one goes on with the map that was left, and has every write that was answered. In the end
+  /// both images have them, though most of the disk was sent once only.
   @Test(
     .timeLimit(.minutes(2)),
     arguments: zip(["precopy", "mirror", "iofollow", "waio", "incremental"], UInt64(1)...5))
@@ -131,11 +127,10 @@ struct BlockMoveTests {
       try bytes.write(to: URL(filePath: copy))
     }
     let there = try await serve(copy, at: target)
+    var disk = ExpectedDisk([UInt8](try Data(contentsOf: URL(filePath: image))))
+    var here = try await serve(image, at: socket)
     for life in 0..<5 {
-      let here = try await serve(image, at: socket)
-      let load = try await WorkerThread.run("connect") { [self] in
-        BlindLoad(try connect(), seed: seed &* 100 &+ UInt64(life))
-      }
+      let load = try await CheckedLoad(at: socket, disk, seed: seed &* 100 &+ UInt64(life))
       let begun = try await block(
         [
           "move", "x", uri, "--then", "wait", "--detach", "--bandwidth", "12MiB/s",
@@ -151,9 +146,11 @@ struct BlockMoveTests {
       try await Task.sleep(for: .milliseconds(200 + random.next() % 400))
       here.send(signal: SIGKILL)
       _ = await here.wait()
-      await load.end()
+      disk = await load.end()
+      here = try await serve(image, at: socket)
+      #expect(try await disk.check(at: socket, whole: true) == nil, "life \(life)")
     }
-    let last = try await serve(image, at: socket)
+    #expect(!disk.written.isEmpty)
     let before = try fields(try await block(["status", "x", "--json"]).output)
     #expect(before["phase"] as? String == "interrupted")
     // Something had arrived, and was remembered.
@@ -164,9 +161,13 @@ struct BlockMoveTests {
     #expect(moved.status == 0 && end["phase"] as? String == "copied", "\(moved)")
     #expect(end["arrivedBytes"] as? Int ?? .max < Self.byteCount)
     try await untilAllIsBack()
-    await last.terminate()
+    #expect(try await disk.check(at: socket, whole: true) == nil)
+    await here.terminate()
     await there.terminate()
-    try await Command.run("cmp", [image, copy])
+    for path in [image, copy] {
+      let bytes = [UInt8](try Data(contentsOf: URL(filePath: path)))
+      #expect(disk.holds(0..<Self.byteCount, bytes), "\(path)")
+    }
     for name in ["", ".surrogate"] {
       #expect(!FileManager.default.fileExists(atPath: image + ".godwit-map" + name))
     }
@@ -243,11 +244,13 @@ struct BlockMoveTests {
     try FileManager.default.removeItem(atPath: folder)
   }
 
-  /// The destination's server is killed and started again; the move goes on by itself.
+  /// The destination's server is killed and started again; the move goes on by itself, and both sides have every write that
+  /// was answered.
   @Test(.timeLimit(.minutes(1))) func aKilledDestination() async throws {
     var there = try await serve(copy, at: target)
     let here = try await serve(image, at: socket, ["--maps", folder])
-    let load = try await WorkerThread.run("connect") { [self] in BlindLoad(try connect(), seed: 4) }
+    let content = [UInt8](try Data(contentsOf: URL(filePath: image)))
+    let load = try await CheckedLoad(at: socket, ExpectedDisk(content), seed: 4)
     async let moved = block([
       "move", "x", uri, "--then", "wait", "--bandwidth", "12MiB/s", "--json",
     ])
@@ -271,7 +274,9 @@ struct BlockMoveTests {
     #expect(end.status == 0, "\(end)")
     #expect(try fields(end.output)["connectionCount"] as? Int ?? 0 > 1)
     load.stop()
-    await load.end()
+    var disk = await load.end()
+    #expect(!disk.written.isEmpty)
+    #expect(try await disk.check(at: socket, whole: true) == nil)
     #expect(try await block(["finish", "x", "--then", "copy"]).status == 0)
     while try fields(try await block(["status", "x", "--json"]).output)["phase"] as? String
       != "copied"
@@ -280,7 +285,10 @@ struct BlockMoveTests {
     }
     await here.terminate()
     await there.terminate()
-    try await Command.run("cmp", [image, copy])
+    for path in [image, copy] {
+      let bytes = [UInt8](try Data(contentsOf: URL(filePath: path)))
+      #expect(disk.holds(0..<Self.byteCount, bytes), "\(path)")
+    }
     try FileManager.default.removeItem(atPath: folder)
   }
 
@@ -334,40 +342,5 @@ struct BlockMoveTests {
     #expect(uncontrolled.status == ExitStatus.usage.rawValue)
     await here.terminate()
     try FileManager.default.removeItem(atPath: folder)
-  }
-}
-
-/// A client that writes until its server is gone.
-private final class BlindLoad: Sendable {
-  private let isOver = Guarded(false)
-  private let stops = Guarded(false)
-
-  init(_ client: RemoteStore, seed: UInt64) {
-    _ = WorkerThread("load") { [self] in
-      var random = SplitMix64(seed: seed)
-      while !stops.read({ $0 }) {
-        let value = UInt8(truncatingIfNeeded: random.next())
-        // Mostly in the first MiB, mostly whole blocks.
-        var place = random.next() % UInt64(BlockMoveTests.byteCount - 65536)
-        if random.next() % 3 != 0 { place %= 1 << 20 }
-        if random.next() % 4 != 0 { place &= ~4095 }
-        let bytes = [UInt8](repeating: value, count: Int(1 + random.next() % 16) * 4096)
-        let isDone = bytes.withUnsafeBytes { raw in
-          (try? client.write(raw, at: place, durable: false)) != nil
-        }
-        guard isDone else { break }
-        MonotonicClock.sleep(us: 300)
-      }
-      client.close()
-      isOver.update { $0 = true }
-    }
-  }
-
-  func stop() { stops.update { $0 = true } }
-
-  func end() async {
-    _ = try? await WorkerThread.run("load-end") { [self] in
-      while isOver.wait(timeoutMs: 1000, until: { $0 ? true : nil }) == nil {}
-    }
   }
 }

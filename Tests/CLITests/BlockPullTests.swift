@@ -139,39 +139,22 @@ struct BlockPullTests {
     var server = try await serve(copy, at: socket)
     #expect(
       try await block(["pull", "x", uri, "--bandwidth", "8MiB/s", "--detach"]).status == 0)
-    var expected = [UInt8](try Data(contentsOf: URL(filePath: image)))
+    var disk = ExpectedDisk([UInt8](try Data(contentsOf: URL(filePath: image))))
     for life in 0..<5 {
-      let load = try await WorkerThread.run("connect") { [expected] in
-        CarefulLoad(
-          try RemoteStore(
-            over: UnixSocket.connect(path: socket), exportName: "x", isReadOnly: false),
-          expected, seed: seed &* 100 &+ UInt64(life))
-      }
+      let load = try await CheckedLoad(at: socket, disk, seed: seed &* 100 &+ UInt64(life))
       try await Task.sleep(for: .milliseconds(100 + random.next() % 300))
       server.send(signal: SIGKILL)
       _ = await server.wait()
-      let end = await load.end()
+      disk = await load.end()
       server = try await serve(copy, at: socket)
-      #expect(end.problem == nil, "life \(life)")
-      expected = end.expected
-      // What was under way may be there or not.
-      if let open = end.open {
-        let now = try await WorkerThread.run("look") {
-          let store = try RemoteStore(
-            over: UnixSocket.connect(path: socket), exportName: "x", isReadOnly: false)
-          defer { store.close() }
-          var bytes = [UInt8](repeating: 0, count: open.count)
-          try bytes.withUnsafeMutableBytes { try store.read(at: UInt64(open.lowerBound), into: $0) }
-          return bytes
-        }
-        expected.replaceSubrange(open, with: now)
-      }
+      #expect(try await disk.check(at: socket, whole: false) == nil, "life \(life)")
     }
+    #expect(!disk.written.isEmpty)
     #expect(try await status()["isWritten"] as? Bool == true)
     try await untilDone()
     await server.terminate()
     await there.terminate()
-    #expect(try Data(contentsOf: URL(filePath: copy)) == Data(expected))
+    #expect(disk.holds(0..<Self.byteCount, [UInt8](try Data(contentsOf: URL(filePath: copy)))))
     try FileManager.default.removeItem(atPath: folder)
   }
 
@@ -243,58 +226,5 @@ struct BlockPullTests {
     #expect(try await block(["pull", "x", uri]).status == ExitStatus.refused.rawValue)
     await server.terminate()
     try FileManager.default.removeItem(atPath: folder)
-  }
-}
-
-/// A client that writes and checks what it reads, until its server is gone.
-private final class CarefulLoad: Sendable {
-  struct End: Sendable {
-    var expected: [UInt8]
-    /// A write that was not answered.
-    var open: Range<Int>?
-    var problem: String?
-  }
-  private let result = Guarded<End?>(nil)
-
-  init(_ client: RemoteStore, _ expected: [UInt8], seed: UInt64) {
-    _ = WorkerThread("load") { [self] in
-      var (random, end) = (SplitMix64(seed: seed), End(expected: expected))
-      while end.problem == nil, step(client, &end, &random) { MonotonicClock.sleep(us: 500) }
-      client.close()
-      let last = end
-      result.update { $0 = last }
-    }
-  }
-
-  /// false: the server is gone.
-  private func step(_ client: RemoteStore, _ end: inout End, _ random: inout SplitMix64) -> Bool {
-    var place = Int(random.next() % UInt64(BlockPullTests.byteCount - 65536))
-    if random.next() % 2 == 0 { place %= 1 << 20 }
-    if random.next() % 4 != 0 { place &= ~4095 }
-    let count = Int(1 + random.next() % 12) * 4096 - Int(random.next() % 2) * 100
-    let range = place..<(place + count)
-    var bytes = [UInt8](repeating: UInt8(truncatingIfNeeded: random.next()), count: count)
-    guard random.next() % 2 == 0 else {
-      let isDone = bytes.withUnsafeMutableBytes { raw in
-        (try? client.read(at: UInt64(place), into: raw)) != nil
-      }
-      if isDone, bytes != Array(end.expected[range]) { end.problem = "other bytes at \(place)" }
-      return isDone
-    }
-    end.open = range
-    let isDone = bytes.withUnsafeBytes { raw in
-      (try? client.write(raw, at: UInt64(place), durable: false)) != nil
-    }
-    guard isDone else { return false }
-    end.open = nil
-    end.expected.replaceSubrange(range, with: bytes)
-    return true
-  }
-
-  func end() async -> End {
-    let end = try? await WorkerThread.run("load-end") { [self] in
-      while true { if let end = result.wait(timeoutMs: 1000, until: { $0 }) { return end } }
-    }
-    return end ?? End(expected: [], problem: "no end")
   }
 }

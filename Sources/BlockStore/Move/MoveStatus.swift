@@ -32,7 +32,7 @@ public enum MoveEnding: String, Sendable, Codable, CaseIterable {
 }
 
 /// Where a move is.
-public enum MovePhase: String, Sendable, Codable {
+public enum MovePhase: String, Sendable, Codable, CaseIterable {
   /// There is no connection to the destination.
   case connecting
   case copying

@@ -11,7 +11,7 @@ public struct DiskPullWish: Sendable {
 }
 
 /// Where a pull is.
-public enum DiskPullPhase: String, Sendable, Codable {
+public enum DiskPullPhase: String, Sendable, Codable, CaseIterable {
   /// There is no connection to the source; what isn't here can't be read.
   case connecting
   case pulling

@@ -58,7 +58,7 @@ final class ConnectionLink: Sendable {
   func waitUntilIdle() { _ = load.wait { $0.requests == 0 ? true : nil } }
 
   func fail(_ request: NBDRequest, _ error: StoreError, at: UInt64? = nil) {
-    disk.counters.errors.wrappingAdd(1, ordering: .relaxed)
+    disk.counters.noteError(request.command, error.code)
     var header: [UInt8] = []
     writer.failure(
       cookie: request.cookie, offset: request.offset, error.code, error.message, at: at,

@@ -48,7 +48,7 @@ final class RequestLoop {
         try serve(request)
       case .failure(let refusal):
         try skip(item.payloadByteCount)
-        link.disk.counters.errors.wrappingAdd(1, ordering: .relaxed)
+        link.disk.counters.noteError(nil, refusal.code)
         answer { writer, header in
           writer.failure(
             cookie: item.cookie, offset: item.offset, refusal.code, refusal.message, into: &header)
@@ -149,7 +149,7 @@ final class RequestLoop {
       place += UInt64(count)
     }
     if let failure {
-      link.disk.counters.errors.wrappingAdd(1, ordering: .relaxed)
+      link.disk.counters.noteError(.write, failure.code)
       answer { writer, header in
         writer.failure(
           cookie: request.cookie, offset: request.offset, failure.code, failure.message,

@@ -32,6 +32,9 @@ public final class ServedDisk: Sendable {
       blockSizes: traits.blockSizes)
   }
 
+  /// By which clients ask for it.
+  public var name: String { ownExport.name }
+
   /// As clients see it now: a disk that moves says so.
   public var export: NBDExport {
     var export = ownExport
@@ -50,50 +53,5 @@ public final class ServedDisk: Sendable {
     if nowUs - startUs > Self.promptUs {
       slowUntilUs.store(nowUs + Self.slowUs, ordering: .relaxed)
     }
-  }
-}
-
-/// What clients did with a disk.
-final class DiskCounters: Sendable {
-  let reads = Atomic<UInt64>(0)
-  let readBytes = Atomic<UInt64>(0)
-  let writes = Atomic<UInt64>(0)
-  let writtenBytes = Atomic<UInt64>(0)
-  let flushes = Atomic<UInt64>(0)
-  let others = Atomic<UInt64>(0)
-  let errors = Atomic<UInt64>(0)
-
-  func note(_ request: NBDRequest) {
-    switch request.command {
-    case .read:
-      reads.wrappingAdd(1, ordering: .relaxed)
-      readBytes.wrappingAdd(request.length, ordering: .relaxed)
-    case .write:
-      writes.wrappingAdd(1, ordering: .relaxed)
-      writtenBytes.wrappingAdd(request.length, ordering: .relaxed)
-    case .flush: flushes.wrappingAdd(1, ordering: .relaxed)
-    default: others.wrappingAdd(1, ordering: .relaxed)
-    }
-  }
-}
-
-/// The counters at one instant.
-public struct DiskUse: Sendable, Hashable, Encodable {
-  public let export: String
-  public let reads, readBytes, writes, writtenBytes, flushes, otherRequests: UInt64
-  /// Requests that were refused or failed.
-  public let errors: UInt64
-}
-
-extension ServedDisk {
-  public var use: DiskUse {
-    DiskUse(
-      export: export.name, reads: counters.reads.load(ordering: .relaxed),
-      readBytes: counters.readBytes.load(ordering: .relaxed),
-      writes: counters.writes.load(ordering: .relaxed),
-      writtenBytes: counters.writtenBytes.load(ordering: .relaxed),
-      flushes: counters.flushes.load(ordering: .relaxed),
-      otherRequests: counters.others.load(ordering: .relaxed),
-      errors: counters.errors.load(ordering: .relaxed))
   }
 }

@@ -59,6 +59,11 @@ struct BlockServeCommand: AsyncParsableCommand {
   var threads = 16
   @Option(help: "Clients that may be connected at once (1 to 1024).")
   var connections = 64
+  @Option(
+    help: ArgumentHelp(
+      "Where Prometheus reads metrics (/metrics), and health (/healthz) and readiness (/readyz) are asked over HTTP, in the clear and for everybody who can connect (default: nowhere).",
+      valueName: "address:port"))
+  var metrics: String?
   @OptionGroup var output: OutputOptions
 
   enum ImageFormat: String, ExpressibleByArgument, CaseIterable, Sendable { case raw, qcow2 }
@@ -71,6 +76,9 @@ struct BlockServeCommand: AsyncParsableCommand {
     guard (1...256).contains(threads) else { throw ValidationError("--threads takes 1 to 256") }
     guard (1...1024).contains(connections) else {
       throw ValidationError("--connections takes 1 to 1024")
+    }
+    if let metrics, TCPSocket.split(metrics, defaultPort: 0) == nil {
+      throw ValidationError("\(TerminalText.plain(metrics)) is no address: write address:port")
     }
     guard format != .qcow2 || !direct else {
       throw ValidationError("--direct is for raw images")
@@ -113,13 +121,16 @@ struct BlockServeCommand: AsyncParsableCommand {
     var options = DiskServer.Options()
     (options.threadCount, options.connectionsMax) = (threads, connections)
     let server = DiskServer(opened.disks, options) { Output.error($0) }
+    let isEnding = Guarded(false)
+    let port = try await openMetrics(server, opened.disks, isEnding)
     let listeners = try sockets.open()
     for (listener, secure) in listeners { server.serve(listener, secure: secure) }
     let moves = try openControl(opened)
     let manager = ServiceManager.fromEnvironment()
     manager.ready(status: "serving \(opened.disks.count) disks")
-    try report(opened.disks, listeners.map(\.0.name))
+    try report(opened.disks, listeners.map(\.0.name), port?.port)
     for await _ in signals { break }
+    isEnding.update { $0 = true }
     manager.stopping(withinMs: Self.drainMs * 2, status: "answering the last requests")
     let lost = try await WorkerThread.run("block-drain") {
       let lost = server.drain(timeoutMs: Self.drainMs)
@@ -127,10 +138,26 @@ struct BlockServeCommand: AsyncParsableCommand {
       opened.suspendMoves()
       return lost
     }
+    await port?.close()
     await opened.close()
     try reportEnd(opened.disks)
     for error in lost { Output.error("flush: \(error)") }
     guard lost.isEmpty else { throw ExitStatus.failed.exitCode }
+  }
+
+  /// nil: nobody asked for them.
+  private func openMetrics(
+    _ server: DiskServer, _ disks: [ServedDisk], _ isEnding: Guarded<Bool>
+  ) async throws -> MetricsPort? {
+    guard let metrics else { return nil }
+    let (startedAt, connections) = (MonotonicClock.wallSeconds, connections)
+    return try await MetricsPort(
+      metrics, notReady: { isEnding.read { $0 } ? "the server is shutting down" : nil }
+    ) {
+      BlockMetrics(
+        server, disks, startedAtSeconds: startedAt, connectionsMax: connections
+      ).text
+    }
   }
 
   /// nil: there is no place for it.

@@ -1,4 +1,5 @@
 import Agent
+import Base
 import BlockStore
 import NBD
 
@@ -12,6 +13,8 @@ struct BlockServeStart: Encodable {
   var event = "serving"
   let exports: [Export]
   let listening: [String]
+  /// Port of the metrics.
+  @OrNull var metricsPort: Int?
 }
 
 struct BlockServeEnd: Encodable {
@@ -20,14 +23,15 @@ struct BlockServeEnd: Encodable {
 }
 
 extension BlockServeCommand {
-  func report(_ disks: [ServedDisk], _ listening: [String]) throws {
+  func report(_ disks: [ServedDisk], _ listening: [String], _ metricsPort: Int?) throws {
     if output.json {
       let exports = disks.map { disk in
         BlockServeStart.Export(
           name: disk.export.name, bytes: disk.export.byteCount,
           readOnly: disk.export.flags.contains(.readOnly))
       }
-      return try Output.json(BlockServeStart(exports: exports, listening: listening))
+      return try Output.json(
+        BlockServeStart(exports: exports, listening: listening, metricsPort: metricsPort))
     }
     let names = disks.map { TerminalText.plain($0.export.name) }.joined(separator: ", ")
     Output.line("serving \(names) on \(listening.map(TerminalText.plain).joined(separator: ", "))")

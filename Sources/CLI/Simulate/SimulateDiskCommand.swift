@@ -28,14 +28,25 @@ struct SimulateDiskCommand: AsyncParsableCommand {
       destination lacks something at the end.
       """)
 
-  /// Those that need nothing beside the disk and the destination.
-  static let methods: [MoveMethod] = [.precopy, .mirror, .iofollow]
+  /// Those that are modelled: they need nothing beside the disk and the destination.
+  enum Method: String, ExpressibleByArgument, CaseIterable {
+    case precopy, mirror, iofollow
+
+    var decisions: MoveMethod {
+      switch self {
+      case .precopy: .precopy
+      case .mirror: .mirror
+      case .iofollow: .iofollow
+      }
+    }
+  }
 
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Methods to compare; without, precopy, mirror and iofollow.", valueName: "name"))
-  var method: [MoveMethod] = []
+      "Methods to compare; without, all that are modelled.",
+      valueName: "name"))
+  var method: [Method] = []
   @Option(help: "What the disk is: a drive with a head, a SATA SSD, or a volume over 1 Gbit/s.")
   var disk = Disk.hdd
   @Option(
@@ -109,9 +120,9 @@ struct SimulateDiskCommand: AsyncParsableCommand {
       "METHOD", "ENDED", "TOTAL", "PAUSE", "DISK READ", "ON THE WIRE", "GUEST", "P99",
     ])
     var violations: [String] = []
-    for method in method.isEmpty ? Self.methods : method {
+    for method in method.isEmpty ? Method.allCases : method {
       var own = setup
-      own.method = method
+      own.method = method.decisions
       guard let batch = DiskMoveBatch(own, runs: runs, seed: seed, cuts: cuts) else {
         throw ValidationError("no disk has \(size)")
       }
@@ -127,7 +138,7 @@ struct SimulateDiskCommand: AsyncParsableCommand {
     guard violations.isEmpty else { throw ExitStatus.failed.exitCode }
   }
 
-  private static func row(_ method: MoveMethod, _ batch: DiskMoveBatch) -> [String] {
+  private static func row(_ method: Method, _ batch: DiskMoveBatch) -> [String] {
     [
       method.rawValue, "\(batch.ended)/\(batch.runs)", SimulationReport.time(batch.totalMs),
       SimulationReport.time(batch.pauseMs), SimulationReport.size(batch.readBytes),
@@ -151,7 +162,7 @@ extension SimulateDiskCommand {
     @OrNull var p99Ratio: Double?
     let violations: Int
 
-    init(_ method: MoveMethod, _ batch: DiskMoveBatch) {
+    init(_ method: Method, _ batch: DiskMoveBatch) {
       (self.method, runs, ended) = (method.rawValue, batch.runs, batch.ended)
       (totalMs, pauseMs) = (batch.totalMs?.median, batch.pauseMs?.median)
       (readBytes, wireBytes) = (batch.readBytes?.median, batch.wireBytes?.median)
