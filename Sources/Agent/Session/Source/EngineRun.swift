@@ -60,6 +60,8 @@ struct EngineRun: Sendable {
   )
   /// Where these counts stood when the scan was over; nil: it isn't.
   private var scanEnd: (bytes: UInt64, pages: UInt64)?
+  /// What the destination has, as it crossed the wire.
+  private var arrivedBytes: UInt64 = 0
   private var packing: (pageBytes: UInt64, wireBytes: UInt64) = (1, 1)
   /// The strategy has said how the migration ends.
   var isEnding = false
@@ -93,11 +95,15 @@ struct EngineRun: Sendable {
     guard !isJudged, let rate = machine.believedRate ?? sample.wireRate else { return nil }
     isJudged = true
     let forecast = StartForecast(
-      constraints, facts, rate: rate,
-      // As small as they are made at the rate that was measured.
-      wireBytesPerPage: scannedCost?.scaled(by: packing.wireBytes, over: packing.pageBytes)
-        ?? sample.wireBytesPerPage)
+      machine.name, constraints, facts, rate: rate, wireBytesPerPage: expectedCost(sample),
+      elapsedMs: sample.elapsedMs, arrivedBytes: arrivedBytes)
     return forecast.refusal
+  }
+
+  /// Bytes that a page of all of RAM will cost on the wire, on average.
+  private func expectedCost(_ sample: EngineSample) -> UInt64 {
+    // As small as they are made at the rate that was measured.
+    scannedCost?.scaled(by: packing.wireBytes, over: packing.pageBytes) ?? sample.wireBytesPerPage
   }
 
   /// Bytes that a page of all of RAM has, zeros left out; nil: nobody looked.
@@ -164,6 +170,7 @@ struct EngineRun: Sendable {
   ) -> EngineSample {
     let flow = queue.snapshot
     packing = flow.counters.packing
+    arrivedBytes = flow.counters.wireBytes.minusFloored(flow.inFlight)
     let isFirstPass = lastSync < 2
     var (unread, zero): (UInt64, UInt64) = (0, 0)
     var sample = ledger.state.read { state -> EngineSample in

@@ -116,9 +116,16 @@ extension SourceMigration {
     if copy.holdsByAck { try copy.relay.answer(.switchoverAck) }
   }
 
-  /// The stream can't be read any further: QEMU's own rule decides from here on.
-  func fallBackToQEMU(_ setup: Setup, _ copy: Copy) async throws {
+  /// The stream can't be read any further: QEMU's own rule decides from here on, which knows no time to be done within.
+  func fallBackToQEMU(_ reason: String, _ setup: Setup, _ copy: Copy) async throws {
     guard copy.strategy != nil, !state.read({ $0.stoppedAtMs != nil }) else { return }
+    if request.withinMs != nil {
+      throw Ending.refused([
+        Refusal(
+          .request, "--within cannot be kept: the stream is passed through unread (\(reason))",
+          remedy: "migrate this guest without --within")
+      ])
+    }
     logger.warning("the strategy cannot go on; QEMU's own rule decides")
     let machine = PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs)
     var values: [String: JSONValue] = ["downtime-limit": JSONValue(machine.effectiveLimitMs)]
