@@ -68,6 +68,8 @@ struct EngineRun: Sendable {
 
   /// Whether the user's time was held against the first rate that can be believed.
   private var isJudged = false
+  /// Whether the strategy's own bound was announced.
+  private var hasAnnounced = false
   /// Where zeros lie in the guest's RAM; nil: nobody looked.
   private let contents: ContentProfile?
   private let firstLookMs: UInt64
@@ -98,6 +100,21 @@ struct EngineRun: Sendable {
       machine.name, constraints, facts, rate: rate, wireBytesPerPage: expectedCost(sample),
       elapsedMs: sample.elapsedMs, arrivedBytes: arrivedBytes)
     return forecast.refusal
+  }
+
+  /// The time from the request until the guest runs at the destination that the strategy promises, in milliseconds: said
+  /// once, as soon as the link's rate is known. Nil: it promises none, or has said so.
+  mutating func announcedBound(
+    _ constraints: MigrationConstraints, _ sample: EngineSample
+  ) -> UInt64? {
+    guard machine.name == .timebound, !hasAnnounced,
+      sample.nowMs >= firstLookMs + Self.judgeAfterMs,
+      let rate = machine.believedRate ?? sample.wireRate
+    else { return nil }
+    hasAnnounced = true
+    let boundMs = TimeBound.boundMs(facts, rate: rate, wireBytesPerPage: expectedCost(sample))
+    let beforeMs = firstLookMs.minusFloored(beganMs)
+    return min(beforeMs.addingSaturating(boundMs), constraints.withinMs ?? .max)
   }
 
   /// Bytes that a page of all of RAM will cost on the wire, on average.

@@ -58,6 +58,7 @@ extension SourceMigration {
         Refusal(.request, reason, remedy: "give it more time, or --at-deadline postcopy")
       ])
     }
+    if let boundMs = engine.announcedBound(request.constraints, sample) { announce(boundMs) }
     if let limit = engine.limitOnce(sample) {
       try await setup.monitor.client.migrateSetParameters(["max-bandwidth": JSONValue(limit)])
     }
@@ -68,6 +69,12 @@ extension SourceMigration {
       try await carryOut(effect, forecasts, setup, copy, &engine)
     }
     report()
+  }
+
+  /// Says by when the guest will run at the destination, whatever it does.
+  private func announce(_ boundMs: UInt64) {
+    logger.notice("ends within the time announced", metadata: ["boundMs": "\(boundMs)"])
+    note { ($0.progress.boundMs, $0.record.boundMs) = (boundMs, boundMs) }
   }
 
   private func carryOut(
