@@ -57,11 +57,12 @@ import Testing
 
   @Test func bandWorkingSetAndLanes() {
     var look = Self.example
-    (look.etaLowMs, look.etaHighMs) = (1800, 2600)
+    (look.etaLowMs, look.etaHighMs, look.boundMs) = (1800, 2600, 9000)
     (look.workingSetBytes, look.laneCount, look.retries) = (64 << 20, 4, 2)
     let lines = ProgressView.lines(look, width: 120)
     #expect(lines[1].hasSuffix("71.4 %  5.2 s, 2.1 s left (1.8 s to 2.6 s)"))
     #expect(lines[2].contains("dirty 15 MB/s   working set 64 MiB   remaining"))
+    #expect(lines.joined(separator: " ").contains("ends within 9 s"))
     #expect(lines.last?.hasSuffix("4 lanes, 2 opened again") == true)
     look.etaHighMs = nil
     #expect(ProgressView.line(look).contains("2.1 s left (1.8 s or more)"))

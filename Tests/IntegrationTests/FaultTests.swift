@@ -44,6 +44,7 @@ struct FaultTests {
     FaultPlan(phase: .pull, victim: .sourceAgent),
     FaultPlan(phase: .pull, victim: .destinationAgent),
     FaultPlan(phase: .pull, victim: .link, lastsMs: 4000),
+    FaultPlan(phase: .pull, victim: .link, lastsMs: 30_000),
   ]
 
   private static func guestLivesOnce(_ plan: FaultPlan) async throws {

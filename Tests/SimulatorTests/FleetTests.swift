@@ -54,6 +54,16 @@ import Testing
     #expect(outcome == FleetRun.run(setup, seed: 1))
   }
 
+  /// A data centre is emptied: 10,000 guests.
+  @Test func aFleetOfTenThousandEnds() throws {
+    var setup = try fleet(moves: 10_000, hosts: 1000)
+    // Hosts' own links are what is short: fewer ticks, and the test takes seconds.
+    setup.rackRate *= 4
+    let outcome = FleetRun.run(setup, seed: 1)
+    #expect(outcome.violation == nil && outcome.completedCount == 10_000)
+    #expect(outcome.concurrentMax > 1000)
+  }
+
   @Test func sharedLinksMakeAFleetSlower() throws {
     var wide = try fleet(moves: 32, hosts: 8)
     wide.rackRate *= 8

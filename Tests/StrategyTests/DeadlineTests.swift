@@ -147,16 +147,70 @@ import Testing
 
   @Test func aStartThatCannotBeInTimeIsRefusedWithTheForecast() throws {
     let rate = try #require(ByteRate(bytesPerSecond: 125_000_000))
-    func forecast(_ withinMs: UInt64, _ atDeadline: DeadlineAction) -> StartForecast {
+    func forecast(
+      _ withinMs: UInt64, _ atDeadline: DeadlineAction, _ name: StrategyName = .precopy,
+      elapsedMs: UInt64 = 0, arrivedBytes: UInt64 = 0
+    ) -> StartForecast {
       StartForecast(
-        MigrationConstraints(withinMs: withinMs, atDeadline: atDeadline), .small(canPull: true),
-        rate: rate, wireBytesPerPage: 4096)
+        name, MigrationConstraints(withinMs: withinMs, atDeadline: atDeadline),
+        .small(canPull: true), rate: rate, wireBytesPerPage: 4096, elapsedMs: elapsedMs,
+        arrivedBytes: arrivedBytes)
     }
     // 8,590 ms for 1 GiB, 50 of overhead, an eighth, 250.
     #expect(forecast(9_970, .stop).isPossible && forecast(9_970, .stop).refusal == nil)
     #expect(!forecast(9_969, .stop).isPossible)
     #expect(forecast(9_969, .abort).refusal?.contains("9.97 s") == true)
     #expect(forecast(500, .postcopy).isPossible)
+    // What went by counts, and what has arrived: 125 MB in a second, at the margin of an eighth.
+    #expect(!forecast(10_000, .stop, elapsedMs: 31).isPossible)
+    #expect(forecast(10_000, .stop, elapsedMs: 30).isPossible)
+    #expect(forecast(10_000, .stop, elapsedMs: 1100, arrivedBytes: 125_000_000).isPossible)
+    #expect(!forecast(500, .postcopy, elapsedMs: 300).isPossible)
+    #expect(forecast(9_000, .stop, elapsedMs: 60).refusal?.contains("60 ms have gone by") == true)
+    // These pull of their own accord, unless the user wants it given up.
+    for name in [.dsm, .auto] as [StrategyName] {
+      #expect(forecast(500, .stop, name).isPossible && !forecast(500, .abort, name).isPossible)
+    }
+    #expect(!forecast(500, .stop, .timebound).isPossible)
+  }
+
+  /// 100 MB/s and 1 GB: 10 s, and 306 ms for the guest itself.
+  @Test func disksThatCannotBeInTimeAreRefused() {
+    func verdict(_ withinMs: UInt64, writes: UInt64 = 0, stallsAfterMs: UInt64 = .max)
+      -> (DiskDeadline.Verdict, UInt64)
+    {
+      var deadline = DiskDeadline(withinMs: withinMs)
+      for ms in stride(from: 500, through: 60_000 as UInt64, by: 100) {
+        let busyMs = min(ms - 500, stallsAfterMs)
+        let owed = (1_000_000_000 + busyMs * writes).minusFloored(busyMs * 100_000)
+        let verdict = deadline.look(
+          elapsedMs: ms, owedBytes: owed, sentBytes: 2 << 20 + busyMs * 100_000)
+        if verdict != .goOn || owed == 0 { return (verdict, ms) }
+      }
+      return (.goOn, 60_000)
+    }
+    let (kept, _) = verdict(11_000)
+    #expect(kept == .goOn)
+    let (refused, atMs) = verdict(10_700)
+    guard case .refuse(let text) = refused else {
+      Issue.record("\(refused)")
+      return
+    }
+    #expect(atMs == 2_500 && text.contains("8 s") && text.contains("10.7 s"), "\(text)")
+    // A guest that writes half as fast: what is left looks possible, and then the time is over.
+    let (late, lateMs) = verdict(13_000, writes: 50_000)
+    guard case .abandon = late else {
+      Issue.record("\(late)")
+      return
+    }
+    #expect((12_600...12_800).contains(lateMs))
+    // A link that goes away is no rate.
+    guard case .abandon = verdict(13_000, stallsAfterMs: 3_000).0,
+      case .abandon = verdict(13_000, stallsAfterMs: 0).0
+    else {
+      Issue.record("copies that stand still")
+      return
+    }
   }
 
   /// Whatever samples say, nothing traps, and a strategy asks for no epoch while one is being read.

@@ -1,4 +1,6 @@
+import Base
 import QMP
+import Strategy
 
 /// Everything that can be known to fail before a page moves. Pure.
 public enum PrepareChecks {
@@ -34,6 +36,22 @@ public enum PrepareChecks {
         .memory,
         "the guest needs \(mebibytes(needed)) and the destination has \(mebibytes(available)) available",
         remedy: "free memory at the destination or choose another host")
+    ]
+  }
+
+  /// What keeping track of the guest's pages at the source takes.
+  ///
+  /// - Parameter memoryLimit: the agent's, in bytes.
+  static func ledger(_ source: VMFacts, memoryLimit: UInt64) -> [Refusal] {
+    let needed = PageLedger.byteCount(pages: source.ramBytes / UInt64(Page.size))
+    guard needed > memoryLimit else { return [] }
+    let wanted = (needed >> 20) + 1
+    return [
+      Refusal(
+        .memory,
+        "\(wanted) MiB to keep track of the guest's RAM are over the memory limit of the source's agent, "
+          + mebibytes(memoryLimit),
+        remedy: "set memoryLimit to \"\(wanted)MiB\" or more in its configuration")
     ]
   }
 

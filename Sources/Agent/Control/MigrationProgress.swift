@@ -34,6 +34,9 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   /// none can be named.
   @OrNull public var etaLowMs: UInt64?
   @OrNull public var etaHighMs: UInt64?
+  /// From the request until the guest runs at the destination at the latest, as the strategy announced it at the start;
+  /// nil: it announces none.
+  @OrNull public var boundMs: UInt64?
   /// Bytes put on the network so far.
   public var wireBytes: UInt64 = 0
   /// Over the last second.

@@ -140,6 +140,9 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   @OrNull public var totalMs: UInt64?
   /// The longest time until the guest runs at the destination that was asked for (`--within`).
   @OrNull public var withinMs: UInt64?
+  /// The same as the strategy itself announced it at the start (`timebound`), to hold `totalMs` against; nil: it announced
+  /// none.
+  @OrNull public var boundMs: UInt64?
   /// As QEMU at the source reports it plus the wait for the destination's `cont`.
   @OrNull public var downtimeMs: UInt64?
   @OrNull public var clientGapMs: UInt64?

@@ -97,6 +97,7 @@ public enum ProgressView {
     if let downtime = progress.expectedDowntimeMs {
       parts.append("downtime now \(Milliseconds.format(downtime))")
     }
+    if let bound = progress.boundMs { parts.append("ends within \(Milliseconds.format(bound))") }
     parts.append("sent \(ByteCount(progress.wireBytes))")
     if let lanes = progress.laneCount {
       let retries = progress.retries == 0 ? "" : ", \(progress.retries) opened again"

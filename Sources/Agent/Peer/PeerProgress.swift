@@ -5,7 +5,7 @@ struct PeerProgress: Codable, Sendable, Equatable {
 
   var phase: MigrationPhase
   var permille, ramBytes, remainingBytes, wireBytes, wireBytesPerSecond, iteration, retries: UInt64
-  var etaMs, etaLowMs, etaHighMs: UInt64?
+  var etaMs, etaLowMs, etaHighMs, boundMs: UInt64?
   var dirtyBytesPerSecond, workingSetBytes, expectedDowntimeMs: UInt64?
   var laneCount: Int?
   var diskBytes, diskRemainingBytes: UInt64?
@@ -17,6 +17,7 @@ struct PeerProgress: Codable, Sendable, Equatable {
     (wireBytes, wireBytesPerSecond) = (progress.wireBytes, progress.wireBytesPerSecond)
     (iteration, retries, laneCount) = (progress.iteration, progress.retries, progress.laneCount)
     (etaMs, etaLowMs, etaHighMs) = (progress.etaMs, progress.etaLowMs, progress.etaHighMs)
+    boundMs = progress.boundMs
     dirtyBytesPerSecond = progress.dirtyBytesPerSecond
     workingSetBytes = progress.workingSetBytes
     expectedDowntimeMs = progress.expectedDowntimeMs
@@ -36,6 +37,7 @@ struct PeerProgress: Codable, Sendable, Equatable {
     bounded.laneCount = laneCount.map { max(0, min($0, PeerMessageLimits.laneCountMax)) }
     bounded.etaMs = etaMs.map(bound)
     (bounded.etaLowMs, bounded.etaHighMs) = (etaLowMs.map(bound), etaHighMs.map(bound))
+    bounded.boundMs = boundMs.map(bound)
     bounded.dirtyBytesPerSecond = dirtyBytesPerSecond.map(bound)
     bounded.workingSetBytes = workingSetBytes.map(bound)
     bounded.expectedDowntimeMs = expectedDowntimeMs.map(bound)
@@ -51,6 +53,7 @@ struct PeerProgress: Codable, Sendable, Equatable {
     (progress.wireBytes, progress.wireBytesPerSecond) = (wireBytes, wireBytesPerSecond)
     (progress.iteration, progress.retries, progress.laneCount) = (iteration, retries, laneCount)
     (progress.etaMs, progress.etaLowMs, progress.etaHighMs) = (etaMs, etaLowMs, etaHighMs)
+    progress.boundMs = boundMs
     progress.dirtyBytesPerSecond = dirtyBytesPerSecond
     progress.workingSetBytes = workingSetBytes
     progress.expectedDowntimeMs = expectedDowntimeMs

@@ -22,6 +22,9 @@ public struct PageBitmap: Sendable, Equatable {
     for index in words.indices { setWord(index, Self.mask(bits: count - index * 64)) }
   }
 
+  /// Bytes of memory that its bits take, those of the upper level included.
+  public var storedByteCount: Int { (words.capacity + summary.capacity) * 8 }
+
   /// Words of 64 pages each.
   public var wordCount: Int { words.count }
 

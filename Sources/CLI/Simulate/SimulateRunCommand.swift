@@ -25,7 +25,7 @@ struct SimulateRunCommand: AsyncParsableCommand {
   var pull = false
   @Flag(
     help:
-      "QEMU's stream is read at 1 GB/s as a dirty log only, and pages from shared memory: agents don't do this yet."
+      "QEMU's stream is read at 1 GB/s as a dirty log only, and pages from the guest's memory where it lies."
   )
   var shared = false
   @Option(help: ArgumentHelp("Runs of each strategy, 1 to 1000000.", valueName: "number"))

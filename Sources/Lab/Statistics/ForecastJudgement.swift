@@ -12,6 +12,13 @@ public struct ForecastJudgement: Sendable, Equatable {
   /// that pulls its memory afterwards is left out: its record doesn't say when the guest began to run.
   public var boundedCount = 0
   public var keptBounds = 0
+  /// What a total may be more than the bound that the strategy announced at the start.
+  static let announcedSlack = 1.05
+  /// Migrations whose strategy announced a bound (`timebound`), those whose total was within 1.05 times that, and the
+  /// largest ratio of a total to it; nil without any.
+  public var announcedCount = 0
+  public var keptAnnounced = 0
+  public var largestShareOfBound: Double?
 
   public init(_ records: [MigrationRecord]) {
     var (totals, pauses): ([Double], [Double]) = ([], [])
@@ -19,6 +26,14 @@ public struct ForecastJudgement: Sendable, Equatable {
       guard let withinMs = record.withinMs else { continue }
       boundedCount += 1
       if record.outcome == .completed, record.totalMs ?? .max <= withinMs { keptBounds += 1 }
+    }
+    for record in records where record.pull == nil {
+      guard let boundMs = record.boundMs, boundMs > 0 else { continue }
+      announcedCount += 1
+      guard record.outcome == .completed, let total = record.totalMs else { continue }
+      let share = Double(total) / Double(boundMs)
+      largestShareOfBound = max(largestShareOfBound ?? 0, share)
+      if share <= Self.announcedSlack { keptAnnounced += 1 }
     }
     for record in records where record.outcome == .completed {
       if let downtime = record.downtimeMs, let forecast = record.forecast.downtimeMs, downtime > 0 {
@@ -51,6 +66,14 @@ extension ForecastJudgement {
     if boundedCount > 0 {
       lines.append(
         "bounds: \(keptBounds) of \(boundedCount) migrations ended within the time given")
+    }
+    if announcedCount > 0 {
+      let largest = largestShareOfBound.map {
+        ", total / bound at most \(MatrixTable.hundredths($0))"
+      }
+      lines.append(
+        "announced bounds: \(keptAnnounced) of \(announcedCount) migrations ended within 1.05 x"
+          + (largest ?? ""))
     }
     return lines
   }

@@ -22,6 +22,11 @@ public struct HeatHistory: Sendable {
     touched = (0..<Self.epochCount).map { _ in PageBitmap(count: groups) }
   }
 
+  /// Bytes of memory that its bits take.
+  var storedByteCount: Int {
+    touched.reduce(words.capacity * 8) { $0 + $1.storedByteCount }
+  }
+
   /// The page was dirtied in the epoch that runs; says whether for the first time.
   public mutating func note(_ page: Int) -> Bool {
     let bit: UInt64 = 1 << UInt64(page & 63)

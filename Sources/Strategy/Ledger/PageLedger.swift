@@ -8,7 +8,8 @@ public import Base
 /// The driver takes a page **before** it reads its bytes: whatever the guest writes after that comes
 /// back as a further mention, so a page that is not owed equals what was read (I1, I4).
 ///
-/// Memory: 12 bits per page (4 bitmaps, 8 epochs). Noting and taking cost O(1), turning an epoch over
+/// Memory: 12.2 bits per page (4 bitmaps, 8 epochs, and what finds words in them that are not zero), reckoned as 13:
+/// 1.625 bytes. Noting and taking cost O(1), turning an epoch over
 /// costs what the epoch dirtied.
 public struct PageLedger: Sendable {
   public let numbering: PageNumbering
@@ -45,8 +46,13 @@ public struct PageLedger: Sendable {
     history = HeatHistory(count: limit)
   }
 
-  /// Bytes that a ledger for so many pages needs, rounded up.
+  /// Bytes that a ledger for so many pages needs, at most but for a few kilobytes: 13 bits per page.
   public static func byteCount(pages: UInt64) -> UInt64 { pages.scaled(by: 13, over: 8) }
+
+  /// Bytes of memory that its bits take.
+  public var storedByteCount: Int {
+    [mentioned, fresh, dirty, zero].reduce(history.storedByteCount) { $0 + $1.storedByteCount }
+  }
 
   /// The stream mentions a page, by number.
   public mutating func note(_ page: Int, isZero: Bool) {

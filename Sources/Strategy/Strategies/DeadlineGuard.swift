@@ -107,9 +107,18 @@ public struct DeadlineGuard: MigrationStrategy {
     }
   }
 
-  private var mayPull: Bool {
-    let pulls = inner.name == .dsm || inner.name == .auto
-    return facts.canPull && (pulls || constraints.atDeadline == .postcopy)
+  private var mayPull: Bool { Self.mayPull(inner.name, constraints, facts) }
+
+  /// Whether the guest moves before its memory when time is about to run out.
+  static func mayPull(
+    _ strategy: StrategyName, _ constraints: MigrationConstraints, _ facts: EngineFacts
+  ) -> Bool {
+    guard facts.canPull else { return false }
+    switch constraints.atDeadline {
+    case .postcopy: return true
+    case .stop: return strategy == .dsm || strategy == .auto
+    case .abort: return false
+    }
   }
 
   /// How long before the end it must act, in milliseconds.

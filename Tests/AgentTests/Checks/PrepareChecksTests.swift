@@ -48,6 +48,18 @@ import Testing
     return refusals.map(\.code)
   }
 
+  @Test func aGuestTooLargeToKeepTrackOfIsRefusedWithWhatToSet() throws {
+    // 1.625 bytes a page: 512 GiB fit in the 256 MiB of the default, 1 TiB doesn't.
+    let limit: UInt64 = 256 << 20
+    func refusals(_ bytes: UInt64) -> [Refusal] {
+      let guest = facts { $0.ramBlocks = [.init(name: "m", usedSize: bytes, totalSize: bytes)] }
+      return PrepareChecks.ledger(guest, memoryLimit: limit)
+    }
+    #expect(refusals(512 << 30).isEmpty)
+    let refusal = try #require(refusals(1 << 40).first)
+    #expect(refusal.code == .memory && refusal.remedy.contains("\"417MiB\""), "\(refusal)")
+  }
+
   @Test func aHealthyPairPasses() {
     #expect(codes(facts(), waiting(), host: HostFacts(memoryAvailable: 1 << 30)) == [])
     // A table that QEMU grew at the source, and an older QEMU at the destination.

@@ -55,4 +55,19 @@ import Testing
     #expect(judgement.keptBounds == 1 && judgement.boundedCount == 3)
     #expect(judgement.lines == ["bounds: 1 of 3 migrations ended within the time given"])
   }
+
+  @Test func whatWasAnnouncedIsHeldAgainstTheTotal() throws {
+    let records = [(600, 1000), (1050, 1000), (1051, 1000), (nil, 1000), (5000, nil)].map {
+      (total: UInt64?, bound: UInt64?) in
+      var record = Self.record(total: total, forecast: nil)
+      record.boundMs = bound
+      return record
+    }
+    let judgement = ForecastJudgement(records)
+    #expect(judgement.announcedCount == 4 && judgement.keptAnnounced == 2)
+    #expect(
+      judgement.lines == [
+        "announced bounds: 2 of 4 migrations ended within 1.05 x, total / bound at most 1.05"
+      ])
+  }
 }

@@ -60,12 +60,16 @@ struct EngineRun: Sendable {
   )
   /// Where these counts stood when the scan was over; nil: it isn't.
   private var scanEnd: (bytes: UInt64, pages: UInt64)?
+  /// What the destination has, as it crossed the wire.
+  private var arrivedBytes: UInt64 = 0
   private var packing: (pageBytes: UInt64, wireBytes: UInt64) = (1, 1)
   /// The strategy has said how the migration ends.
   var isEnding = false
 
   /// Whether the user's time was held against the first rate that can be believed.
   private var isJudged = false
+  /// Whether the strategy's own bound was announced.
+  private var hasAnnounced = false
   /// Where zeros lie in the guest's RAM; nil: nobody looked.
   private let contents: ContentProfile?
   private let firstLookMs: UInt64
@@ -93,11 +97,30 @@ struct EngineRun: Sendable {
     guard !isJudged, let rate = machine.believedRate ?? sample.wireRate else { return nil }
     isJudged = true
     let forecast = StartForecast(
-      constraints, facts, rate: rate,
-      // As small as they are made at the rate that was measured.
-      wireBytesPerPage: scannedCost?.scaled(by: packing.wireBytes, over: packing.pageBytes)
-        ?? sample.wireBytesPerPage)
+      machine.name, constraints, facts, rate: rate, wireBytesPerPage: expectedCost(sample),
+      elapsedMs: sample.elapsedMs, arrivedBytes: arrivedBytes)
     return forecast.refusal
+  }
+
+  /// The time from the request until the guest runs at the destination that the strategy promises, in milliseconds: said
+  /// once, as soon as the link's rate is known. Nil: it promises none, or has said so.
+  mutating func announcedBound(
+    _ constraints: MigrationConstraints, _ sample: EngineSample
+  ) -> UInt64? {
+    guard machine.name == .timebound, !hasAnnounced,
+      sample.nowMs >= firstLookMs + Self.judgeAfterMs,
+      let rate = machine.believedRate ?? sample.wireRate
+    else { return nil }
+    hasAnnounced = true
+    let boundMs = TimeBound.boundMs(facts, rate: rate, wireBytesPerPage: expectedCost(sample))
+    let beforeMs = firstLookMs.minusFloored(beganMs)
+    return min(beforeMs.addingSaturating(boundMs), constraints.withinMs ?? .max)
+  }
+
+  /// Bytes that a page of all of RAM will cost on the wire, on average.
+  private func expectedCost(_ sample: EngineSample) -> UInt64 {
+    // As small as they are made at the rate that was measured.
+    scannedCost?.scaled(by: packing.wireBytes, over: packing.pageBytes) ?? sample.wireBytesPerPage
   }
 
   /// Bytes that a page of all of RAM has, zeros left out; nil: nobody looked.
@@ -164,6 +187,7 @@ struct EngineRun: Sendable {
   ) -> EngineSample {
     let flow = queue.snapshot
     packing = flow.counters.packing
+    arrivedBytes = flow.counters.wireBytes.minusFloored(flow.inFlight)
     let isFirstPass = lastSync < 2
     var (unread, zero): (UInt64, UInt64) = (0, 0)
     var sample = ledger.state.read { state -> EngineSample in

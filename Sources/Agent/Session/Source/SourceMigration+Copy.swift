@@ -35,9 +35,9 @@ extension SourceMigration {
         case .relay(.stream(let event)):
           try await handle(event, setup)
           if case .layout = event { engine = await makeEngine(setup, copy) }
-          if case .handedOver = event {
+          if case .handedOver(let reason) = event {
             engine = nil
-            try await fallBackToQEMU(setup, copy)
+            try await fallBackToQEMU(reason, setup, copy)
           }
         case .peer(.connection(let isUp)):
           connectionChanged(isUp, setup, copy)

@@ -65,6 +65,7 @@ extension SourceMigration {
     var machine = DiskCopyMachine(
       wishes.method, canChange: setup.facts.version >= Self.mirrorChangeVersion,
       byteCount: copies.mirror?.byteCount ?? 0)
+    var deadline = request.withinMs.map { DiskDeadline(withinMs: $0) }
     while true {
       if let event = await mailbox.take(timeoutMs: Self.diskLookMs) {
         if case .peer(.message(let message)) = event, let ending = Ending(message) { throw ending }
@@ -72,6 +73,7 @@ extension SourceMigration {
       }
       let look = try await copies.look()
       noteDisks(look, copies)
+      try hold(look, copies, to: &deadline)
       let effect =
         look.mirrored.map {
           machine.look(
@@ -87,6 +89,21 @@ extension SourceMigration {
         return undo.pauseGuard = try await guardPause(setup)
       case .abandon(let reason): throw Ending.failed(reason)
       }
+    }
+  }
+
+  /// Ends copies that are not done in the user's time; the guest goes on with its disks.
+  private func hold(
+    _ look: DiskCopies.Look, _ copies: DiskCopies, to deadline: inout DiskDeadline?
+  ) throws {
+    let verdict = deadline?.look(
+      elapsedMs: MonotonicClock.nowMs - startedAtMs, owedBytes: look.owedBytes,
+      sentBytes: copies.sentBytes)
+    switch verdict {
+    case .refuse(let reason):
+      throw Ending.refused([Refusal(.request, reason, remedy: "give it more time, or bandwidth")])
+    case .abandon(let reason): throw Ending.failed(reason)
+    case .goOn, nil: break
     }
   }
 

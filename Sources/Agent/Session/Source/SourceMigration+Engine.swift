@@ -58,6 +58,7 @@ extension SourceMigration {
         Refusal(.request, reason, remedy: "give it more time, or --at-deadline postcopy")
       ])
     }
+    if let boundMs = engine.announcedBound(request.constraints, sample) { announce(boundMs) }
     if let limit = engine.limitOnce(sample) {
       try await setup.monitor.client.migrateSetParameters(["max-bandwidth": JSONValue(limit)])
     }
@@ -68,6 +69,12 @@ extension SourceMigration {
       try await carryOut(effect, forecasts, setup, copy, &engine)
     }
     report()
+  }
+
+  /// Says by when the guest will run at the destination, whatever it does.
+  private func announce(_ boundMs: UInt64) {
+    logger.notice("ends within the time announced", metadata: ["boundMs": "\(boundMs)"])
+    note { ($0.progress.boundMs, $0.record.boundMs) = (boundMs, boundMs) }
   }
 
   private func carryOut(
@@ -116,9 +123,16 @@ extension SourceMigration {
     if copy.holdsByAck { try copy.relay.answer(.switchoverAck) }
   }
 
-  /// The stream can't be read any further: QEMU's own rule decides from here on.
-  func fallBackToQEMU(_ setup: Setup, _ copy: Copy) async throws {
+  /// The stream can't be read any further: QEMU's own rule decides from here on, which knows no time to be done within.
+  func fallBackToQEMU(_ reason: String, _ setup: Setup, _ copy: Copy) async throws {
     guard copy.strategy != nil, !state.read({ $0.stoppedAtMs != nil }) else { return }
+    if request.withinMs != nil {
+      throw Ending.refused([
+        Refusal(
+          .request, "--within cannot be kept: the stream is passed through unread (\(reason))",
+          remedy: "migrate this guest without --within")
+      ])
+    }
     logger.warning("the strategy cannot go on; QEMU's own rule decides")
     let machine = PrecopyMachine(downtimeLimitMs: request.downtimeLimitMs)
     var values: [String: JSONValue] = ["downtime-limit": JSONValue(machine.effectiveLimitMs)]

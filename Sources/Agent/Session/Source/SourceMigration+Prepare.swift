@@ -64,7 +64,9 @@ extension SourceMigration {
       state.progress.ramBytes = facts.ramBytes
       state.guestUUID = facts.uuid
     }
-    let own = PrepareChecks.check(source: facts, destination: nil, host: nil, request: request)
+    let own =
+      PrepareChecks.check(source: facts, destination: nil, host: nil, request: request)
+      + PrepareChecks.ledger(facts, memoryLimit: configuration.memoryLimitBytes)
     guard own.isEmpty else { throw Ending.refused(own) }
 
     let images = await indexedImages(monitor, vm)

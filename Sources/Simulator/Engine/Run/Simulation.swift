@@ -43,7 +43,8 @@ public enum Simulation {
   static func refusal(_ setup: SimulationSetup) -> String? {
     guard let rate = ByteRate(bytesPerSecond: UInt64(setup.link.goodput)) else { return "no link" }
     return StartForecast(
-      setup.constraints, setup.facts, rate: rate, wireBytesPerPage: setup.wireBytesPerPage
+      setup.strategy, setup.constraints, setup.facts, rate: rate,
+      wireBytesPerPage: setup.wireBytesPerPage
     ).refusal
   }
 
