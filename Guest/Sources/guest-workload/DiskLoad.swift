@@ -22,6 +22,8 @@ import Synchronization
   private let buffer: UnsafeMutableRawPointer
   /// The version that each block's pages must have.
   private var generations: [UInt64]
+  /// The block that is read next when reads go in order.
+  private var cursor = 0
 
   /// Nil when there is no disk to load, after saying so.
   init?(_ options: Options) {
@@ -56,8 +58,9 @@ import Synchronization
         sleepMs(1)
         continue
       }
-      let block = picker.next()
+      var block = picker.next()
       let isWrite = picker.random() % 100 < UInt64(options.diskWritePercent)
+      if !isWrite, options.scansDisk { block = nextInOrder() }
       let isDone = isWrite ? write(block) : read(block)
       if isDone { counters.diskPages.add(UInt64(blockPages), ordering: .relaxed) }
       for number in 0..<options.computePages {
@@ -67,6 +70,16 @@ import Synchronization
       }
       counters.steps.add(UInt64(options.computePages), ordering: .relaxed)
     }
+  }
+
+  /// Counts the file when its last block was read, which is before the first one is asked for again.
+  private mutating func nextInOrder() -> Int {
+    if cursor == blockCount {
+      cursor = 0
+      counters.diskScans.add(1, ordering: .relaxed)
+    }
+    cursor += 1
+    return cursor - 1
   }
 
   private func index(_ block: Int, _ page: Int) -> UInt64 { UInt64(block * blockPages + page) }

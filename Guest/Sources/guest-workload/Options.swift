@@ -36,6 +36,8 @@ struct Options {
   /// nil: as fast as the disk can.
   var diskOperationsPerSecond: Int?
   var diskWritePercent = 50
+  /// Reads go through the file in order, so that all of it is checked, again and again.
+  var scansDisk = false
   /// Pages' worth of work after each operation.
   var computePages = 0
   var heartbeatMs = 20
@@ -76,6 +78,7 @@ struct Options {
     case "block": diskBlockKiB = try number(4...1024)
     case "operations": diskOperationsPerSecond = value == "max" ? nil : try number(0...1 << 20)
     case "writes": diskWritePercent = try number(0...100)
+    case "scan": scansDisk = try number(0...1) == 1
     case "compute": computePages = try number(0...1 << 20)
     case "beat": heartbeatMs = try number(1...10_000)
     case "seed": seed = UInt64(try number(0...Int.max))

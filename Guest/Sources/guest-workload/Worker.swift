@@ -12,6 +12,8 @@ struct Counters: ~Copyable, Sendable {
   let kernelRuns = Atomic<UInt64>(0)
   /// Read from or written to the disk.
   let diskPages = Atomic<UInt64>(0)
+  /// Times that the whole file on the disk was read and found right or wrong.
+  let diskScans = Atomic<UInt64>(0)
 }
 
 let counters = Counters()

@@ -4,7 +4,7 @@ import Synchronization
 // Fills memory, dirties a part of it, checks all of it, and says every few milliseconds on standard
 // output (the serial port) that it is alive:
 //
-//   HB seq uptimeMs dirtied verifiedScans errors work kernelRuns
+//   HB seq uptimeMs dirtied verifiedScans errors work kernelRuns diskScans
 //
 // work counts what the guest is there for: the steps of a kernel where one runs, else what a disk load did,
 // else pages written and pages checked. How fast it grows is how fast the guest is.
@@ -56,7 +56,8 @@ func heartbeats(_ options: Options, totalPages: Int, startNs: UInt64) -> Never {
     emit(
       "HB \(sequence) \((now - startNs) / 1_000_000) \(dirtied)"
         + " \(verified / UInt64(max(totalPages, 1))) \(counters.errors.load(ordering: .relaxed))"
-        + " \(work) \(counters.kernelRuns.load(ordering: .relaxed))\n")
+        + " \(work) \(counters.kernelRuns.load(ordering: .relaxed))"
+        + " \(counters.diskScans.load(ordering: .relaxed))\n")
     sequence += 1
     nextNs += UInt64(options.heartbeatMs) * 1_000_000
     let after = monotonicNs()

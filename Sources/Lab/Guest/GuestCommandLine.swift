@@ -160,17 +160,31 @@ public struct GuestCommandLine: Sendable {
     let rom = suffix == "pci" ? ",romfile=" : ""
     arguments += ["-device", "virtio-net-\(suffix),netdev=net0,mac=52:54:00:67:77:01\(rom)"]
     if let disk = placement.disk {
-      arguments += ["-drive", "file=\(disk),if=none,format=raw,id=disk0,cache=none"]
-      arguments += ["-device", "virtio-blk-\(suffix),drive=disk0"]
+      arguments += Self.disk(Self.diskNode, disk, "virtio-blk-\(suffix)")
     }
     if let root = placement.rootDisk {
-      arguments += ["-drive", "file=\(root),if=none,format=raw,id=root0,readonly=on,cache=none"]
-      arguments += ["-device", "virtio-blk-\(suffix),drive=root0"]
+      arguments += Self.disk("root0", root, "virtio-blk-\(suffix)", isReadOnly: true)
     }
     if specification.hasRandomDevice {
       arguments += ["-object", "rng-random,id=rng0,filename=/dev/urandom"]
       arguments += ["-device", "virtio-rng-\(suffix),rng=rng0"]
     }
     return arguments
+  }
+
+  /// The node of the guest's own disk, and the name of that disk for an agent.
+  static let diskNode = "disk0"
+
+  /// A raw image behind a device, past the page cache. Nodes with names, as libvirt makes them: only such a disk can be
+  /// put behind a server.
+  private static func disk(
+    _ node: String, _ path: String, _ device: String, isReadOnly: Bool = false
+  ) -> [String] {
+    let both = "read-only=\(isReadOnly ? "on" : "off"),cache.direct=on"
+    return [
+      "-blockdev", "driver=file,node-name=\(node)-file,filename=\(path),\(both)",
+      "-blockdev", "driver=raw,node-name=\(node),file=\(node)-file,\(both)",
+      "-device", "\(device),drive=\(node),id=\(node)-device",
+    ]
   }
 }

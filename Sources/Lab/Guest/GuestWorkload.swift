@@ -99,6 +99,8 @@ extension GuestSpecification {
     public var writePercent: UInt64 = 50
     /// Work after each operation: as much as checking so many pages.
     public var computePages: UInt64 = 0
+    /// Reads go through the file in order, so that all of it is checked, again and again.
+    public var isScanned = false
 
     public init(sizeMiB: UInt64) { self.sizeMiB = sizeMiB }
 
@@ -107,7 +109,7 @@ extension GuestSpecification {
         "disk=\(sizeMiB)", "block=\(blockKiB)",
         "operations=\(operationsPerSecond.map { "\($0)" } ?? "max")", "writes=\(writePercent)",
         "compute=\(computePages)",
-      ]
+      ] + (isScanned ? ["scan=1"] : [])
     }
   }
 }

@@ -14,6 +14,8 @@ public struct MatrixGuest: Sendable, Equatable {
   public var clients = StoreClient.Options()
   /// Its own disk is on storage of its host's alone, and moves with it.
   public var movesDisk = false
+  /// And is behind a server, where Godwit moves it.
+  public var servesDisk = false
   /// Rewritten memory per second as a multiple of the link's rate, where it was given so.
   private var timesLink: Double?
 
@@ -34,7 +36,7 @@ extension MatrixGuest: Decodable {
     case rootDisk, redis, kernel, `class`, copies, disk, count
   }
   enum DiskKeys: String, CodingKey, CaseIterable {
-    case size, block, operations, writePercent, compute, moves
+    case size, block, operations, writePercent, compute, moves, served, scan
   }
   enum ClientKeys: String, CodingKey, CaseIterable {
     case connections, valueBytes, keys, pattern, setPercent, batch, pause
@@ -123,8 +125,13 @@ extension MatrixGuest: Decodable {
     guard values.contains(.disk) else { return }
     let table = try values.nestedContainer(keyedBy: DiskKeys.self, forKey: .disk)
     movesDisk = try table.decodeIfPresent(Bool.self, forKey: .moves) ?? false
+    servesDisk = try table.decodeIfPresent(Bool.self, forKey: .served) ?? false
+    guard movesDisk || !servesDisk else {
+      throw DecodingError.dataCorruptedError(
+        forKey: .served, in: table, debugDescription: "a disk is served only where it moves")
+    }
     // A disk that moves may be one that the guest leaves alone.
-    if movesDisk, table.allKeys == [.moves] { return }
+    if movesDisk, Set(table.allKeys).isSubset(of: [.moves, .served]) { return }
     guard let size = try table.size(.size) else {
       throw DecodingError.dataCorruptedError(
         forKey: .size, in: table, debugDescription: "a disk load needs a size")
@@ -136,6 +143,7 @@ extension MatrixGuest: Decodable {
       load.writePercent = UInt64(percent)
     }
     if let pages = try table.number(.compute, 0...1_000_000) { load.computePages = UInt64(pages) }
+    load.isScanned = try table.decodeIfPresent(Bool.self, forKey: .scan) ?? false
     specification.workload.disk = load
   }
 

@@ -157,7 +157,7 @@ public struct MatrixRun: Sendable {
       let guest = try guest(cell)
       options.guestCount = guest.count
       (options.guest, options.clients) = (guest.specification, guest.clients)
-      options.movesDisk = guest.movesDisk
+      (options.movesDisk, options.servesDisk) = (guest.movesDisk, guest.servesDisk)
     }
     (options.linkRate, options.linkLatencyMs) = (scenario.link, scenario.linkLatencyMs)
     options.competingRate = scenario.competing
@@ -199,7 +199,8 @@ public struct MatrixRun: Sendable {
         try options(for: cell).tuning.fingerprint,
       ] + (scenario.returnAfterMs.map { ["return after \($0)"] } ?? [])
         + (guest.count > 1 ? ["\(guest.count) at once"] : [])
-        + (guest.movesDisk ? ["its disk moves"] : []) + others)
+        + (guest.movesDisk ? ["its disk moves"] : [])
+        + (guest.servesDisk ? ["behind a server"] : []) + others)
   }
 
   private func facts(

@@ -102,7 +102,12 @@ public struct MatrixScenario: Sendable, Equatable {
       return "moves: a guest that returns shares its disk with both hosts"
     }
     for method in methods {
-      do { _ = try tuning(of: method) } catch { return "methods: \(error)" }
+      do {
+        let way = try tuning(of: method).diskMethod
+        if way != nil, let guest = guests.first(where: { !$0.servesDisk }) {
+          return "diskMethod: the disk of \(guest.name) is behind no server"
+        }
+      } catch { return "methods: \(error)" }
     }
     if !(1...10_000).contains(rounds) { return "rounds: must be in 1...10000" }
     return nil

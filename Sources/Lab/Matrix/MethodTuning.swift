@@ -14,6 +14,8 @@ public struct MethodTuning: Sendable, Equatable {
   public var compaction: MigrationRequest.CompactionChoice?
   /// Guests that are moved at once leave as one gang.
   public var isGang: Bool?
+  /// How the server of a guest's own disk moves it.
+  public var diskMethod: DiskWishes.Method?
   /// QEMU's alone, on both sides, over what the rival has by itself.
   var capabilities: [String: Bool] = [:]
   var parameters: [String: JSONValue] = [:]
@@ -37,6 +39,7 @@ public struct MethodTuning: Sendable, Equatable {
       + (throttleForm.map { "throttle=\($0.rawValue) " } ?? "")
       + (compaction.map { "compaction=\($0.rawValue) " } ?? "")
       + (isGang.map { "gang=\($0) " } ?? "")
+      + (diskMethod.map { "diskMethod=\($0.rawValue) " } ?? "")
   }
 
   /// What is set in `other` wins.
@@ -50,6 +53,7 @@ public struct MethodTuning: Sendable, Equatable {
     throttleForm = other.throttleForm ?? throttleForm
     compaction = other.compaction ?? compaction
     isGang = other.isGang ?? isGang
+    diskMethod = other.diskMethod ?? diskMethod
     capabilities.merge(other.capabilities) { $1 }
     parameters.merge(other.parameters) { $1 }
   }
@@ -63,6 +67,11 @@ public struct MethodTuning: Sendable, Equatable {
     if let compaction { request.compaction = compaction }
     if isGang == true { request.gang = Self.gangName }
   }
+
+  /// Those that need nothing which the lab's guests don't have: snapshots and older copies.
+  private static let diskMethods: [DiskWishes.Method] = [
+    .auto, .precopy, .mirror, .iofollow, .waio,
+  ]
 
   /// The agents of a trial are its own: one name does for all gangs.
   static let gangName = "lab"
@@ -85,7 +94,7 @@ public struct MethodTuning: Sendable, Equatable {
 extension MethodTuning: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case downtime, pageSource, capabilities, parameters
-    case within, maxDowntime, maxThrottle, atDeadline, throttle, compaction, gang
+    case within, maxDowntime, maxThrottle, atDeadline, throttle, compaction, gang, diskMethod
   }
 
   /// A parameter is a number, a text or a truth.
@@ -139,6 +148,9 @@ extension MethodTuning: Decodable {
       MigrationRequest.CompactionChoice(rawValue: $0)
     }
     isGang = try values.decodeIfPresent(Bool.self, forKey: .gang)
+    diskMethod = try values.parsed(.diskMethod, "auto, precopy, mirror, iofollow or waio") {
+      DiskWishes.Method(rawValue: $0).flatMap { Self.diskMethods.contains($0) ? $0 : nil }
+    }
     capabilities =
       try values.decodeIfPresent([String: Bool].self, forKey: .capabilities) ?? [:]
     parameters =

@@ -1,15 +1,17 @@
-/// One heartbeat line of the guest: `HB seq uptimeMs dirtied verifiedScans errors work kernelRuns`.
+/// One heartbeat line of the guest: `HB seq uptimeMs dirtied verifiedScans errors work kernelRuns diskScans`.
 public struct Heartbeat: Sendable, Equatable {
   public let sequence, uptimeMs, dirtiedPages, verifiedScans, errors: UInt64
   /// What the guest is there for, so far: pages written and checked, or a kernel's steps, or what a disk load did.
   public let work: UInt64
   /// Runs of a kernel that gave the published result.
   public let kernelRuns: UInt64
+  /// Times that a disk load has read all of its file and checked it, where it reads in order.
+  public let diskScans: UInt64
 
   /// Nil when the line is something else, or a beat that was cut.
   public init?(line: some StringProtocol) {
     let fields = line.split(separator: " ", omittingEmptySubsequences: true)
-    guard fields.count == 8, fields[0] == "HB" else { return nil }
+    guard fields.count == 9, fields[0] == "HB" else { return nil }
     var numbers: [UInt64] = []
     for field in fields.dropFirst() {
       guard let number = UInt64(field) else { return nil }
@@ -17,7 +19,7 @@ public struct Heartbeat: Sendable, Equatable {
     }
     (sequence, uptimeMs, dirtiedPages) = (numbers[0], numbers[1], numbers[2])
     (verifiedScans, errors, work) = (numbers[3], numbers[4], numbers[5])
-    kernelRuns = numbers[6]
+    (kernelRuns, diskScans) = (numbers[6], numbers[7])
   }
 }
 

@@ -13,7 +13,8 @@ struct RivalDisk: Sendable {
   static let (lookMs, endLookMs) = (20, 2)
   /// A mirror that is told to end has little left.
   static let endMs: UInt64 = 30_000
-  private static let (device, job, node, export) = ("disk0", "lab-mirror", "lab-target", "disk0")
+  private static let (job, node, export) = ("lab-mirror", "lab-target", "disk0")
+  private static let disk = GuestCommandLine.diskNode
 
   /// How a copy ended.
   struct Copied: Sendable, Equatable {
@@ -48,7 +49,7 @@ struct RivalDisk: Sendable {
       "server": ["type": "inet", "host": .string(host), "port": .string("\(port)")],
     ])
     try await source.blockdevMirror(
-      job: Self.job, device: Self.device, target: Self.node, mode: .background,
+      job: Self.job, device: Self.disk, target: Self.node, mode: .background,
       bytesPerSecond: session.hosts.kind == .namespaces ? nil : session.hosts.linkBytesPerSecond)
     let startMs = MonotonicClock.nowMs
     while true {
@@ -93,10 +94,6 @@ struct RivalDisk: Sendable {
   }
 
   private func serve(_ destination: QMPClient) async throws {
-    let disks = try await destination.execute("query-block").array ?? []
-    guard let disk = disks.first(where: { $0["device"]?.string == Self.device }),
-      let node = disk["inserted"]?["node-name"]?.string
-    else { throw LabError("QEMU at the destination has no disk \(Self.device)") }
     try await destination.execute(
       "nbd-server-start",
       [
@@ -107,7 +104,7 @@ struct RivalDisk: Sendable {
     try await destination.execute(
       "block-export-add",
       [
-        "type": "nbd", "id": "lab-export", "node-name": .string(node),
+        "type": "nbd", "id": "lab-export", "node-name": .string(Self.disk),
         "name": .string(Self.export), "writable": true,
       ])
   }

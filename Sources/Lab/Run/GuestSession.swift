@@ -16,6 +16,8 @@ struct GuestSession: Sendable {
   let client: StoreClient?
   let disk: String?
   let rootDisk: String?
+  /// What the guest has that disk behind, if anything.
+  let server: ServedDisk?
   /// Which of several guests on the same hosts this is, from 0. The hosts' bridges have room for the first one; others
   /// have a network of their own that leads nowhere.
   let number: Int
@@ -52,18 +54,33 @@ struct GuestSession: Sendable {
     let source = try GuestProcess.start(
       commandLine.source, arguments: try commandLine.arguments(for: placement),
       monitorPath: monitor, on: hosts, side: home, folder: folder)
+    var server: ServedDisk?
     do {
       try await serial.waitUntilReady(timeoutMs: bootTimeoutMs) { source.isAlive }
+      if options.servesDisk, let disk {
+        // The guest's load is under way.
+        let served = ServedDisk(
+          disk, program: try LabAgent.program(options), hosts: hosts, side: home, folder: folder,
+          label: label)
+        server = served
+        if options.tuning.diskMethod == .waio {
+          try DiskImage.makeEmpty(
+            surrogate(folder, label), byteCount: GuestDisk.size.bytes + 64 << 20)
+        }
+        try await served.start()
+        try await served.attach(monitor: monitor)
+      }
       let client =
         number > 0
         ? nil : options.guest.server.map { startClient(options.clients, $0, hosts, home) }
       try await client?.waitUntilConnected(timeoutMs: options.clients.fillsFirst ? 180_000 : 20_000)
       return GuestSession(
         options: options, hosts: hosts, folder: folder, commandLine: commandLine, label: label,
-        serial: serial, source: source, client: client, disk: disk, rootDisk: root,
+        serial: serial, source: source, client: client, disk: disk, rootDisk: root, server: server,
         number: number, home: home)
     } catch {
       await source.process.terminate()
+      await server?.end()
       serial.close()
       serial.write(to: folder.file("\(label)-console.log"))
       let words = source.lastWords
@@ -96,21 +113,31 @@ struct GuestSession: Sendable {
   var diskWishes: DiskWishes? {
     guard let movedDisk else { return nil }
     var wishes = DiskWishes()
-    wishes.names = ["disk0"]
-    wishes.paths = ["disk0": movedDisk]
+    wishes.names = [GuestCommandLine.diskNode]
+    wishes.paths = [GuestCommandLine.diskNode: movedDisk]
+    if server != nil, let method = options.tuning.diskMethod {
+      wishes.method = method
+      if method == .waio { wishes.surrogate = Self.surrogate(folder, label) }
+    }
     return wishes
+  }
+
+  private static func surrogate(_ folder: RunFolder, _ label: String) -> String {
+    folder.file("\(label)-surrogate")
   }
 
   func file(_ name: String) -> String { folder.file("\(label)-\(name)") }
 
-  /// Stops clients and the source's QEMU.
+  /// Stops clients, the source's QEMU, and what it has its disk behind.
   func end() async {
     client?.stop()
     await source.process.terminate()
+    await server?.end()
     serial.close()
     serial.write(to: file("console.log"))
     // Many trials' images would fill the disk.
     if let movedDisk { _ = unsafe unlink(movedDisk) }
+    if server != nil { _ = unsafe unlink(Self.surrogate(folder, label)) }
   }
 
   private static func startClient(

@@ -40,6 +40,9 @@ public struct LabOptions: Sendable {
   public var forceLoopback = false
   /// The hosts don't share the guest's own disk: it moves with the guest.
   public var movesDisk = false
+  /// A guest that Godwit moves has its own disk behind a server (`ServedDisk`), which moves it. With QEMU alone it never
+  /// has one.
+  public var servesDisk = false
   /// Agents talk over plain TCP, to see what TLS costs.
   public var insecure = false
   /// Makes a forecast of a migration from what an agent found out, before Godwit moves a guest; nil: none is

@@ -20,6 +20,9 @@ extension LabRun {
     guard !options.movesDisk || !returns else {
       throw LabError("a guest that returns shares its disk with both hosts")
     }
+    guard !options.servesDisk || options.movesDisk else {
+      throw LabError("a disk is behind a server only where it moves")
+    }
     guard !returns || commandLine.source.path == commandLine.destination.path else {
       throw LabError("a return needs the same QEMU on both sides")
     }
@@ -36,6 +39,7 @@ extension LabRun {
         let which = options.guestCount > 1 ? " \(number + 1) of \(options.guestCount)" : ""
         await observer.note("\(method.name): booting a fresh guest\(which)")
         var (options, commandLine) = (options, commandLine)
+        if method.kind != "godwit" { options.servesDisk = false }
         if number > 0 { options.guest.name += "-\(number + 1)" }
         commandLine.specification = options.guest
         sessions.append(
@@ -114,7 +118,9 @@ extension LabRun {
       var trials: [Trial] = []
       for (member, (move, ownEndUs)) in zip(members, moves) {
         let (session, moved) = (member.session, move.record.outcome == .completed)
-        let runsBefore = session.serial.look { $0.last?.beat.kernelRuns ?? 0 }
+        let (runsBefore, diskScansBefore) = session.serial.look {
+          ($0.last?.beat.kernelRuns ?? 0, $0.last?.beat.diskScans ?? 0)
+        }
         try await waitForScans(session, moved: moved)
         var trial = Trial(record: move.record)
         trial.record.scenario = session.options.scenario
@@ -137,6 +143,13 @@ extension LabRun {
           trial.kernelRunsAfter = after
           if moved, after == 0 {
             trial.damage.append("the guest's kernel ended no run after the move")
+          }
+        }
+        if session.options.guest.workload.disk?.isScanned == true {
+          let scans = session.serial.look { $0.last?.beat.diskScans ?? 0 }
+          // The first had begun before.
+          if scans < diskScansBefore + 2 {
+            trial.damage.append("the guest did not finish checking its disk")
           }
         }
         trial.competingBytesPerSecond = wire.competingBytesPerSecond
@@ -193,17 +206,23 @@ extension LabRun {
     trial.throughput = session.serial.look { GuestThroughput($0, window, moved: moved) }
   }
 
-  /// Waits for two further full scans where the guest runs now, the first may have begun before, and for the end of
-  /// a kernel's run, which has most likely begun before.
+  /// Waits for two further full scans where the guest runs now, the first may have begun before, of memory and, where
+  /// it is scanned, of the disk, and for the end of a kernel's run, which has most likely begun before.
   private static func waitForScans(_ session: GuestSession, moved: Bool) async throws {
     let serial = session.serial
-    let runs: UInt64 = session.options.guest.workload.kernel == nil ? 0 : 1
-    func beat() -> (scans: UInt64, runs: UInt64) {
-      serial.look { ($0.last?.beat.verifiedScans ?? 0, $0.last?.beat.kernelRuns ?? 0) }
+    let workload = session.options.guest.workload
+    let runs: UInt64 = workload.kernel == nil ? 0 : 1
+    let diskScans: UInt64 = workload.disk?.isScanned == true ? 2 : 0
+    func beat() -> (scans: UInt64, runs: UInt64, diskScans: UInt64) {
+      serial.look { log in
+        guard let beat = log.last?.beat else { return (0, 0, 0) }
+        return (beat.verifiedScans, beat.kernelRuns, beat.diskScans)
+      }
     }
     let before = beat()
     let startMs = MonotonicClock.nowMs
-    while beat().scans < before.scans + 2 || beat().runs < before.runs + runs,
+    while beat().scans < before.scans + 2 || beat().runs < before.runs + runs
+      || beat().diskScans < before.diskScans + diskScans,
       MonotonicClock.nowMs - startMs < scanTimeoutMs
     {
       // A silent guest will not scan: what is heard tells it soon enough.

@@ -100,6 +100,37 @@ import Testing
     #expect(throws: ConfigurationError.self) { try MatrixScenario.parse(none, path: "x.toml") }
   }
 
+  /// What its server is told, and that it has one.
+  @Test func aServedDisksMethod() throws {
+    let text = """
+      name = "x"
+      methods = ["qemu-precopy", "godwit-precopy+follow"]
+      tuning.follow.diskMethod = "iofollow"
+      [[guest]]
+      name = "busy"
+      disk = { moves = true, served = true, size = "16MiB", scan = true }
+      [[guest]]
+      name = "idle"
+      disk = { moves = true, served = true }
+      """
+    let scenario = try MatrixScenario.parse(text, path: "x.toml")
+    #expect(scenario.guests.map(\.servesDisk) == [true, true])
+    #expect(scenario.guests.map { $0.specification.workload.disk?.isScanned } == [true, nil])
+    let tuned = try #require(scenario.methods.last)
+    #expect(try scenario.tuning(of: tuned).diskMethod == .iofollow)
+    let mistakes = [
+      ("served = true }", "served = false }", "idle"), ("moves = true, s", "s", "served"),
+      ("iofollow", "snapmig", "waio"), ("godwit-precopy+", "qemu-precopy+", "QEMU alone"),
+    ]
+    for (right, wrong, word) in mistakes {
+      let error = try #require(throws: ConfigurationError.self) {
+        try MatrixScenario.parse(
+          text.replacingOccurrences(of: right, with: wrong), path: "x.toml")
+      }
+      #expect(error.description.contains(word), "\(error)")
+    }
+  }
+
   /// A result of a disk that was moved alone.
   static func result(
     _ method: String, round: Int = 0, isDone: Bool = true, medianUs: UInt32 = 300

@@ -42,9 +42,11 @@ import Testing
     placement.rootDisk = "/root.raw"
     let arguments = try line(specification).arguments(for: placement)
     #expect(
-      arguments.contains("file=/root.raw,if=none,format=raw,id=root0,readonly=on,cache=none"))
+      arguments.contains(
+        "driver=file,node-name=root0-file,filename=/root.raw,read-only=on,cache.direct=on"))
     #expect(
-      arguments.filter { $0.hasPrefix("virtio-blk-pci") }.last == "virtio-blk-pci,drive=root0")
+      arguments.filter { $0.hasPrefix("virtio-blk-pci") }.last
+        == "virtio-blk-pci,drive=root0,id=root0-device")
     let words = try value("-append", arguments).split(separator: " ")
     #expect(words.contains(hasOwn ? "gw.root=vdb" : "gw.root=vda"))
     specification.machine = .microvm
@@ -131,7 +133,7 @@ import Testing
     specification.machine = .microvm
     let arguments = try line(specification).arguments(for: placement(.source))
     #expect(!arguments.contains { $0.contains("-pci") })
-    #expect(arguments.contains("virtio-blk-device,drive=disk0"))
+    #expect(arguments.contains("virtio-blk-device,drive=disk0,id=disk0-device"))
   }
 
   @Test(arguments: [

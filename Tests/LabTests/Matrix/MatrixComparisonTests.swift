@@ -69,8 +69,8 @@ import Testing
   @Test func figures() {
     let throughput = { (back: UInt64?) -> GuestThroughput in
       var log = HeartbeatLog()
-      log.receive(Array("HB 0 0 0 0 0 0 0\nHB 1 0 0 0 0 50 0\n".utf8), from: .source, atUs: 0)
-      log.receive(Array("HB 2 0 0 0 0 100 0\n".utf8), from: .source, atUs: 1_000_000)
+      log.receive(Array("HB 0 0 0 0 0 0 0 0\nHB 1 0 0 0 0 50 0 0\n".utf8), from: .source, atUs: 0)
+      log.receive(Array("HB 2 0 0 0 0 100 0 0\n".utf8), from: .source, atUs: 1_000_000)
       var found = GuestThroughput(
         log, .init(calmFromUs: 0, startUs: 500_000, endUs: 900_000, untilUs: 1_000_000),
         moved: false)

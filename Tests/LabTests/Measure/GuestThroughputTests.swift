@@ -13,7 +13,7 @@ import Testing
     for ms in stride(from: UInt64(20), through: untilMs, by: 20) {
       work += rate(ms) * 20 / 1000
       if let gap, gap.contains(ms) { continue }
-      let line = "HB \(sequence) \(ms) 0 0 0 \(work) 0\n"
+      let line = "HB \(sequence) \(ms) 0 0 0 \(work) 0 0\n"
       sequence += 1
       let isAfter = gap.map { ms >= $0.upperBound } ?? false
       log.receive(Array(line.utf8), from: isAfter ? .destination : .source, atUs: ms * 1000)
@@ -75,7 +75,7 @@ import Testing
   @Test func absurdCounters() throws {
     var log = HeartbeatLog()
     for (ms, work) in [(1000, 0), (2000, UInt64.max), (3000, 5), (4000, UInt64.max)] {
-      log.receive(Array("HB 0 0 0 0 0 \(work) 0\n".utf8), from: .source, atUs: UInt64(ms) * 1000)
+      log.receive(Array("HB 0 0 0 0 0 \(work) 0 0\n".utf8), from: .source, atUs: UInt64(ms) * 1000)
     }
     let found = GuestThroughput(
       log, window(startMs: 2000, endMs: 3000, untilMs: 4000), moved: false)

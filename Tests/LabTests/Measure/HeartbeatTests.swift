@@ -4,26 +4,28 @@ import Testing
 
 @Suite struct HeartbeatTests {
   @Test func aLine() {
-    let beat = Heartbeat(line: "HB 12 3456 789 3 0 9 0")
+    let beat = Heartbeat(line: "HB 12 3456 789 3 0 9 0 4")
     #expect(beat?.sequence == 12 && beat?.uptimeMs == 3456 && beat?.dirtiedPages == 789)
     #expect(beat?.verifiedScans == 3 && beat?.errors == 0)
-    #expect(beat?.work == 9)
+    #expect(beat?.work == 9 && beat?.diskScans == 4)
   }
 
   @Test(arguments: [
-    "", "HB", "HB 1 2 3 4 5", "HB 1 2 3 4 5 6", "HB 1 2 3 4 5 6 7 8", "HB a 2 3 4 5 6 7",
-    "HB -1 2 3 4 5 6 7",
-    "xHB 1 2 3 4 5 6 0", "HB 99999999999999999999 2 3 4 5 6 0",
+    "", "HB", "HB 1 2 3 4 5", "HB 1 2 3 4 5 6", "HB 1 2 3 4 5 6 7", "HB 1 2 3 4 5 6 7 8 9",
+    "HB a 2 3 4 5 6 7 8",
+    "HB -1 2 3 4 5 6 7 8",
+    "xHB 1 2 3 4 5 6 0 0", "HB 99999999999999999999 2 3 4 5 6 0 0",
   ])
   func noLine(text: String) { #expect(Heartbeat(line: text) == nil) }
 
   /// Two beats at the source, one at the destination, in the pieces that `split` makes.
   private func log(split: Int) -> HeartbeatLog {
     var log = HeartbeatLog()
-    let bytes = Array("boot\r\nREADY pages 1\r\nHB 1 20 5 0 0 9 0\r\nHB 2 40 9 1 0 9 0\r\n".utf8)
+    let bytes = Array(
+      "boot\r\nREADY pages 1\r\nHB 1 20 5 0 0 9 0 0\r\nHB 2 40 9 1 0 9 0 0\r\n".utf8)
     log.receive(bytes[..<split], from: .source, atUs: 1000)
     log.receive(bytes[split...], from: .source, atUs: 2000)
-    log.receive(Array("HB 3 60 12 1 0 9 0\n".utf8), from: .destination, atUs: 252_000)
+    log.receive(Array("HB 3 60 12 1 0 9 0 0\n".utf8), from: .destination, atUs: 252_000)
     return log
   }
 
@@ -41,8 +43,8 @@ import Testing
 
   @Test func aLineMayBeCutByTheMove() {
     var log = HeartbeatLog()
-    log.receive(Array("HB 1 20 5 0 0 9 0\nHB 2 4".utf8), from: .source, atUs: 1000)
-    log.receive(Array("0 9 1 0 9 0\nHB 3 60 12 1 0 9 0\n".utf8), from: .destination, atUs: 9000)
+    log.receive(Array("HB 1 20 5 0 0 9 0 0\nHB 2 4".utf8), from: .source, atUs: 1000)
+    log.receive(Array("0 9 1 0 9 0 0\nHB 3 60 12 1 0 9 0 0\n".utf8), from: .destination, atUs: 9000)
     #expect(log.entries.map(\.beat.sequence) == [1, 2, 3])
     #expect(log.entries.map(\.side) == [.source, .destination, .destination])
     #expect(log.sequenceBreaks == 0)
@@ -50,9 +52,9 @@ import Testing
 
   @Test func lossIsSeen() {
     var log = HeartbeatLog()
-    log.receive(Array("HB 1 20 5 0 0 9 0\nHB 2 40 9 1 0 9 0\n".utf8), from: .source, atUs: 1000)
+    log.receive(Array("HB 1 20 5 0 0 9 0 0\nHB 2 40 9 1 0 9 0 0\n".utf8), from: .source, atUs: 1000)
     log.receive(
-      Array("HB 2 40 9 1 0 9 0\nERR lost page 7\nHB 5 90 9 1 2 9 0\n".utf8), from: .destination,
+      Array("HB 2 40 9 1 0 9 0 0\nERR lost page 7\nHB 5 90 9 1 2 9 0 0\n".utf8), from: .destination,
       atUs: 2000)
     #expect(log.sequenceBreaks == 2)
     #expect(log.errors == 2)
@@ -61,7 +63,7 @@ import Testing
 
   @Test func errorsBeforeTheNextBeatCount() {
     var log = HeartbeatLog()
-    log.receive(Array("HB 1 20 5 0 0 9 0\nERR torn page 1\n".utf8), from: .source, atUs: 1)
+    log.receive(Array("HB 1 20 5 0 0 9 0 0\nERR torn page 1\n".utf8), from: .source, atUs: 1)
     #expect(log.errors == 1)
   }
 

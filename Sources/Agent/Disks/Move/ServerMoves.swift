@@ -18,6 +18,8 @@ final class ServerMoves: Sendable {
 
   /// How long a server may take to begin a move or to end one, in milliseconds.
   private static let orderMs: UInt64 = 60_000
+  /// How long a server may be away that died and has a supervisor, and how often it is looked for, in milliseconds.
+  private static let (returnMs, returnLookMs): (UInt64, Int) = (5000, 100)
   /// How long the guest's writes may wait for the end, in milliseconds. Nobody writes then: the guest is stopped.
   private static let pauseLimitMs: UInt64 = 2000
   /// What may be on its way while both sides are kept the same: a part of the disk, and no more than so many bytes.
@@ -175,12 +177,23 @@ final class ServerMoves: Sendable {
     }
   }
 
+  /// The same of a server that may just have died, and be on its way back: nobody else would end its move.
+  private static func returned(_ handle: Handle) async throws -> MoveStatus? {
+    let startMs = MonotonicClock.nowMs
+    while true {
+      do { return try await status(handle) } catch {
+        guard MonotonicClock.nowMs - startMs < returnMs else { throw error }
+        try await Task.sleep(for: .milliseconds(returnLookMs))
+      }
+    }
+  }
+
   /// Ends those that aren't over; the guest goes on with its disks, which the servers have. Never fails: what is left
   /// does the guest no harm.
   static func cancel(_ handles: [Handle], logger: Logger) async {
     for handle in handles {
       do {
-        guard let move = try await status(handle), !move.phase.isOver else { continue }
+        guard let move = try await returned(handle), !move.phase.isOver else { continue }
         try await ask(handle, BlockRequest(.cancel, disk: handle.disk), orderMs)
       } catch {
         logger.warning(

@@ -47,5 +47,11 @@ struct DiskProcess: Sendable {
     return lines.isEmpty ? "it said nothing" : lines.joined(separator: " | ")
   }
 
+  /// Ends it at once, as a crash would.
+  func kill() async {
+    process.send(signal: SIGKILL)
+    _ = await process.wait()
+  }
+
   func end() async { await process.terminate(graceMs: Self.graceMs) }
 }
