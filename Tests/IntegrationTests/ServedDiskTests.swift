@@ -91,7 +91,7 @@ struct ServedDiskTests {
       let record = try await first.value
       #expect(record.outcome == .failed && record.isGuestSafe != false, "\(record.reason ?? "")")
       let last = try await migrate(client, request)
-      #expect(last.outcome == .completed, "\(method): \(last.reason ?? "")")
+      try #require(last.outcome == .completed, "\(method): \(last.reason ?? "")")
       #expect(last.audit.pagesDiffering == 0)
       try await scanned(session, from: agents)
       let log = session.serial.log
