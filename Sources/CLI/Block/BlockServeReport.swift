@@ -35,6 +35,7 @@ extension BlockServeCommand {
     }
     let names = disks.map { TerminalText.plain($0.export.name) }.joined(separator: ", ")
     Output.line("serving \(names) on \(listening.map(TerminalText.plain).joined(separator: ", "))")
+    if let metricsPort { Output.line("metrics on port \(metricsPort)") }
   }
 
   func reportEnd(_ disks: [ServedDisk]) throws {

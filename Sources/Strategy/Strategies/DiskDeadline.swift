@@ -2,8 +2,9 @@ import Base
 
 /// Holds disks that move ahead of the guest's memory to the user's time. Pure.
 ///
-/// As soon as it is known how fast they are copied, the migration is refused when they alone would take longer than
-/// what is left of `withinMs`. A guest that writes, or a link that slows down, can make that wrong later: then the
+/// As soon as it is known how fast they are copied, the migration is refused when what they hold would take longer than
+/// what is left of `withinMs`. Holes cost nothing, and may all lie ahead: of disks of which nobody knows what they hold
+/// nothing is foretold. A guest that writes, or a link that slows down, can make that wrong later: then the
 /// copies are given up when no time is left for the guest to move in.
 public struct DiskDeadline: Sendable {
   public enum Verdict: Sendable, Equatable {
@@ -28,6 +29,8 @@ public struct DiskDeadline: Sendable {
   }
 
   private let withinMs: UInt64
+  /// What the disks hold, in bytes; nil: not known of all.
+  private let takenBytes: UInt64?
   /// What the guest itself needs at least, once its disks are there, in milliseconds.
   private let leastMs: UInt64
   private var first: Look?
@@ -35,9 +38,12 @@ public struct DiskDeadline: Sendable {
 
   /// - Parameters:
   ///   - withinMs: from the request until the guest runs at the destination.
+  ///   - takenBytes: what the disks hold, holes left out; nil: not known of all.
   ///   - facts: of the guest; only the cost of a pause counts.
-  public init(withinMs: UInt64, _ facts: EngineFacts = EngineFacts(ramPages: 0)) {
-    self.withinMs = withinMs
+  public init(
+    withinMs: UInt64, takenBytes: UInt64?, _ facts: EngineFacts = EngineFacts(ramPages: 0)
+  ) {
+    (self.withinMs, self.takenBytes) = (withinMs, takenBytes)
     leastMs = DeadlineGuard.withMargin(facts.pauseOverheadMs)
   }
 
@@ -60,15 +66,17 @@ public struct DiskDeadline: Sendable {
     guard !isJudged, lengthMs >= min(Self.judgeAfterMs, withinMs / Self.judgeParts) else {
       return .goOn
     }
-    // The guest writes, and holes cost nothing to send: the better of the two rates counts.
+    guard let takenBytes else { return .goOn }
+    // The guest writes, and holes are passed at once: the better of the two rates counts.
     let done = max(
       first.owedBytes.minusFloored(owedBytes), sentBytes.minusFloored(first.sentBytes))
     guard done > 0, lengthMs > 0 else { return .goOn }
     isJudged = true
-    let needMs = owedBytes.scaled(by: lengthMs, over: done)
+    let leftBytes = min(owedBytes, takenBytes.minusFloored(sentBytes))
+    let needMs = leftBytes.scaled(by: lengthMs, over: done)
     guard needMs > leftMs else { return .goOn }
     return .refuse(
-      "the \(ByteCount(owedBytes)) that are left of the disks would need "
+      "the \(ByteCount(leftBytes)) that are left of the disks would need "
         + "\(Milliseconds.format(needMs)) at the rate at which they are copied, more than the "
         + "\(Milliseconds.format(leftMs)) that are left of the \(Milliseconds.format(withinMs)) "
         + "of --within")

@@ -10,7 +10,7 @@ public import Base
 ///
 /// Where the dirty log can't be read while the scan runs (QEMU is still in its first pass), there is nothing
 /// for the other stream to send until the scan is over. Then it sends afterwards, for no longer than the
-/// scan at half the link would have taken.
+/// scan has taken: at half the link that would have taken as long as both.
 ///
 /// With `maxThrottlePercent` the vCPUs are confined to fewer cores, at once or stepwise, after half of the
 /// scan, or their running time follows what was sent (`freeze`). Without, they run free.
@@ -96,7 +96,7 @@ public struct TimeBound: MigrationStrategy, Equatable {
     }
     let forecast = StopForecast(sample, facts)
     if watch.count > 0 {
-      let scanMs = sample.milliseconds(forPages: facts.ramPages) ?? .max
+      let scanMs = sinceMs.minusFloored(sample.beganMs)
       let isOver = sample.elapsedMs >= scanMs.scaled(by: 1000, over: Self.scanPermille)
       if isOver || forecast.fits(constraints.downtimeLimitMs) { return [.stop(.scanDone)] }
       if epoch != nil {

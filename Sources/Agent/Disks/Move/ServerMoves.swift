@@ -182,7 +182,9 @@ final class ServerMoves: Sendable {
     let startMs = MonotonicClock.nowMs
     while true {
       do { return try await status(handle) } catch {
-        guard MonotonicClock.nowMs - startMs < returnMs else { throw error }
+        // One that answers is there.
+        let isThere = [.usage, .refused, .failed].contains((error as? ControlError)?.code)
+        guard !isThere, MonotonicClock.nowMs - startMs < returnMs else { throw error }
         try await Task.sleep(for: .milliseconds(returnLookMs))
       }
     }
@@ -191,15 +193,19 @@ final class ServerMoves: Sendable {
   /// Ends those that aren't over; the guest goes on with its disks, which the servers have. Never fails: what is left
   /// does the guest no harm.
   static func cancel(_ handles: [Handle], logger: Logger) async {
-    for handle in handles {
-      do {
-        guard let move = try await returned(handle), !move.phase.isOver else { continue }
-        try await ask(handle, BlockRequest(.cancel, disk: handle.disk), orderMs)
-      } catch {
-        logger.warning(
-          "a move of a disk is left with its server; `godwit block cancel` ends it",
-          metadata: ["server": "\(handle.control)", "error": "\(error)"])
-      }
+    await withTaskGroup(of: Void.self) { group in
+      for handle in handles { group.addTask { await cancel(handle, logger) } }
+    }
+  }
+
+  private static func cancel(_ handle: Handle, _ logger: Logger) async {
+    do {
+      guard let move = try await returned(handle), !move.phase.isOver else { return }
+      try await ask(handle, BlockRequest(.cancel, disk: handle.disk), orderMs)
+    } catch {
+      logger.warning(
+        "a move of a disk is left with its server; `godwit block cancel` ends it",
+        metadata: ["server": "\(handle.control)", "error": "\(error)"])
     }
   }
 }

@@ -19,7 +19,7 @@ final class ReferencedPages: Sendable {
 
   /// - Parameter windowBytes: what the source was told that may be on its way.
   init(windowBytes: UInt64) {
-    awaitedMax = SendWindow.pagesMax(limitMax: windowBytes) + SendQueue.overtakenPagesMax  // < 2^56
+    awaitedMax = SendQueue.pagesMax(windowMax: windowBytes)
   }
 
   /// Fills the references' places in `pages`. Where the outcome is not what it should be, the place gets what

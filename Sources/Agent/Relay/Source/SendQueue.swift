@@ -11,7 +11,7 @@ final class SendQueue: Sendable {
   /// Batches that may wait.
   static let depthMax = 8
   /// Pages of batches that may be sent past a full window, because a newer one went before them.
-  static let overtakenPagesMax = depthMax * BatchLimits.rawPagesMax
+  private static let overtakenPagesMax = depthMax * BatchLimits.rawPagesMax
 
   private struct State {
     var waiting: [PageBatch] = []
@@ -59,6 +59,8 @@ final class SendQueue: Sendable {
   }
 
   private let state: Guarded<State>
+  /// Most pages with contents that may be on their way.
+  let pagesMax: Int
   /// This migration's part of the link; nil: no limit but its own.
   private let link: LinkShare?
 
@@ -67,10 +69,16 @@ final class SendQueue: Sendable {
   ///   - link: this migration's part of the link; nil: the link has no limit.
   init(windowMax: UInt64, bandwidth: ByteRate?, link: LinkShare? = nil) {
     self.link = link
+    pagesMax = Self.pagesMax(windowMax: windowMax)
     state = Guarded(
       State(
         window: SendWindow(limitMax: windowMax),
         bucket: bandwidth.map { TokenBucket(rate: $0, nowUs: MonotonicClock.nowUs) }))
+  }
+
+  /// Most pages with contents that may be on their way under such a window, with those that are sent past it.
+  static func pagesMax(windowMax: UInt64) -> Int {
+    SendWindow.pagesMax(limitMax: windowMax) + overtakenPagesMax  // < 2^56
   }
 
   /// So many threads encode.

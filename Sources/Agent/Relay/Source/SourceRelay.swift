@@ -72,7 +72,7 @@ final class SourceRelay: Sendable {
       EncoderPool(
         $0, queue: queue, held: held, blocks: { layout.read { $0.blocks } }, memory: memory)
     }
-    answers = PageAnswers(control: control) { block in
+    answers = PageAnswers(control: control, pagesMax: queue.pagesMax) { block in
       name(block).flatMap { places[$0] }
     } onFailure: {
       onEvent(.failed($0))

@@ -109,10 +109,11 @@ struct EngineRun: Sendable {
   ) -> UInt64? {
     guard machine.name == .timebound, !hasAnnounced,
       sample.nowMs >= firstLookMs + Self.judgeAfterMs,
-      let rate = machine.believedRate ?? sample.wireRate
+      // A promise: as large as pages are, whatever the first ones were packed to.
+      let rate = machine.believedRate ?? sample.wireRate, let cost = scannedCost
     else { return nil }
     hasAnnounced = true
-    let boundMs = TimeBound.boundMs(facts, rate: rate, wireBytesPerPage: expectedCost(sample))
+    let boundMs = TimeBound.boundMs(facts, rate: rate, wireBytesPerPage: cost)
     let beforeMs = firstLookMs.minusFloored(beganMs)
     return min(beforeMs.addingSaturating(boundMs), constraints.withinMs ?? .max)
   }

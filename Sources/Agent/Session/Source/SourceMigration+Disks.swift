@@ -65,7 +65,10 @@ extension SourceMigration {
     var machine = DiskCopyMachine(
       wishes.method, canChange: setup.facts.version >= Self.mirrorChangeVersion,
       byteCount: copies.mirror?.byteCount ?? 0)
-    var deadline = request.withinMs.map { DiskDeadline(withinMs: $0) }
+    let takenBytes = setup.moving.reduce(0 as UInt64?) { sum, disk in
+      disk.claim.takenBytes.flatMap { sum?.addingSaturating($0) }
+    }
+    var deadline = request.withinMs.map { DiskDeadline(withinMs: $0, takenBytes: takenBytes) }
     while true {
       if let event = await mailbox.take(timeoutMs: Self.diskLookMs) {
         if case .peer(.message(let message)) = event, let ending = Ending(message) { throw ending }

@@ -6,10 +6,14 @@ import Wire
 /// reads the control lane must not wait for room on it.
 final class PageAnswers: Sendable {
   /// Requests that wait; an honest destination asks once for each frame that may be on its way.
-  static let requestsMax = SendWindow.framesMax + SendQueue.depthMax
+  private static let requestsMax = SendWindow.framesMax + SendQueue.depthMax
+  /// Pages that wait, at most: no more can be missed than may be on their way.
+  private let pagesMax: Int
 
   private struct State {
     var requests: [PageRequestFrame] = []
+    /// Pages of these.
+    var waiting = 0
     var isRunning = false
     var isOver = false
     var pages: UInt64 = 0
@@ -21,12 +25,15 @@ final class PageAnswers: Sendable {
   private let thread = Guarded<WorkerThread?>(nil)
   private let onFailure: @Sendable (RelayFailure) -> Void
 
-  /// - Parameter memory: guest memory by block number.
+  /// - Parameters:
+  ///   - pagesMax: pages that may be on their way.
+  ///   - memory: guest memory by block number.
   init(
-    control: ControlLane, memory: @escaping @Sendable (Int) -> GuestPlace?,
+    control: ControlLane, pagesMax: Int, memory: @escaping @Sendable (Int) -> GuestPlace?,
     onFailure: @escaping @Sendable (RelayFailure) -> Void
   ) {
-    (self.control, self.memory, self.onFailure) = (control, memory, onFailure)
+    (self.control, self.pagesMax) = (control, pagesMax)
+    (self.memory, self.onFailure) = (memory, onFailure)
   }
 
   /// Pages that were sent again so far.
@@ -35,12 +42,17 @@ final class PageAnswers: Sendable {
   /// Takes a request in. The thread begins with the first.
   func asked(_ request: PageRequestFrame) throws(RelayFailure) {
     let (isTaken, isFirst) = state.update { state -> (Bool, Bool) in
-      guard state.requests.count < Self.requestsMax else { return (false, false) }
+      guard state.requests.count < Self.requestsMax,
+        state.waiting + request.places.count <= pagesMax
+      else { return (false, false) }
       state.requests.append(request)
+      state.waiting += request.places.count
       defer { state.isRunning = true }
       return (true, !state.isRunning && !state.isOver)
     }
-    guard isTaken else { throw .protocolViolation("\(Self.requestsMax) requests for pages wait") }
+    guard isTaken else {
+      throw .protocolViolation("more pages are asked for again than may be on their way")
+    }
     guard isFirst else { return }
     let worker = WorkerThread("gw-answers") { [self] in
       do throws(RelayFailure) { try answerAll() } catch { onFailure(error) }
@@ -56,7 +68,10 @@ final class PageAnswers: Sendable {
     while true {
       let next = state.wait { state -> PageRequestFrame?? in
         if state.isOver { return .some(nil) }
-        return state.requests.isEmpty ? nil : .some(state.requests.removeFirst())
+        guard !state.requests.isEmpty else { return nil }
+        let request = state.requests.removeFirst()
+        state.waiting -= request.places.count
+        return .some(request)
       }
       guard let request = next ?? nil else { return }
       let answer = PageAnswerFrame(
