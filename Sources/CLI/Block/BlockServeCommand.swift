@@ -121,16 +121,17 @@ struct BlockServeCommand: AsyncParsableCommand {
     var options = DiskServer.Options()
     (options.threadCount, options.connectionsMax) = (threads, connections)
     let server = DiskServer(opened.disks, options) { Output.error($0) }
-    let isEnding = Guarded(false)
-    let port = try await openMetrics(server, opened.disks, isEnding)
+    let notReady = Guarded<String?>("the sockets are not open yet")
+    let port = try await openMetrics(server, opened.disks, notReady)
     let listeners = try sockets.open()
     for (listener, secure) in listeners { server.serve(listener, secure: secure) }
+    notReady.update { $0 = nil }
     let moves = try openControl(opened)
     let manager = ServiceManager.fromEnvironment()
     manager.ready(status: "serving \(opened.disks.count) disks")
     try report(opened.disks, listeners.map(\.0.name), port?.port)
     for await _ in signals { break }
-    isEnding.update { $0 = true }
+    notReady.update { $0 = "the server is shutting down" }
     manager.stopping(withinMs: Self.drainMs * 2, status: "answering the last requests")
     let lost = try await WorkerThread.run("block-drain") {
       let lost = server.drain(timeoutMs: Self.drainMs)
@@ -147,13 +148,11 @@ struct BlockServeCommand: AsyncParsableCommand {
 
   /// nil: nobody asked for them.
   private func openMetrics(
-    _ server: DiskServer, _ disks: [ServedDisk], _ isEnding: Guarded<Bool>
+    _ server: DiskServer, _ disks: [ServedDisk], _ notReady: Guarded<String?>
   ) async throws -> MetricsPort? {
     guard let metrics else { return nil }
     let (startedAt, connections) = (MonotonicClock.wallSeconds, connections)
-    return try await MetricsPort(
-      metrics, notReady: { isEnding.read { $0 } ? "the server is shutting down" : nil }
-    ) {
+    return try await MetricsPort(metrics, notReady: { notReady.read { $0 } }) {
       BlockMetrics(
         server, disks, startedAtSeconds: startedAt, connectionsMax: connections
       ).text

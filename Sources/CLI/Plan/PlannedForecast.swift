@@ -124,6 +124,9 @@ struct PlannedForecast {
     if guest.zeroPages == nil { lines.append("no page is zero: QEMU doesn't say") }
     if let packed = guest.packedPermille, request.compaction != .off {
       lines.append("a page costs \(packed / 10) % of its size, as LZ4 packs it")
+      lines.append(
+        "pages that the destination can make of its images or its vault are counted as sent: with those it is faster"
+      )
     } else {
       lines.append("no page is compressed")
     }
