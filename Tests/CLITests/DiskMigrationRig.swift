@@ -23,6 +23,10 @@ final class DiskMigrationRig: Sendable {
 
   var image: String { folder + "/here/disk." + format }
   var copy: String { folder + "/there/disk.raw" }
+  /// Of the second disk, where there is one.
+  var second: String { folder + "/here/second.raw" }
+  var secondCopy: String { folder + "/there/second.raw" }
+  static let secondByteCount = 8 << 20
   /// The agent's monitor, and the test's.
   var monitor: String { folder + "/qmp" }
   var ownMonitor: String { folder + "/own" }
@@ -33,11 +37,12 @@ final class DiskMigrationRig: Sendable {
   ///   - holdingDisks: the destination takes its time to complete them.
   ///   - holdingCommit: the source takes its time before it commits.
   ///   - format: of the disk at the source; at the destination it is raw.
+  ///   - hasSecond: a second disk, `vd1`, of nothing but one byte.
   ///   - destination: where the definition at the destination has the disk; nil: in its own folder.
   init(
     _ qemu: String, byteCount: Int = 32 << 20, more: [String] = [], iothread: Bool = false,
     destination: String? = nil, holdingDisks: Bool = false, holdingCommit: Bool = false,
-    format: String = "raw"
+    format: String = "raw", hasSecond: Bool = false
   ) async throws {
     (self.qemu, self.byteCount, self.format) = (qemu, byteCount, format)
     for part in ["", "/here", "/there"] { try PrivateDirectory.make(folder + part) }
@@ -51,6 +56,10 @@ final class DiskMigrationRig: Sendable {
     try bytes.write(to: URL(filePath: folder + "/here/disk.raw"))
     guard truncate(folder + "/here/disk.raw", off_t(byteCount)) == 0 else {
       throw SystemError("make a disk")
+    }
+    if hasSecond {
+      try Data(repeating: 0x5e, count: Self.secondByteCount)
+        .write(to: URL(filePath: folder + "/here/second.raw"))
     }
     if format != "raw" {
       try await OverlayRig.run(
@@ -67,21 +76,28 @@ final class DiskMigrationRig: Sendable {
       "-name", "guest=\(name)", "-machine", "pc-i440fx-7.2,accel=tcg", "-nodefaults",
       "-no-user-config", "-display", "none", "-m", "65600K", "-object", "iothread,id=io0",
     ]
-    func disk(_ path: String, _ format: String = "raw") -> [String] {
-      [
+    let parent = folder
+    func disk(_ path: String, _ format: String, in side: String) -> [String] {
+      let second =
+        hasSecond
+        ? [
+          "-blockdev", "file,node-name=f1,filename=\(parent)/\(side)/second.raw", "-blockdev",
+          "raw,node-name=n1,file=f1", "-device", "virtio-blk-pci,drive=n1,id=vd1",
+        ] : []
+      return [
         "-blockdev", "file,node-name=f0,filename=\(path)", "-blockdev",
         "\(format),node-name=n0,file=f0",
         "-device", "virtio-blk-pci,drive=n0,id=vd0" + (iothread ? ",iothread=io0" : ""),
-      ] + more
+      ] + second + more
     }
     guest = try ChildProcess(
       qemu,
-      arguments + disk(folder + "/here/disk." + format, format) + [
+      arguments + disk(folder + "/here/disk." + format, format, in: "here") + [
         "-qmp", "unix:\(folder)/qmp,server=on,wait=off", "-qmp",
         "unix:\(folder)/own,server=on,wait=off",
       ], output: try Self.log(folder + "/qemu.log"))
     ports = [Int.random(in: 20_000..<30_000), Int.random(in: 30_000..<40_000)]
-    let quoted = (arguments + disk(destination ?? folder + "/there/disk.raw"))
+    let quoted = (arguments + disk(destination ?? folder + "/there/disk.raw", "raw", in: "there"))
       .map { "\"\($0)\"" }.joined(separator: ", ")
     let definition = """
       program = "\(qemu)"
@@ -171,10 +187,10 @@ final class DiskMigrationRig: Sendable {
 
   /// Carries out a request on the disk of the QEMU behind a monitor, as the guest's device would: above what a copy
   /// puts between device and disk. What it says goes to QEMU's own output.
-  func use(_ command: String, at path: String) async throws {
+  func use(_ command: String, on device: String = "vd0", at path: String) async throws {
     let monitor = try await Monitor.connect(path: path, timeoutMs: 10_000)
     _ = try await monitor.client.humanMonitor(
-      "qemu-io -d /machine/peripheral/vd0/virtio-backend \"\(command)\"")
+      "qemu-io -d /machine/peripheral/\(device)/virtio-backend \"\(command)\"")
     await monitor.close()
   }
 

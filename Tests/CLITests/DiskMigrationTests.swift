@@ -52,6 +52,34 @@ struct DiskMigrationTests {
     await rig.end()
   }
 
+  /// Two disks are one move: planned, copied, written to, and handed over together.
+  @Test(.timeLimit(.minutes(2)), arguments: qemus, [DiskWishes.Method.auto, .mirror])
+  func twoDisksMoveAsOne(qemu: String, method: DiskWishes.Method) async throws {
+    let rig = try await DiskMigrationRig(qemu, hasSecond: true)
+    var request = rig.request
+    request.disks?.method = method
+    request.disks?.paths = ["vd0": rig.copy, "vd1": rig.secondCopy]
+    let planned = try #require(try await rig.client("a").plan(request).disks)
+    #expect(planned.map(\.path).sorted() == [rig.copy, rig.secondCopy])
+    #expect(planned.allSatisfy { !$0.isShared && ($0.takenBytes ?? 0) > 0 })
+    request.bandwidthBytesPerSecond = 16 << 20
+    let move = Task { [request] in try await rig.migrate(request) }
+    try await rig.untilCopying()
+    for (number, device) in ["vd1", "vd0", "vd1"].enumerated() {
+      try await rig.use("write -P \(number + 1) \(number)M 64k", on: device, at: rig.ownMonitor)
+    }
+    let record = try await move.value
+    #expect(record.outcome == .completed, "\(record.reason ?? "")")
+    #expect(record.disk.movedBytes == UInt64(rig.byteCount + DiskMigrationRig.secondByteCount))
+    #expect(record.disk.keptAtSource?.sorted() == [rig.image, rig.second])
+    #expect(try rig.contents(rig.image) == rig.contents(rig.copy))
+    #expect(try rig.contents(rig.second) == rig.contents(rig.secondCopy))
+    try await rig.use("write -P 9 0 64k", on: "vd1", at: rig.arrivedMonitor)
+    try await rig.use("flush", on: "vd1", at: rig.arrivedMonitor)
+    #expect(try rig.contents(rig.secondCopy).prefix(65536).allSatisfy { $0 == 9 })
+    await rig.end()
+  }
+
   /// Whichever agent dies while the disk is copied, the guest goes on with its disk, and nothing stays at the
   /// destination or in QEMU.
   @Test(.timeLimit(.minutes(2)), arguments: qemus, ["a", "b"])
