@@ -79,9 +79,11 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
       return number(self == .wire ? together.wireBytes : totalMs)
     }
     guard result.isDone else { return isOfEveryMove && applies(to: lab) ? .infinity : nil }
-    // A guest that was heard and did not come back in all that time never did.
+    // A guest that was heard on both sides and did not come back in all that time never did.
     func reached(_ field: KeyPath<GuestThroughput, UInt64?>) -> Double? {
-      lab.throughput.map { number($0[keyPath: field]) ?? .infinity }
+      lab.throughput.flatMap {
+        number($0[keyPath: field]) ?? (lab.heartbeatGapMs == nil ? nil : .infinity)
+      }
     }
     return switch self {
     case .total: number(record.totalMs)

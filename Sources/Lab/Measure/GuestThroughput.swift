@@ -48,7 +48,9 @@ public struct GuestThroughput: Codable, Sendable, Equatable {
     else { return nil }
     baselinePerSecond = before
     let lastAtSource = log.entries.last { $0.side == .source }?.atUs
-    let first = log.entries.first { $0.side == .destination }?.atUs
+    let first = log.entries.first {
+      $0.side == .destination && $0.atUs > (lastAtSource ?? 0)
+    }?.atUs
     let stopUs = moved ? lastAtSource ?? window.endUs : window.endUs
     let during = curve.rate(fromUs: window.startUs, toUs: max(stopUs, window.startUs + 1))
     slowdownPercent = 100 - Int(clamping: Ratio.scale(during ?? before, 100, over: before))

@@ -90,7 +90,8 @@ public struct HeartbeatLog: Sendable {
   /// destination; nil while the destination has not been heard.
   public var handoverMs: UInt64? {
     guard let last = entries.last(where: { $0.side == .source }),
-      let first = entries.first(where: { $0.side == .destination }), first.atUs > last.atUs
+      // Of a guest that was there before, and is back.
+      let first = entries.first(where: { $0.side == .destination && $0.atUs > last.atUs })
     else { return nil }
     return (first.atUs - last.atUs) / 1000
   }

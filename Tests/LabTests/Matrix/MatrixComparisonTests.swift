@@ -78,9 +78,12 @@ import Testing
       return found!
     }
     let back = Results.result("qemu-xbzrle") { $0.lab.throughput = throughput(40) }
-    let never = Results.result("qemu-xbzrle") { $0.lab.throughput = throughput(nil) }
+    let unheard = Results.result("qemu-xbzrle") { $0.lab.throughput = throughput(nil) }
+    var never = unheard
+    never.lab.heartbeatGapMs = 70
     #expect(MatrixFigure.back.value(back) == 40)
     #expect(MatrixFigure.back.value(never) == .infinity)
+    #expect(MatrixFigure.back.value(unheard) == nil)
     #expect(MatrixFigure.back.value(Results.result("qemu-xbzrle")) == nil)
     let gap = Results.result("qemu-xbzrle") { $0.lab.heartbeatGapMs = 70 }
     #expect(MatrixFigure.gap.value(gap) == 70)

@@ -41,6 +41,18 @@ import Testing
     #expect(whole.count(from: .source) == 2 && whole.count(from: .destination) == 1)
   }
 
+  /// It began at the destination, went to the source, and is back.
+  @Test func aGuestThatReturns() {
+    var log = HeartbeatLog()
+    let beats: [(HeartbeatLog.Side, UInt64)] = [
+      (.destination, 100_000), (.source, 400_000), (.source, 500_000), (.destination, 620_000),
+    ]
+    for (number, (side, atUs)) in beats.enumerated() {
+      log.receive(Array("HB \(number) 20 5 0 0 9 0 0\n".utf8), from: side, atUs: atUs)
+    }
+    #expect(log.handoverMs == 120 && log.sequenceBreaks == 0)
+  }
+
   @Test func aLineMayBeCutByTheMove() {
     var log = HeartbeatLog()
     log.receive(Array("HB 1 20 5 0 0 9 0 0\nHB 2 4".utf8), from: .source, atUs: 1000)
