@@ -267,8 +267,10 @@ extension BlockOverlayTests {
     }
     try await OverlayRig.ask(rig.monitor) { client in
       let pivot = OverlayPivot(client) { said in
-        // To this thread: one that another thread gets may come once the copy has ended.
-        if said == "copying" { _ = raise(SIGHUP) }
+        guard said == "copying" else { return }
+        _ = kill(getpid(), SIGHUP)
+        // Another thread gets it, and that may be once the copy has ended.
+        while !HeldSignals.wasCaught { usleep(1000) }
       }
       let disk = try #require(try await pivot.find("vd0"))
       await #expect(throws: GuestDiskError.self) {

@@ -17,7 +17,8 @@ struct HeldSignals {
     }
   }
 
-  var wasCaught: Bool { Self.caught.load(ordering: .sequentiallyConsistent) != 0 }
+  /// Since the last of these was made.
+  static var wasCaught: Bool { caught.load(ordering: .sequentiallyConsistent) != 0 }
 
   /// From now on they do what they did before.
   func release() {

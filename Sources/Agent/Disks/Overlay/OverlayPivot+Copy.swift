@@ -21,7 +21,7 @@ extension OverlayPivot {
     }
     defer { copyGuard?.dismiss() }
     tell("copying")
-    try await follow(disk, { signals.wasCaught }, &report)
+    try await follow(disk, { HeldSignals.wasCaught }, &report)
   }
 
   /// Whoever followed a copy has died. Nothing of it happens later, at some rest of the guest's: as when that one had been
