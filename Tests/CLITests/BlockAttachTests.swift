@@ -26,10 +26,7 @@ struct BlockAttachTests {
   private func start(_ qemu: String, iothread: Bool) throws -> ChildProcess {
     try PrivateDirectory.make(folder)
     try Data(repeating: 7, count: 1 << 20).write(to: URL(filePath: image))
-    let root =
-      qemu.hasPrefix("/usr/") ? nil : String(qemu.dropLast("/bin/qemu-system-x86_64".count))
-    var arguments: [String] = []
-    if let root { arguments += ["-L", root + "/share/qemu", "-L", root + "/share/seabios"] }
+    var arguments = firmwareFolders(of: qemu)
     arguments += [
       "-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-m", "64",
       "-qmp", "unix:\(monitor),server=on,wait=off", "-object", "iothread,id=io0",

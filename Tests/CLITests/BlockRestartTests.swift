@@ -19,11 +19,7 @@ struct BlockRestartTests {
   private var export: String { folder + "/own.nbd" }
 
   private func start(_ qemu: String, iothread: Bool) async throws -> ChildProcess {
-    var arguments: [String] = []
-    if !qemu.hasPrefix("/usr/") {
-      let root = qemu.dropLast("/bin/qemu-system-x86_64".count)
-      arguments += ["-L", root + "/share/qemu", "-L", root + "/share/seabios"]
-    }
+    var arguments = firmwareFolders(of: qemu)
     arguments += [
       "-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-m", "64",
       "-qmp", "unix:\(monitor),server=on,wait=off", "-qmp",

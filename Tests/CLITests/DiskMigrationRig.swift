@@ -66,11 +66,7 @@ final class DiskMigrationRig: Sendable {
         "qemu-img", "convert", "-f", "raw", "-O", format, folder + "/here/disk.raw",
         folder + "/here/disk." + format)
     }
-    var arguments: [String] = []
-    if !qemu.hasPrefix("/usr/") {
-      let root = qemu.dropLast("/bin/qemu-system-x86_64".count)
-      arguments += ["-L", root + "/share/qemu", "-L", root + "/share/seabios"]
-    }
+    var arguments = firmwareFolders(of: qemu)
     // A size that QEMU 7.2 under TCG loses no pages of.
     arguments += [
       "-name", "guest=\(name)", "-machine", "pc-i440fx-7.2,accel=tcg", "-nodefaults",

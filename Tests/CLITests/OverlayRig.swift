@@ -41,11 +41,7 @@ final class OverlayRig: Sendable {
       folder + "/disk.qcow2")
     try await Self.run(
       "qemu-io", "-f", "qcow2", "-c", "write -P 252 6M 100k", folder + "/disk.qcow2")
-    var arguments: [String] = []
-    if !qemu.hasPrefix("/usr/") {
-      let root = qemu.dropLast("/bin/qemu-system-x86_64".count)
-      arguments += ["-L", root + "/share/qemu", "-L", root + "/share/seabios"]
-    }
+    var arguments = firmwareFolders(of: qemu)
     arguments += [
       "-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-m", "64",
       "-qmp", "unix:\(folder)/qmp,server=on,wait=off", "-qmp",
