@@ -27,10 +27,17 @@ struct AgentServiceTests {
     try text.write(toFile: folder + "/agent.toml", atomically: true, encoding: .utf8)
   }
 
-  /// Waits for a message to the service manager that begins so.
-  private func message(_ start: String, _ receiver: DatagramReceiver) async throws -> String {
+  /// Waits for a message of `agent` to the service manager that begins so.
+  private func message(
+    _ start: String, of agent: ChildProcess, _ receiver: DatagramReceiver
+  ) async throws -> String {
     while true {
-      if let text = receiver.text(), text.hasPrefix(start) { return text }
+      let exit = agent.exit
+      if let text = receiver.text() {
+        if text.hasPrefix(start) { return text }
+      } else {
+        try #require(exit == nil, "the agent ended before it said \(start)")
+      }
       try await Task.sleep(for: .milliseconds(10))
     }
   }
@@ -47,21 +54,21 @@ struct AgentServiceTests {
         "NOTIFY_SOCKET=\(receiver.path)", try #require(CommandProcess.binary), "agent",
         "--insecure", "--config", folder + "/agent.toml",
       ], output: log)
-    _ = try await message("READY=1", receiver)
+    _ = try await message("READY=1", of: agent, receiver)
     #expect(try await ControlClient(path: folder + "/run/agent.sock").version() == .current)
 
     try configure("outgoingMax = 3\nlogLevel = \"debug\"")
     agent.send(signal: SIGHUP)
-    _ = try await message("RELOADING=1\nMONOTONIC_USEC=", receiver)
-    _ = try await message("READY=1", receiver)
+    _ = try await message("RELOADING=1\nMONOTONIC_USEC=", of: agent, receiver)
+    _ = try await message("READY=1", of: agent, receiver)
     try configure("outgoingMx = 3")
     agent.send(signal: SIGHUP)
-    _ = try await message("RELOADING=1", receiver)
-    _ = try await message("READY=1", receiver)
+    _ = try await message("RELOADING=1", of: agent, receiver)
+    _ = try await message("READY=1", of: agent, receiver)
     #expect(try await ControlClient(path: folder + "/run/agent.sock").status().isEmpty)
 
     agent.send(signal: SIGTERM)
-    _ = try await message("STOPPING=1", receiver)
+    _ = try await message("STOPPING=1", of: agent, receiver)
     #expect(await agent.wait() == .code(0))
     let text = try String(contentsOfFile: folder + "/log", encoding: .utf8)
     #expect(text.contains("keys=logLevel"))

@@ -32,6 +32,8 @@ public struct AgentProcess: Sendable {
   public func run() async throws {
     // A journal that grows past a limit is an error to handle, not a signal to die of.
     _ = signal(SIGXFSZ, SIG_IGN)
+    // From the first: a SIGHUP that came between `ready` and the service that reads it would end the agent.
+    let hangups = await UnixSignalsSequence(trapping: .sighup)
     if ClockStep.isOn { logger.warning("fault injection: the wall clock may be wrong on purpose") }
     let configuration = try load()
     // What an agent that was killed had begun to write is of no use, and a secret.
@@ -54,7 +56,7 @@ public struct AgentProcess: Sendable {
         MetricsServer(address: address, answers: { await health.answer($0) }, logger: logger))
     }
     services += [
-      ReloadService(agent: agent, manager: manager, load: load),
+      ReloadService(agent: agent, manager: manager, hangups: hangups, load: load),
       DrainService(agent: agent, manager: manager),
     ]
     let group = ServiceGroup(
@@ -69,10 +71,12 @@ public struct AgentProcess: Sendable {
 struct ReloadService: Service {
   let agent: MigrationAgent
   let manager: ServiceManager
+  /// Caught before the manager is told that the agent is ready.
+  let hangups: UnixSignalsSequence
   let load: @Sendable () throws -> AgentConfiguration
 
   func run() async throws {
-    for await _ in await UnixSignalsSequence(trapping: .sighup).cancelOnGracefulShutdown() {
+    for await _ in hangups.cancelOnGracefulShutdown() {
       reload()
     }
   }
