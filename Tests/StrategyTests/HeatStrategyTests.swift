@@ -67,7 +67,8 @@ import Testing
     #expect(machine.acting == .dsm)
   }
 
-  /// What is on its way at the end of the pass: bytes, or pages of zeros that the destination's QEMU looks at.
+  /// What is on its way at the end of the pass: bytes, or pages of zeros or packed ones that the destination's QEMU
+  /// writes.
   @Test(arguments: [(409_600 * 30, 0), (0, 30), (409_600 * 30, 25)] as [(UInt64, UInt64)])
   func dsmWaitsForWhatIsOnItsWay(bytes: UInt64, applyingMs: UInt64) {
     var machine = DSM(MigrationConstraints(), .small(canPull: true))
@@ -80,13 +81,13 @@ import Testing
     #expect(machine.handle(first).isEmpty)
     #expect(StopForecast(pulling: first, .small()).downtimeMs == 80)
     let next = samples.later(50) { sample in
-      (sample.inFlightBytes, sample.applyingMs) = (bytes / 2, applyingMs / 2)
+      (sample.inFlightBytes, sample.applyingMs) = (bytes / 3, applyingMs / 3)
     }
     #expect(machine.handle(next) == [.pull(.scanDone)])
     // There is an end to that.
     _ = stubborn.handle(first)
     var later = first
-    later.nowMs += 499
+    later.nowMs += 4999
     #expect(stubborn.handle(later).isEmpty)
     later.nowMs += 1
     #expect(stubborn.handle(later) == [.pull(.scanDone)])

@@ -191,6 +191,25 @@ import Wire
     }
   }
 
+  /// Pages that pack well are few bytes on the wire, and as much to write as any.
+  @Test func packedPagesTakeTheDestinationTheirWholeSize() {
+    var window = SendWindow(limitMax: 64 << 20)
+    window.sent(sequence: 1, bytes: 400_000, pageBytes: 20_000_000, nowMs: 0)
+    #expect(window.applyingMs == 0)
+    window.noteRefused(1)
+    _ = window.acknowledged(through: 1, nowMs: 50)
+    // 400 MB/s is known now, over a link that carried 8 MB/s.
+    #expect(window.applyingMs == 0)
+    window.sent(sequence: 2, bytes: 400_000, pageBytes: 20_000_000, nowMs: 50)
+    #expect(window.applyingMs == 50)
+    // One that waits for more to come takes no longer for it.
+    window.sent(sequence: 3, bytes: 10_000, pageBytes: 4_000_000, nowMs: 60)
+    _ = window.acknowledged(through: 2, nowMs: 200)
+    #expect(window.applyingMs == 10)
+    _ = window.acknowledged(through: 3, nowMs: 300)
+    #expect(window.applyingMs == 0)
+  }
+
   /// A destination that has become slow is known to be after a few samples.
   @Test func zerosSlowDownWithTheDestination() {
     var window = SendWindow(limitMax: 64 << 20)

@@ -22,9 +22,9 @@ extension EngineSample {
   static let drainMs: UInt64 = 500
 
   /// Whether the destination's QEMU has what is on its way but for `leftMs` milliseconds of it, or was waited for long
-  /// enough since `sinceMs`. Before a rate is known it has to be waited for.
-  func hasDrained(to leftMs: UInt64, sinceMs: UInt64) -> Bool {
-    (arrivalMs ?? .max) <= leftMs || nowMs >= sinceMs.addingSaturating(Self.drainMs)
+  /// enough since `sinceMs`: for `mostMs`. Before a rate is known it has to be waited for.
+  func hasDrained(to leftMs: UInt64, sinceMs: UInt64, mostMs: UInt64 = drainMs) -> Bool {
+    (arrivalMs ?? .max) <= leftMs || nowMs >= sinceMs.addingSaturating(mostMs)
   }
 
   /// Owed, on its way, or dirtied meanwhile at the pace of the last epoch, as pages: the look that

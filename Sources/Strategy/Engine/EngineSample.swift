@@ -49,8 +49,8 @@ public struct EngineSample: Sendable, Hashable {
   public var wireRate: ByteRate?
   /// Sent or queued, not applied yet.
   public var inFlightBytes: UInt64
-  /// Milliseconds that the destination's QEMU needs for the pages of zeros among that, which have next to no bytes; 0
-  /// also where that is not known.
+  /// Milliseconds that the destination's QEMU needs for the pages among that, which may have next to no bytes: zeros, and
+  /// what packs well; 0 also where that is not known.
   public var applyingMs: UInt64
   /// The last epoch that is complete.
   public var lastEpoch: EpochReport?

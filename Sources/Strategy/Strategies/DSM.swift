@@ -10,7 +10,9 @@ import Base
 /// `hotpages` does: there, too, dirtied pages wait until the scan is over.
 public struct DSM: MigrationStrategy, Equatable {
   /// How little of what is on its way counts as none when the pass ends, in milliseconds.
-  static let drainedMs: UInt64 = 20
+  static let drainedMs: UInt64 = 10
+  /// How long it is waited for, in milliseconds: nothing is added to it meanwhile, and it has to arrive either way.
+  static let drainMostMs: UInt64 = 5000
 
   public let name = StrategyName.dsm
   let facts: EngineFacts
@@ -37,7 +39,10 @@ public struct DSM: MigrationStrategy, Equatable {
       let endMs = passEndMs ?? sample.nowMs
       passEndMs = endMs
       // Where no rate is known yet the guest is small.
-      let isOver = sample.wireRate == nil || sample.hasDrained(to: Self.drainedMs, sinceMs: endMs)
+      let isOver =
+        sample.wireRate == nil
+        || sample.hasDrained(
+          to: Self.drainedMs, sinceMs: endMs, mostMs: Self.drainMostMs)
       return effects + (isOver ? [.pull(.scanDone)] : [])
     }
     if pacer.take(sample, after: ScanEpochs.lengthMs(sample, facts)) { effects.append(.collect) }

@@ -39,6 +39,8 @@ public struct SendWindow: Sendable {
 
   /// Pages of zeros, which weigh nothing in bytes.
   public private(set) var zeros = ZeroWindow()
+  /// How fast the destination takes pages with contents.
+  private var contents = PageRate()
 
   private struct Frame {
     let sequence, bytes, pageBytes, zeroPages, sentAtMs: UInt64
@@ -53,6 +55,7 @@ public struct SendWindow: Sendable {
   private var sampleStartMs: UInt64?
   private var sampleBytes: UInt64 = 0
   private var sampleCoveredBytes: UInt64 = 0
+  private var samplePageBytes: UInt64 = 0
   /// How long full windows have let less over than before, and for how long that is put down to the destination, in
   /// milliseconds.
   private var doubtedMs: UInt64 = 0
@@ -85,6 +88,14 @@ public struct SendWindow: Sendable {
 
   private func hasRoom(_ bytes: UInt64) -> Bool {
     inFlight + bytes <= limit && frames.count - head < Self.framesMax
+  }
+
+  /// Milliseconds that the destination needs for what is on its way, however small it is packed; 0 before anything is
+  /// measured.
+  public var applyingMs: UInt64 {
+    let (sum, overflow) = zeros.applyingMs.addingReportingOverflow(
+      contents.milliseconds(for: inFlightPages))
+    return overflow ? .max : sum
   }
 
   /// Notes that the sender waits with a frame of `bytes` that wasn't admitted.
@@ -129,6 +140,7 @@ public struct SendWindow: Sendable {
       delivered += frame.bytes
       covered += frame.coveredBytes
       inFlightPages -= frame.pageBytes
+      samplePageBytes += frame.pageBytes
       zeros.applied(frame.zeroPages, others: frame.pageBytes / UInt64(Page.size))
       let roundTrip = nowMs >= frame.sentAtMs ? nowMs - frame.sentAtMs : 0
       roundTripMinMs = min(roundTripMinMs ?? .max, roundTrip)
@@ -149,6 +161,8 @@ public struct SendWindow: Sendable {
     guard let start = sampleStartMs, nowMs >= start + Self.sampleMs else { return }
     let span = (roundTripMinMs ?? 0) + Self.slackMs
     zeros.sample(ms: nowMs - start, spanMs: span)
+    contents.note(
+      samplePageBytes * 1000 / (nowMs - start), isTelling: sampleWasFull || sampleWasHeldUp)
     let known = rate?.bytesPerSecond ?? 0
     var measured = sampleBytes * 1000 / (nowMs - start)
     let plausible = max(measured, min(sampleCoveredBytes * 1000 / (nowMs - start), known))
@@ -165,7 +179,8 @@ public struct SendWindow: Sendable {
       rate = ByteRate(bytesPerSecond: smoothed) ?? rate
       sampleCount = before + 1
     }
-    (sampleBytes, sampleCoveredBytes, sampleStartMs) = (0, 0, inFlight > 0 ? nowMs : nil)
+    (sampleBytes, sampleCoveredBytes, samplePageBytes) = (0, 0, 0)
+    sampleStartMs = inFlight > 0 ? nowMs : nil
     (sampleWasFull, sampleWasHeldUp) = (false, false)
     guard let rate else { return }
     let (product, overflow) = rate.bytesPerSecond.multipliedReportingOverflow(by: span)

@@ -18,6 +18,9 @@ extension SendQueue {
     var vaultPages: UInt64 = 0
     /// Bytes of batches, frame headers included.
     var wireBytes: UInt64 = 0
+    /// Of these, in batches of pages that were dirtied since the start; their pages with contents.
+    var dirtiedBytes: UInt64 = 0
+    var dirtiedPages: UInt64 = 0
 
     /// What pages with contents are made into: their bytes, and those on the wire; 1 to 1 until that is known.
     var packing: (pageBytes: UInt64, wireBytes: UInt64) {
@@ -27,9 +30,11 @@ extension SendQueue {
     }
 
     var pages: UInt64 {
-      zeroPages + rawPages + uniformPages + compressedPages + deltaPages + duplicatePages
-        + heldPages + diskPages + gangPages + vaultPages
+      zeroPages + rawPages + uniformPages + compressedPages + deltaPages + namedPages
     }
+
+    /// Pages that the destination makes of what it has.
+    var namedPages: UInt64 { duplicatePages + heldPages + diskPages + gangPages + vaultPages }
   }
 
   /// What is on its way at one time, and what went so far.
@@ -39,7 +44,7 @@ extension SendQueue {
     let inFlight: UInt64
     let queued: Int
     let queuedBytes: UInt64
-    /// What the destination needs for pages of zeros that are on their way, in milliseconds.
+    /// What the destination needs for the pages that are on their way, however small they are packed, in milliseconds.
     let applyingMs: UInt64
     let counters: Counters
   }
@@ -49,6 +54,10 @@ extension SendQueue.Counters {
   /// Counts a batch that goes to a lane.
   mutating func note(_ batch: PageBatch) {
     wireBytes += UInt64(batch.wireByteCount)
+    if !batch.isScan {
+      dirtiedBytes += UInt64(batch.wireByteCount)
+      dirtiedPages += UInt64(batch.header.rawPageCount)
+    }
     zeroPages += UInt64(batch.header.zeroPageCount)
     guard let kinds = batch.encoded?.header.kinds else {
       return rawPages += UInt64(batch.header.rawPageCount)

@@ -262,7 +262,7 @@ final class SendQueue: Sendable {
         rate: state.window.rate, inFlight: state.window.inFlight,
         queued: state.depth + state.encoding,
         queuedBytes: UInt64(max(state.queuedPages, 0) * Page.size),
-        applyingMs: state.window.zeros.applyingMs, counters: state.counters)
+        applyingMs: state.window.applyingMs, counters: state.counters)
     }
   }
 }

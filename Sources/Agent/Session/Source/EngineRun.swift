@@ -25,8 +25,6 @@ struct EngineRun: Sendable {
   private static let limitedBytesPerSecond: UInt64 = 32 << 20
   /// How long the link is looked at before its rate is believed, in milliseconds.
   private static let judgeAfterMs: UInt64 = 400
-  /// Pages that make the cost of a page known.
-  private static let costWindowPages: UInt64 = 1024
 
   private struct Collection {
     let beganMs: UInt64
@@ -53,13 +51,7 @@ struct EngineRun: Sendable {
   /// When the epoch that runs began.
   private var epochBeganMs: UInt64
   private var lastSync: UInt64 = 0
-  private var cost: (bytes: UInt64, pages: UInt64, perPage: UInt64) = (0, 0, UInt64(Page.size))
-  /// The same of pages with contents alone.
-  private var writtenCost: (bytes: UInt64, pages: UInt64, perPage: UInt64) = (
-    0, 0, UInt64(Page.size)
-  )
-  /// Where these counts stood when the scan was over; nil: it isn't.
-  private var scanEnd: (bytes: UInt64, pages: UInt64)?
+  private var costs = PageCosts()
   /// What the destination has, as it crossed the wire.
   private var arrivedBytes: UInt64 = 0
   private var packing: (pageBytes: UInt64, wireBytes: UInt64) = (1, 1)
@@ -202,8 +194,9 @@ struct EngineRun: Sendable {
       sample.supersededPages = state.ledger?.supersededCount ?? 0
       return sample
     }
-    noteCost(flow.counters, isScan: sample.freshPages > 0)
-    sample.wireBytesPerPage = sample.freshPages > 0 ? cost.perPage : writtenCost.perPage
+    costs.note(flow.counters, isScan: sample.freshPages > 0)
+    // After the scan what is owed is what the guest has written.
+    sample.wireBytesPerPage = sample.freshPages > 0 ? costs.perPage : costs.perDirtiedPage
     if let cost = foretoldCost(sample, unread: unread, zero: zero) {
       (sample.wireBytesPerPage, sample.isCostForetold) = (cost, true)
     }
@@ -226,33 +219,11 @@ struct EngineRun: Sendable {
     let full =
       contents.contentPages(from: facts.ramPages - unread, of: facts.ramPages)
       + sample.owedPages.minusFloored(unread + zero)
-    return max(full.scaled(by: writtenCost.perPage, over: sample.owedPages), 1)
+    let dirtied = min(sample.dirtyOwedPages, full)
+    let bytes = (full - dirtied).scaled(by: costs.perWrittenPage, over: 1)
+      .addingSaturating(dirtied.scaled(by: costs.perDirtiedPage, over: 1))
+    return max(bytes / max(sample.owedPages, 1), 1)
   }
 
   mutating func handle(_ sample: EngineSample) -> [EngineEffect] { machine.handle(sample) }
-
-  /// What an owed page costs, from what the last thousand or so cost; zero pages cost next to nothing.
-  ///
-  /// After the scan that is no measure: its last pages may all have been zeros, and what is owed then is what
-  /// the guest has written. So pages with contents are reckoned by themselves. The last of them may have been
-  /// small as well (kernel text, pages of one word), and are held against all that went so far; once enough was sent
-  /// after the scan, against that alone: it was there before, and may go as its difference.
-  private mutating func noteCost(_ counters: SendQueue.Counters, isScan: Bool) {
-    let (bytes, pages) = (counters.wireBytes, counters.pages)
-    if pages >= cost.pages + Self.costWindowPages {
-      let perPage = (bytes - cost.bytes) / (pages - cost.pages)
-      cost = (bytes, pages, max(perPage, 1))
-    }
-    let written = pages - counters.zeroPages
-    if written >= writtenCost.pages + Self.costWindowPages {
-      let perPage = (bytes - writtenCost.bytes) / (written - writtenCost.pages)
-      // What is owed may be packed worse than what was sent last: never less than the mean.
-      var mean = bytes / written
-      if let scanEnd, written >= scanEnd.pages + Self.costWindowPages {
-        mean = (bytes - scanEnd.bytes) / (written - scanEnd.pages)
-      }
-      writtenCost = (bytes, written, max(perPage, mean, 1))
-    }
-    if isScan { scanEnd = nil } else { scanEnd = scanEnd ?? (bytes, written) }
-  }
 }

@@ -9,6 +9,9 @@ public struct ForecastCalibration: Sendable, Equatable {
   public static let countMax = 200
   /// With fewer of one's own the assumed ones count as well.
   static let ownMin = 20
+  /// Assumed ones that one of one's own is worth: hosts that take half as long again do so in nearly every move, so the
+  /// second of one's own outweighs what was assumed.
+  static let ownWeight = 6
   /// Assumed before any are known: wide, and with more room above, for a move is held up more often than it is
   /// helped. Ten moves of two guests in the lab came to 0.82 to 1.65 of what the model had said.
   static let assumed = [0.85, 0.95, 1.0, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5]
@@ -23,8 +26,8 @@ public struct ForecastCalibration: Sendable, Equatable {
   public init(_ ratios: [Double]) {
     let own = ratios.prefix(Self.countMax).filter { $0.isFinite && $0 > 0 }
     count = own.count
-    // One of one's own is worth two assumed ones.
-    let all = (own.count < Self.ownMin ? own + own + Self.assumed : Array(own)).sorted()
+    let weighed = own.flatMap { Array(repeating: $0, count: Self.ownWeight) }
+    let all = (own.count < Self.ownMin ? weighed + Self.assumed : Array(own)).sorted()
     median = SimulationBatch.Band.quantile(all, 0.5)
     // The conformal rank: of n + 1 equally likely places, nine tenths in the middle.
     let below = Int((Double(all.count + 1) * 0.05).rounded(.down)) - 1
