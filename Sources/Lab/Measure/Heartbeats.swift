@@ -46,14 +46,21 @@ public struct HeartbeatLog: Sendable {
   public private(set) var otherLines: [String] = []
   /// `READY`: the workload filled its memory and started.
   public private(set) var isReady = false
+  /// The line of each side that has no end yet, and the side that was heard last.
   private var partial: [Side: [UInt8]] = [:]
+  private var speaker = Side.source
 
   public init() {}
 
   /// Takes what a serial port gave at `atUs`; lines may come in any pieces.
   public mutating func receive(_ bytes: some Sequence<UInt8>, from side: Side, atUs: UInt64) {
-    // A line that was begun at the source ends at the destination.
-    var rest = partial[side] ?? (side == .destination ? partial[.source] : nil) ?? []
+    var rest = partial[side] ?? []
+    if side != speaker, rest.isEmpty {
+      // A line that was begun where the guest was ends where it is, there and back.
+      rest = partial[speaker] ?? []
+      partial[speaker] = nil
+    }
+    speaker = side
     for byte in bytes {
       if byte == UInt8(ascii: "\n") || rest.count == Self.lineBytesMax {
         take(String(decoding: rest, as: UTF8.self), from: side, atUs: atUs)

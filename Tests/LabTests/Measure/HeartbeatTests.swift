@@ -62,6 +62,20 @@ import Testing
     #expect(log.sequenceBreaks == 0)
   }
 
+  /// What was begun before the first move is no part of what the guest says when it is back.
+  @Test func linesMayBeCutThereAndBack() {
+    var log = HeartbeatLog()
+    let parts: [(HeartbeatLog.Side, String)] = [
+      (.destination, "HB 1 20 5 0 0 9 0 0\nH"), (.source, "B 2 40 9 1 0 9 0 0\nHB 3 6"),
+      (.destination, "0 12 1 0 9 0 0\nHB 4 80 14 1 0 9 0 0\n"),
+    ]
+    for (index, (side, text)) in parts.enumerated() {
+      log.receive(Array(text.utf8), from: side, atUs: UInt64(index) * 1000)
+    }
+    #expect(log.entries.map(\.beat.sequence) == [1, 2, 3, 4])
+    #expect(log.sequenceBreaks == 0 && log.otherLines.isEmpty)
+  }
+
   @Test func lossIsSeen() {
     var log = HeartbeatLog()
     log.receive(Array("HB 1 20 5 0 0 9 0 0\nHB 2 40 9 1 0 9 0 0\n".utf8), from: .source, atUs: 1000)
