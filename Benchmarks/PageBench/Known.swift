@@ -22,7 +22,7 @@ final class Known {
   init(_ form: Form, _ contents: [[UInt8]]) throws {
     self.form = form
     let count = contents.reduce(0) { $0 + $1.count / Page.size }
-    // Of contents that meet in the directory the last one stays: in a guest this much larger hardly any do.
+    // Contents that meet in the directory push each other out: in a guest this much larger hardly any do.
     sent = SentMemory(blockPages: [count * 64], isReadable: [true], byteLimit: 1 << 30)
     guard let vault = VaultDirectory(pages: [UInt64(count)]) else { throw BenchError.notFound }
     (self.vault, gang) = (vault, GangDirectory(byteLimit: 1 << 30))

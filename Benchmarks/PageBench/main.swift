@@ -1,5 +1,6 @@
-// What making pages small takes, by sort of page: `PageBench`. One operation without timing, for an
-// instruction counter: `PageBench OPERATION PAGES ROUNDS`, where ROUNDS repeats the operation only.
+// What making pages small takes, by sort of page, and how many duplicates are found: `PageBench`; the latter alone:
+// `PageBench duplicates`. One operation without timing, for an instruction counter: `PageBench OPERATION PAGES ROUNDS`,
+// where ROUNDS repeats the operation only.
 import Compaction
 
 /// An operation on a workload; returns bytes that pages came to, or nothing of interest.
@@ -54,6 +55,9 @@ enum BenchError: Error { case usage, notFound }
 let arguments = Array(CommandLine.arguments.dropFirst())
 if arguments.isEmpty {
   try measureAll()
+  Duplicates.measureAll()
+} else if arguments == ["duplicates"] {
+  Duplicates.measureAll()
 } else if arguments.count == 3, let pages = Int(arguments[1]), let rounds = Int(arguments[2]),
   let operation = Operation.all.first(where: { $0.name == arguments[0] })
 {

@@ -43,6 +43,34 @@ import Testing
     ] { #expect(line.contains(part), "\(part) in \(line)") }
   }
 
+  /// Half of the guest at the destination already: references in its place.
+  @Test func whatTheDestinationHasIsNotSent() throws {
+    func pages(_ pages: UInt64) -> GuestSample.Pages {
+      .init(PageEstimate(found: pages, of: 262_144, ramPages: 262_144))
+    }
+    let (_, plain) = try planned { $0.guest?.packedPermille = 1000 }
+    let (report, known) = try planned {
+      $0.guest?.packedPermille = 1000
+      $0.guest?.known = .init(snapshot: pages(40_000), disk: pages(80_000), vault: pages(11_072))
+    }
+    for (less, more) in zip(known.forecast.rows, plain.forecast.rows) {
+      let (few, all) = try (#require(less.wireBytes), #require(more.wireBytes))
+      #expect(few.median < all.median / 2, "\(less.strategy)")
+      let (short, long) = try (#require(less.totalMs), #require(more.totalMs))
+      #expect(short.median < long.median / 2, "\(less.strategy)")
+    }
+    let text = known.lines.joined(separator: "\n")
+    #expect(text.contains("25 % zero, the destination already has 50 %, the rest packs to 100 %"))
+    #expect(text.contains("31 % in images, 15 % kept at the same place and 4 % kept elsewhere"))
+    let line = try JSONLine.encode(PlanAnswer(report, known))
+    #expect(line.contains(#""known":{"#) && line.contains(#""disk":{"#), "\(line)")
+    // Where it doesn't say, the forecast says that.
+    let lines = plain.lines.joined(separator: "\n")
+    #expect(lines.contains("are counted as sent") && !lines.contains("already has"))
+    let (other, _) = try planned()
+    #expect(try JSONLine.encode(PlanAnswer(other, plain)).contains(#""known":null"#))
+  }
+
   /// A slower cap counts, and a time that nothing can keep is a refusal.
   @Test func constraintsCount() throws {
     let (_, free) = try planned()

@@ -205,6 +205,51 @@ import Wire
     #expect(deltas > 1500, "\(deltas) of 1900 were kept")
   }
 
+  /// As many contents as the guest has pages, nearly, and the others twice: few are lost though they meet in sets.
+  @Test(arguments: [1, 2, 3] as [UInt64]) func duplicatesOfAFullGuestAreFound(seed: UInt64) {
+    let pages = 4096
+    var memory = SentMemory(blockPages: [pages], isReadable: [true], byteLimit: 1 << 20)
+    let page = [UInt8](repeating: 3, count: Page.size)
+    var random = SplitMix64(seed: seed)
+    let contents = (0..<pages).map { $0 % (pages * 9 / 10) }.shuffled(using: &random)
+    var seen: Set<Int> = []
+    var (twice, found) = (0, 0)
+    for (number, content) in contents.enumerated() {
+      var hash = SplitMix64(seed: UInt64(content))
+      let mark = hash.next()
+      let reference = memory.duplicate(mark, for: UInt64(number) + 2)
+      if !seen.insert(content).inserted {
+        twice += 1
+        if let reference { found += contents[Int(reference.page)] == content ? 1 : 0 }
+      } else {
+        #expect(reference == nil)
+      }
+      memory.sent(
+        block: 0, page: UInt64(number), page.span.bytes, hash: mark, sequence: UInt64(number) + 1)
+    }
+    // A table with one place for each hash finds three of four.
+    #expect(twice == pages - pages * 9 / 10 && found > twice * 19 / 20, "\(found) of \(twice)")
+  }
+
+  /// A page that goes back and forth between two contents is named for what it holds, by the frame that brought it last.
+  @Test func aContentThatComesBackHasItsNewFrame() {
+    var memory = SentMemory(blockPages: [64], isReadable: [true], byteLimit: 4 << 20)
+    let page = [UInt8](repeating: 5, count: Page.size)
+    func send(_ number: UInt64, _ hash: UInt64, _ sequence: UInt64) {
+      memory.sent(block: 0, page: number, page.span.bytes, hash: hash, sequence: sequence)
+    }
+    // The first two meet, and go to others that don't; then page 2 has what page 1 had.
+    send(3, 5 << 32, 1)
+    send(1, 7 << 32, 2)
+    send(3, 11 << 32 | 1, 3)
+    send(1, 13 << 32 | 1, 4)
+    send(2, 7 << 32, 5)
+    send(1, 7 << 32, 6)
+    memory.separated([PageRun(block: 0, pageClass: .raw, firstPage: 2, count: 1)])
+    let found = memory.duplicate(7 << 32, for: 10)
+    #expect(found?.page == 1 && found?.sequence == 6, "\(found as Any)")
+  }
+
   @Test func zerosAreForgotten() {
     var memory = SentMemory(blockPages: [8], isReadable: [true], byteLimit: 4 << 20)
     let page = [UInt8](repeating: 5, count: Page.size)

@@ -40,11 +40,22 @@ struct DiskBlockTests {
     return trial.record
   }
 
+  /// A forecast knows of it.
   @Test(.timeLimit(.minutes(5))) func thePageCacheComesFromTheDisk() async throws {
-    let record = try await move(options("hotpages"))
+    let known = Mutex<GuestSample.Known?>(nil)
+    var options = options("hotpages")
+    options.forecaster = { report, _ in
+      known.withLock { $0 = report.guest?.known }
+      return nil
+    }
+    let record = try await move(options)
     // 96 MiB are 24,576 pages; a few files end within a page, and a few pages are alike.
     #expect((record.pages.disk ?? 0) > 20_000, "\(record.pages)")
     #expect(record.refetchedPages == 0)
+    let foretold = try #require(known.withLock { $0 })
+    // Some thousand of the guest's pages were looked at.
+    #expect((15_000...30_000).contains(foretold.disk.pages), "\(foretold)")
+    #expect(foretold.snapshot.pages == 0 && foretold.vault.pages == 0)
   }
 
   /// The guest runs at the destination before most of its memory has come, and reads its page cache there.

@@ -41,6 +41,26 @@ import Testing
     }
   }
 
+  @Test func whatTheDestinationHasCostsAReference() {
+    var profile = GuestProfile(
+      ramPages: 100_000, zeroPermille: 200,
+      dirtyCurve: [.init(windowMs: 1000, pages: 5000), .init(windowMs: 4000, pages: 10_000)])
+    let before = profile.model
+    (profile.heldPages, profile.namedPages) = (20_000, 30_000)
+    let model = profile.model
+    #expect(abs(model.ramPages - 100_000) < 1)
+    let saved =
+      20_000 * (GuestModel.rawBytes - GuestModel.heldBytes)
+      + 30_000 * (GuestModel.rawBytes - GuestModel.namedBytes)
+    #expect(abs(before.wireBytes - model.wireBytes - saved) < 1)
+    // What the guest writes is sent, and zeros are zeros.
+    profile.namedPages = .max
+    let all = profile.model
+    #expect(abs(all.ramPages - 100_000) < 1)
+    let written = all.groups.filter { $0.writesPerSecond > 0 }.reduce(0) { $0 + $1.pages }
+    #expect(written > 9000 && all.wireBytes > written * GuestModel.rawBytes)
+  }
+
   /// A guest that is sent before the link was ever full for long ends as surely as others.
   @Test(arguments: [0, 40, 4000] as [UInt64])
   func smallGuestsEnd(dirtiedPages: UInt64) {

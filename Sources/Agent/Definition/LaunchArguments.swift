@@ -125,6 +125,11 @@ struct LaunchArguments: Equatable {
     words.indices.contains { !isText(at: $0) && ArgumentPaths.all(in: words[$0]).contains(path) }
   }
 
+  /// What QEMU is to use, as far as it is named by absolute paths.
+  var paths: [String] {
+    words.indices.flatMap { isText(at: $0) ? [] : ArgumentPaths.all(in: words[$0]) }
+  }
+
   /// Whether the word is for the guest or for people, so that its slashes mean nothing here.
   private func isText(at index: Int) -> Bool {
     guard index > 0, let option = QEMUCommandLine.option(words[index - 1]) else { return false }

@@ -43,6 +43,31 @@ enum GuestImages {
     return (try? await Blocking.run { load(all, folder) }) ?? []
   }
 
+  /// The same before there is a QEMU to ask: of images that its arguments name, and of those behind them. Blocks.
+  ///
+  /// What is behind an image its own header says, and only where the operator had it indexed as qcow2: a guest can write
+  /// any header into a raw disk.
+  static func indexed(
+    _ launch: QEMULaunch, vm: String, _ configuration: AgentConfiguration
+  ) -> [StoredIndex] {
+    let folder = IndexFolder(stateDirectory: configuration.stateDirectory)
+    let paths =
+      LaunchArguments(launch.arguments).paths
+      + SharedImages.images(configuration.sharedImages, for: vm)
+    var found = load(paths.map { ($0, nil) }, folder)
+    var next = 0
+    while next < found.count, found.count < PeerMessageLimits.imagesMax {
+      let index = found[next].index
+      next += 1
+      guard index.format == .qcow2, let backing = ImageLayer.backing(of: index.path) else {
+        continue
+      }
+      let behind = load([(backing.path, backing.format.name)], folder)
+      found += behind.filter { new in !found.contains { $0.index.path == new.index.path } }
+    }
+    return found
+  }
+
   /// The indexes of these images, each once, where they are of that format (nil: of any). Blocks.
   static func load(
     _ images: [(path: String, format: String?)], _ folder: IndexFolder

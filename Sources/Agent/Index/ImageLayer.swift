@@ -89,6 +89,16 @@ struct ImageLayer: Sendable {
     return layers
   }
 
+  /// The image behind a qcow2 image, by its header alone; nil: none, or none that can be read. Blocks.
+  static func backing(of path: String) -> (path: String, format: ImageFormat)? {
+    guard let file = try? ImageFile(path: path), let state = try? file.state(),
+      let bytes = try? start(
+        of: file, count: Int(min(state.byteCount, UInt64(Qcow2Header.byteCountMax)))),
+      let header = try? unsafe Qcow2Header(decoding: bytes.span.bytes)
+    else { return nil }
+    return try? backing(of: path, header)
+  }
+
   private static func start(of file: ImageFile, count: Int) throws -> [UInt8] {
     try bytes(of: file, at: 0, count: count)
   }

@@ -64,6 +64,10 @@ extension PeerMessage {
       try Self.check(answer.host.hugePagesFree.count, Limits.blocksMax, "sizes of huge pages")
       try Self.check(answer.disks?.count ?? 0, DiskSelection.countMax, "disks")
       guard answer.laneCountMax >= 1 else { throw .protocolViolation("no lanes allowed") }
+      try answer.holdings?.validate()
+    case .areStored(let question): try question.validate()
+    case .stored(let places):
+      try Self.check(places.count, Limits.askedPagesMax, "pages")
     case .refused(let refusals):
       try Self.check(refusals.count, Limits.refusalsMax, "refusals")
     case .begin(let order):

@@ -46,6 +46,10 @@ enum PeerMessage: Codable, Sendable {
   case survey(PrepareRequest)
   /// D→S: the answer.
   case surveyed(SurveyAnswer)
+  /// S→D on the same connection: which pages of the VM that was asked about are kept there?
+  case areStored(StoredQuestion)
+  /// D→S: by page of the question.
+  case stored([StoredPlace])
   /// D→S: the verdict is carried out; what the guest's QEMU does here now.
   case settled(Settlement)
 
@@ -79,6 +83,8 @@ enum PeerMessage: Codable, Sendable {
     var canWaitForPages: Bool
     /// As in the offer, as far as it can be said without making anything; nil: none were claimed, or refused.
     var disks: [DiskAnswer]?
+    /// What pages could be made of; nil: images were not claimed, not even none, it was refused, or the agent doesn't say.
+    var holdings: Holdings?
   }
 
   struct PrepareOffer: Codable, Sendable {

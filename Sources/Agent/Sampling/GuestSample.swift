@@ -32,6 +32,19 @@ public struct GuestSample: Codable, Sendable, Equatable {
     }
   }
 
+  /// Pages that the destination could make of what it has, and that would cross the network as references.
+  public struct Known: Codable, Sendable, Equatable {
+    /// Held by its snapshot of the guest at the same place; the same as blocks of images that both hosts have; the same
+    /// as pages that it keeps at other places, or of guests that share with this one.
+    public var snapshot, disk, vault: Pages
+
+    /// Those that have to be named.
+    public var namedPages: UInt64 {
+      let (sum, overflow) = disk.pages.addingReportingOverflow(vault.pages)
+      return overflow ? .max : sum
+    }
+  }
+
   public var source: Source
   /// Pages looked at, pages of RAM, and of these pages that nobody can look at.
   public var sampledPages, ramPages, unseenPages: UInt64
@@ -43,20 +56,28 @@ public struct GuestSample: Codable, Sendable, Equatable {
   @OrNull public var cpuMs: UInt64?
   /// Pages of zeros; nil: not known.
   @OrNull public var zeroPages: Pages?
-  /// What pages that hold something cost once they are packed with LZ4, in thousandths; nil: not known.
+  /// What pages that hold something, those of `known` left out, cost once they are packed with LZ4, in thousandths; nil:
+  /// not known.
   @OrNull public var packedPermille: UInt64?
+  /// Nil: the destination doesn't say, nobody asked, or the memory can't be read here.
+  @OrNull public var known: Known?
   public var dirtyCurve: [Point]
 }
 
 extension GuestSample {
-  init(_ result: GuestSampler.Result, of memory: SampledMemory, seed: UInt64) {
+  /// - Parameter known: which of its contents the destination could make; nil: not known.
+  init(
+    _ result: GuestSampler.Result, of memory: SampledMemory, seed: UInt64, known: KnownPages? = nil
+  ) {
     let history = result.history
     (source, self.seed) = (memory.source, seed)
     (sampledPages, unseenPages) = (history.sampledPages, memory.unseenPages)
     ramPages = memory.ramPages + memory.unseenPages
     (durationMs, cpuMs) = (result.durationMs, result.cpuMs)
     zeroPages = Pages(history.zeroPages)
-    packedPermille = result.packedPermille
+    packedPermille = result.contents.packedPermille(
+      without: known.map { $0.ways.map { $0 != nil } } ?? [])
+    self.known = known.map { Known($0) }
     dirtyCurve = history.curve.points.map(Point.init)
   }
 }

@@ -35,8 +35,8 @@ struct GuestSampler: Sendable {
   struct Result: Sendable {
     var history: ChangeHistory
     var durationMs, cpuMs: UInt64
-    /// See `SampledMemory.packedPermille(of:)`.
-    var packedPermille: UInt64?
+    /// Of a part of the sample, after the last look.
+    var contents: SampledContents
   }
 
   /// Looks, on a thread of its own; throws `CancellationError` when the task is cancelled.
@@ -46,10 +46,10 @@ struct GuestSampler: Sendable {
       let sample = try affordable(schedule)
       var history = ChangeHistory(sample)
       try look(at: sample, schedule) { history.look($0, atMs: $1) }
-      let packed = try memory.packedPermille(of: sample)
+      let contents = try SampledContents(sample, of: memory)
       return Result(
         history: history, durationMs: MonotonicClock.nowMs - beganMs,
-        cpuMs: (MonotonicClock.threadUs - beganCPU) / 1000, packedPermille: packed)
+        cpuMs: (MonotonicClock.threadUs - beganCPU) / 1000, contents: contents)
     }
   }
 

@@ -60,7 +60,7 @@ struct LinkProbe: Sendable {
     )
   }
 
-  private func open(lane: UInt16) throws -> FrameSocket {
+  func open(lane: UInt16) throws -> FrameSocket {
     var random = SystemRandomNumberGenerator()
     let id = MigrationID(using: &random)
     let socket = try PeerConnection.open(
@@ -70,7 +70,7 @@ struct LinkProbe: Sendable {
     return FrameSocket(socket)
   }
 
-  private func survey(
+  func survey(
     _ frames: FrameSocket, _ request: PeerMessage.PrepareRequest
   ) throws -> PeerMessage.SurveyAnswer {
     try unsafe frames.send(.message, try PeerMessage.survey(request).encoded())

@@ -20,7 +20,8 @@ public struct PastForecast: Codable, Sendable, Equatable {
     guard record.outcome == .completed, let strategy = record.strategy,
       let model = record.forecast.modelTotalMs, let actual = record.totalMs, model > 0, actual > 0
     else { return nil }
-    // The model knows nothing of what the destination has already: such a move says nothing of others.
+    // What the destination has already costs processors more than the link, and the model knows of the link alone: such a
+    // move says nothing of others.
     let pages = record.pages
     let known =
       (pages.snapshot ?? 0) + (pages.vault ?? 0) + (pages.gang ?? 0) + (pages.disk ?? 0)

@@ -64,7 +64,7 @@ struct PlanSession: Sendable {
     report.qemu = facts.version.description
     report.link = link
     report.disks = try plannedDisks(claims, survey)
-    report.guest = try await sample(vm, monitor)
+    report.guest = try await sample(vm, monitor, probe, question)
     report.vcpuCount = UInt64(max(facts.cpuCount, 1))
     let online = ProcFile.text("/sys/devices/system/cpu/online").flatMap(CPUSet.init(parsing:))
     report.hostCores = online.map { UInt64(max($0.count, 1)) }
@@ -99,12 +99,32 @@ struct PlanSession: Sendable {
     }
   }
 
-  private func sample(_ vm: ResolvedVM, _ monitor: Monitor) async throws -> GuestSample {
+  private func sample(
+    _ vm: ResolvedVM, _ monitor: Monitor, _ probe: LinkProbe, _ question: PeerMessage.PrepareRequest
+  ) async throws -> GuestSample {
     guard let process = vm.process?.identity,
       let memory = try await SampledMemory.open(monitor.client, process)
     else { return try await QEMUSampler(client: monitor.client).run() }
     let sampler = GuestSampler(memory, seed: .random(in: .min ... .max))
-    return GuestSample(
-      try await sampler.run(Self.schedule), of: memory, seed: sampler.seed)
+    let result = try await sampler.run(Self.schedule)
+    var question = question
+    // The destination has said already what becomes of disks.
+    question.disks = nil
+    let wantsKnown = request.compaction != .off
+    let indexes =
+      wantsKnown
+      ? await GuestImages.indexed(monitor.client, vm: vm.name, configuration) : []
+    question.images = wantsKnown ? indexes.map(ImageClaim.init) : nil
+    let (asked, filterBytesMax) = (question, configuration.memoryLimitBytes / 4)
+    return try await WorkerThread.run("gw-known") {
+      // A forecast without it is no worse than one to an agent that doesn't say.
+      var known: KnownPages?
+      if wantsKnown {
+        known = try? probe.known(
+          asked, result.contents, blocks: memory.blocks.map(\.name), indexes: indexes,
+          filterBytesMax: filterBytesMax)
+      }
+      return GuestSample(result, of: memory, seed: sampler.seed, known: known)
+    }
   }
 }

@@ -20,6 +20,7 @@ struct ProbeServer {
     let filler = PageBuffer(byteCount: ProbeLimits.fillerMax)
     let names = PeerSecurity.peerNames(of: socket)
     var (bytes, answers): (UInt64, UInt64) = (0, 0)
+    var welcome: PeerMessage.PrepareRequest?
     while let header = try frames.receiveHeader() {
       if header.type == .probe {
         bytes += UInt64(header.payloadLength)
@@ -38,13 +39,31 @@ struct ProbeServer {
         ).encode(into: &answer)
         try unsafe frames.send(.probeMark, answer)
       case .message:
-        guard case .survey(let request) = try PeerMessage(decoding: payload) else {
-          throw RelayFailure.protocolViolation("no question about a migration")
-        }
-        let survey = PeerMessage.surveyed(survey(request, peerNames: names))
-        try unsafe frames.send(.message, try survey.encoded())
+        let answer = try answer(try PeerMessage(decoding: payload), about: &welcome, names)
+        try unsafe frames.send(.message, try answer.encoded())
       default: throw RelayFailure.protocolViolation("\(header.type) frame in a probe")
       }
+    }
+  }
+
+  /// - Parameter welcome: the VM that this host would take, and that may be asked about further, once.
+  private func answer(
+    _ message: PeerMessage, about welcome: inout PeerMessage.PrepareRequest?, _ peerNames: [String]
+  ) throws(RelayFailure) -> PeerMessage {
+    switch message {
+    case .survey(let request):
+      let survey = survey(request, peerNames: peerNames)
+      welcome = survey.refusals.isEmpty ? request : nil
+      return .surveyed(survey)
+    case .areStored(let question):
+      guard let request = welcome else {
+        throw .protocolViolation("a question about pages of no VM")
+      }
+      welcome = nil
+      let survey = VaultSurvey(configuration)
+      return .stored(
+        survey.places(of: question, guest: request.vm, uuid: request.source.uuid))
+    default: throw .protocolViolation("no question about a migration")
     }
   }
 
@@ -89,6 +108,7 @@ struct ProbeServer {
   ) -> PeerMessage.SurveyAnswer {
     var refusals: [Refusal] = []
     var disks: [DiskAnswer]?
+    var holdings: PeerMessage.Holdings?
     if let refusal = AllowRule.refusal(configuration.allow, vm: request.vm, peerNames: peerNames) {
       refusals.append(refusal)
     } else {
@@ -102,6 +122,9 @@ struct ProbeServer {
           refusals += judgement.refusals
           if judgement.refusals.isEmpty { disks = judgement.answers }
         }
+        if request.images != nil, refusals.isEmpty {
+          holdings = PeerMessage.Holdings(request, launch, configuration)
+        }
       } catch let refusal as LaunchRefusal {
         refusals.append(Refusal(.request, refusal.cause, remedy: refusal.remedy))
       } catch {
@@ -112,6 +135,6 @@ struct ProbeServer {
     return PeerMessage.SurveyAnswer(
       host: HostFacts.gatherBlocking(), refusals: refusals,
       laneCountMax: configuration.laneCountMax,
-      canWaitForPages: Self.canWaitForPages, disks: disks)
+      canWaitForPages: Self.canWaitForPages, disks: disks, holdings: holdings)
   }
 }

@@ -3,7 +3,6 @@ import Compaction
 import HostIO
 import QMP
 import Strategy
-import Wire
 
 /// A running guest's RAM as it can be read from outside, without changing it: shared memory, or QEMU's own.
 ///
@@ -22,9 +21,6 @@ final class SampledMemory: Sendable {
     let memory: ProcessMemory
     let present: PresentPages
   }
-
-  /// Pages that are packed to see what they would cost, at most twice as many.
-  private static let packedPagesMax = 1024
 
   let blocks: [Block]
   private let owner: Owner?
@@ -121,37 +117,6 @@ final class SampledMemory: Sendable {
       marks.append(mark == Self.zeroMark ? 0 : max(mark, 1))
     }
     return marks
-  }
-
-  /// What pages of the sample that hold something cost once they are packed as a migration with little time
-  /// does it (LZ4), in thousandths; nil: none of those looked at holds anything. Blocks.
-  func packedPermille(of sample: PageSample) throws(SystemError) -> UInt64? {
-    var sample = sample
-    sample.thin(sample.pages.count / Self.packedPagesMax)
-    let buffer = PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
-    let packer = BatchPacker()
-    var (full, packed, held) = (0, 0, 0)
-    func pack() {
-      guard held > 0 else { return }
-      let header = BatchHeader(
-        place: SequencedHeader(sequence: 1, after: 0),
-        runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: UInt32(held))])
-      let saved = unsafe packer.pack(header, buffer.span(held * Page.size), .lz4).savedBytes
-      full += held * Page.size
-      packed += held * Page.size - max(saved, 0)
-      held = 0
-    }
-    for page in sample.pages {
-      guard let block = blocks.last(where: { $0.firstPage <= page }) else { continue }
-      let offset = held * Page.size
-      guard try read(block, page - block.firstPage, buffer, at: offset),
-        unsafe buffer.part(offset, Page.size).contains(where: { $0 != 0 })
-      else { continue }
-      held += 1
-      if held == BatchLimits.rawPagesMax { pack() }
-    }
-    pack()
-    return full > 0 ? UInt64(packed * 1000 / full) : nil
   }
 
   /// Reads a page of a block; false when nobody ever touched it.

@@ -11,7 +11,9 @@ struct PlanCommand: AsyncParsableCommand {
       started. The agent checks what can be checked so, measures the link with a burst of half a second \
       and 32 MiB at most, and looks for some 4 s at a sample of the guest's pages: how many of them \
       change within 0.25 to 4 s, and how many are zero. It takes at most a fifth of one core for that and \
-      doesn't slow the guest down. Then each strategy is simulated; bands hold nine tenths of the runs.
+      doesn't slow the guest down. Of some of these pages it finds out whether the destination has them already: \
+      in images that both hosts have indexed (godwit index), or in its vault. \
+      Then each strategy is simulated; bands hold nine tenths of the runs.
 
       Exit status 3 when a migration would be refused, also because no strategy can keep --within; \
       otherwise 0, whatever the forecast says.

@@ -27,6 +27,9 @@ struct PlannedForecast {
     if let packed = guest.packedPermille, request.compaction != .off {
       profile.pageBytes *= Double(packed) / 1000
     }
+    if let known = guest.known, request.compaction != .off {
+      (profile.heldPages, profile.namedPages) = (known.snapshot.pages, known.namedPages)
+    }
     let rate = min(link.bytesPerSecond, request.bandwidthBytesPerSecond ?? .max)
     var setup = SimulationSetup(
       .auto, profile.model,
@@ -71,8 +74,9 @@ struct PlannedForecast {
     }
     let zero = guest.zeroPages.map { ", \(Self.percent($0.pages, of: guest.ramPages)) zero" } ?? ""
     let packed = guest.packedPermille.map { ", the rest packs to \(($0 + 5) / 10) %" } ?? ""
+    let known = guest.known.map { ", the destination already has \(Self.percent($0, guest))" } ?? ""
     return
-      "\(TerminalText.plain(report.vm)): \(Self.size(guest.ramPages))\(zero)\(packed); dirties "
+      "\(TerminalText.plain(report.vm)): \(Self.size(guest.ramPages))\(zero)\(known)\(packed); dirties "
       + curve.joined(separator: ", ")
   }
 
@@ -122,11 +126,11 @@ struct PlannedForecast {
     }
     lines.append("pages written with what they held already are not counted as dirtied")
     if guest.zeroPages == nil { lines.append("no page is zero: QEMU doesn't say") }
-    if let packed = guest.packedPermille, request.compaction != .off {
-      lines.append("a page costs \(packed / 10) % of its size, as LZ4 packs it")
-      lines.append(
-        "pages that the destination can make of its images or its vault are counted as sent: with those it is faster"
-      )
+    if request.compaction != .off, guest.packedPermille != nil || guest.known != nil {
+      if let packed = guest.packedPermille {
+        lines.append("a page costs \(packed / 10) % of its size, as LZ4 packs it")
+      }
+      lines.append(known(guest))
     } else {
       lines.append("no page is compressed")
     }
@@ -141,8 +145,26 @@ struct PlannedForecast {
     return lines
   }
 
+  /// What the destination has already, or that it doesn't say.
+  private static func known(_ guest: GuestSample) -> String {
+    guard let known = guest.known else {
+      return
+        "pages that the destination can make of its images or its vault are counted as sent: with those it is faster"
+    }
+    func share(_ pages: GuestSample.Pages) -> String { percent(pages.pages, of: guest.ramPages) }
+    return
+      "the destination already has \(share(known.disk)) in images, \(share(known.snapshot)) kept at the same place and "
+      + "\(share(known.vault)) kept elsewhere, as far as the guest doesn't write there; what finding and reading "
+      + "them takes is not counted, nor what a gang has in common"
+  }
+
   private static func size(_ pages: UInt64) -> String {
     ByteCount(pages << UInt64(Page.shift)).description
+  }
+
+  private static func percent(_ known: GuestSample.Known, _ guest: GuestSample) -> String {
+    let (pages, overflow) = known.snapshot.pages.addingReportingOverflow(known.namedPages)
+    return percent(overflow ? .max : pages, of: guest.ramPages)
   }
 
   private static func percent(_ part: UInt64, of whole: UInt64) -> String {

@@ -30,7 +30,7 @@ public struct SentMemory: Sendable {
   /// Blocks that the destination can read pages of.
   private let isReadable: [Bool]
   private var pages: SentPages
-  /// Nil where it would take more than a quarter of the memory.
+  /// Nil where it would take more than a quarter of the memory, or the guest has too many pages for it.
   private var directory: SentDirectory?
   /// Pages that duplicates name which are not known to be applied: of this generation.
   private var named: PageBitmap
@@ -49,7 +49,7 @@ public struct SentMemory: Sendable {
     }
     (self.bases, counts, self.isReadable) = (bases, blockPages, isReadable)
     let directoryBytes = SentDirectory.byteCount(pages: total)
-    if directoryBytes <= byteLimit / 4 {
+    if total <= SentDirectory.pagesMax, directoryBytes <= byteLimit / 4 {
       directory = SentDirectory(pages: total)
       named = PageBitmap(count: total)
       pages = SentPages(byteLimit: byteLimit - directoryBytes)

@@ -97,12 +97,18 @@ import Wire
     ProbeMark(number: 1).encode(into: &mark)
     let question = BatchAttackTests.frame(.probeMark, mark)
     let settle = BatchAttackTests.frame(.message, try PeerMessage.auditEnd.encoded())
+    let stored = BatchAttackTests.frame(
+      .message,
+      try PeerMessage.areStored(.init(seeds: [], blocks: [], pages: [])).encoded())
+    let survey = BatchAttackTests.frame(.message, try PeerMessage.survey(Self.question).encoded())
     let attacks: [(bytes: [UInt8], answers: Int)] = [
       (hello, 1),
       (hello + question, 2),
       (hello + question.dropLast(), 1),
       (hello + BatchAttackTests.frame(.probeMark, []), 1),
       (hello + settle, 1),
+      // Of a VM that nobody asked about, and of one that this host doesn't take.
+      (hello + stored, 1), (hello + survey + stored, 2),
       (hello + BatchAttackTests.frame(.pages, [1, 2, 3]), 1),
       (hello + [UInt8](repeating: 0xAB, count: 4000), 1),
       (hello + filler + question + filler.dropLast(), 2),

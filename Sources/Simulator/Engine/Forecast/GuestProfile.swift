@@ -11,6 +11,10 @@ public struct GuestProfile: Sendable, Equatable {
   /// Share of RAM that is zero, in thousandths, and what any other page costs on the wire, in bytes.
   public var zeroPermille: UInt64
   public var pageBytes: Double
+  /// Pages that the destination has at the same place, and pages that it has elsewhere and that are named to it: what of
+  /// them the guest does not write goes as references.
+  public var heldPages: UInt64 = 0
+  public var namedPages: UInt64 = 0
   public var vcpuCount: UInt64
   /// By rising window; a longer window has at least as many pages.
   public var dirtyCurve: [Point]
@@ -56,6 +60,13 @@ public struct GuestProfile: Sendable, Equatable {
     let zero = min(Double(ramPages) * Double(zeroPermille) / 1000, left)
     left -= zero
     if zero > 0 { groups.append(PageGroup(pages: zero, wireBytes: GuestModel.zeroBytes)) }
+    for (pages, bytes) in [
+      (heldPages, GuestModel.heldBytes), (namedPages, GuestModel.namedBytes),
+    ] {
+      let known = min(Double(pages), left)
+      left -= known
+      if known > 0 { groups.append(PageGroup(pages: known, wireBytes: bytes)) }
+    }
     if left > 0.5 { groups.append(PageGroup(pages: left, wireBytes: pageBytes)) }
     return GuestModel(groups: groups, vcpuCount: vcpuCount)
   }

@@ -45,6 +45,10 @@ public struct GuestModel: Sendable, Equatable {
   /// What a page of zeros, and one that can't be compressed, cost on the wire with their framing, in bytes.
   public static let zeroBytes = 10.0
   public static let rawBytes = 4120.0
+  /// What a page costs that the destination holds at the same place, and one whose place there is named, with their share
+  /// of runs and proofs, in bytes.
+  public static let heldBytes = 12.0
+  public static let namedBytes = 56.0
 
   public var groups: [PageGroup]
   public var phases: [GuestPhase]
