@@ -108,7 +108,7 @@ let package = Package(
       "Lab",
       [
         "Base", "Agent", "BlockStore", "HostIO", "PKI", "QMP", "Strategy", logging, system,
-        subprocess,
+        subprocess, .product(name: "Crypto", package: "swift-crypto"),
       ] + nio),
     program(
       "CLI",
@@ -183,7 +183,8 @@ let package = Package(
     tests(
       "CLITests",
       [
-        "CLI", "Agent", "BlockStore", "HostIO", "PKI", "QMP", "Simulator", "Strategy", "QEMUStream",
+        "CLI", "Agent", "BlockStore", "HostIO", "Lab", "PKI", "QMP", "Simulator", "Strategy",
+        "QEMUStream",
         "Base",
         "TestSupport", argumentParser, logging, grdb,
       ] + nio),

@@ -44,6 +44,11 @@ struct DiskExperimentTests {
       #expect(try #require(disk.before).requests > 3 && disk.wrongReads == 0)
       #expect(try #require(disk.during).requests > 0)
       #expect(try #require(result.lab.competingBytesPerSecond) > 100_000)
+      // Of all disks together: once.
+      guard result.lab.together?.member ?? 0 == 0 else { continue }
+      let cost = try #require(result.lab.cost)
+      #expect(cost.sourceServerMs != nil && cost.destinationServerMs != nil)
+      #expect(cost.sourceQEMUMs == nil && cost.sourceAgentMs == nil)
     }
     return summary.results
   }

@@ -10,17 +10,21 @@ struct LabReportCommand: ParsableCommand {
     commandName: "report",
     abstract: "Show what an experiment came to.",
     discussion: """
-      Reads the file of godwit lab run --results and prints the tables that the run prints at its end; the \
-      run may still be going on. With --json one object per guest, QEMU, method and figure. --html writes a page \
-      with tables and plots that needs nothing else; --svg, --csv and --markdown write the same for other \
-      documents. --pages writes a page in Markdown with pictures for each experiment, and an index of all that have a \
-      page in that folder, now or from before; FILE may be a folder of results files then, as a suite leaves it. Exits 1 when a guest was not intact, or the file is no results file.
+      Reads the file of godwit lab run --results, prints the tables that the run prints at its end, and writes a \
+      page with tables and plots that needs nothing else beside it: RESULTS.html for RESULTS.jsonl. The run may still \
+      be going on. --html says where the page goes; --svg, --csv and --markdown write the same for other \
+      documents. With one of these, --pages or --json nothing else is written. With --json one object per guest, QEMU, \
+      method and figure is printed in place of the tables. --pages writes a page in Markdown with pictures for each experiment, and an index of all that have a \
+      page in that folder, now or from before. FILE may be a folder of results files, as a suite leaves it, with \
+      --pages, --json or nothing: then each gets its page. Exits 1 when a guest was not intact, the file is no results \
+      file, or a page can't be written.
       """)
 
   @Argument(help: "A results file, or a folder of them.", completion: .file())
   var file: String
   @Option(
-    help: ArgumentHelp("Write a page with tables and plots.", valueName: "file"),
+    help: ArgumentHelp(
+      "Write the page with tables and plots there (default: beside FILE).", valueName: "file"),
     completion: .file())
   var html: String?
   @Option(
@@ -59,7 +63,7 @@ struct LabReportCommand: ParsableCommand {
   func run() throws {
     let isFolder = ResultsFolder(path: file).exists
     guard !isFolder || (html ?? svg ?? csv ?? markdown ?? title) == nil else {
-      Output.error("\(TerminalText.plain(file)) is a folder: there is --pages for it")
+      Output.error("\(TerminalText.plain(file)) is a folder: there is --pages for it, or no option")
       throw ExitStatus.usage.exitCode
     }
     let files = isFolder ? ResultsFolder(path: file).files : [ResultsFile(path: file)]
@@ -84,10 +88,28 @@ struct LabReportCommand: ParsableCommand {
         if isFolder { Output.line("== \(file.name)") }
         MatrixTable.lines(results).forEach(Output.line)
       }
+      if isForPeople, !results.isEmpty { try writePage(of: file, results) }
     }
     guard experiments.allSatisfy({ $0.results.allSatisfy(\.isIntact) }) else {
       throw ExitStatus.failed.exitCode
     }
+  }
+
+  /// Nobody said what else to write.
+  private var isForPeople: Bool {
+    (html ?? svg ?? csv ?? markdown ?? pages) == nil && !output.json
+  }
+
+  /// Writes the page beside the results, and says where.
+  private func writePage(of file: ResultsFile, _ results: [MatrixResult]) throws {
+    let page = ReportPage(results, title: title ?? results.first?.record.scenario ?? file.name)
+    do {
+      try Self.put(page.html, file.pagePath)
+    } catch {
+      Output.error("\(error)")
+      throw ExitStatus.failed.exitCode
+    }
+    Output.write("wrote \(TerminalText.plain(file.pagePath))\n", to: 2)
   }
 
   private func writePages(

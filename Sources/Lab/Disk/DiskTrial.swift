@@ -60,9 +60,13 @@ struct DiskTrial: Sendable {
     _ disks: [RunningDisk], _ others: CompetingTraffic?, calmFromUs: UInt64
   ) async throws -> [Trial] {
     let meter = try await WireMeter.start(hosts, others)
+    let cost = DiskCostMeter(disks)
     let startSeconds = MonotonicClock.wallSeconds
     let startUs = MonotonicClock.nowUs
     let moves = try await move(disks)
+    var successors: [DiskProcess?] = []
+    for disk in disks { successors.append(await disk.mover.successor) }
+    let spent = cost.read(successors: successors)
     let wire = try await meter.read()
     await observer.note("\(method.rawValue): comparing what arrived")
     try await Task.sleep(for: .milliseconds(Self.aftermathMs))
@@ -85,6 +89,7 @@ struct DiskTrial: Sendable {
     }
     let endUs = moves.map(\.endUs).max() ?? startUs
     Together.share(&trials, lengthMs: (endUs - startUs) / 1000, wireBytes: wire.bytes)
+    trials[0].cost = spent
     return trials
   }
 

@@ -36,6 +36,9 @@ public struct MatrixComparison: Sendable {
     return done.isEmpty ? all.first : done[(done.count - 1) / 2]
   }
 
+  /// Those that were done.
+  func done(_ method: String) -> [MatrixResult] { (results[method] ?? []).filter(\.isDone) }
+
   public func doneCount(_ method: String) -> (done: Int, of: Int) {
     let all = results[method] ?? []
     return (all.count(where: \.isDone), all.count)

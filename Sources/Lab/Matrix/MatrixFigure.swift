@@ -10,6 +10,8 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
   case served
   /// What was read from the source's disks.
   case reads
+  /// Pages that a guest waited for over the network, after it went on without its memory.
+  case faults
 
   var title: String {
     switch self {
@@ -27,6 +29,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .tail: "99 %"
     case .served: "SERVED AFTER"
     case .reads: "DISK READ"
+    case .faults: "NET FAULTS"
     }
   }
 
@@ -43,12 +46,15 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .back: "from the guest's first sign of life to 90 % of its former work"
     case .lost: "all work that the guest did not do until then, as time at full speed"
     case .together: "from the first request until all that moved at once were there"
-    case .processor: "of QEMU on both hosts, virtual processors left out, and of Godwit's agents"
+    case .processor:
+      "of QEMU on both hosts, virtual processors left out, and of Godwit's agents; of a disk alone, of the servers on both"
     case .memory: "the most that both agents had of their own"
     case .latency: "half of the requests of a disk's clients took no longer during the move"
     case .tail: "99 of 100 of them took no longer"
     case .served: "until a pulled disk was in use at the destination"
     case .reads: "from the source's disk for the move, as whoever moved it says"
+    case .faults:
+      "pages that a guest which ran at the destination without them waited for over the network, of those that came then"
     }
   }
 
@@ -94,6 +100,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .lost: reached(\.lostMs)
     case .slower, .together, .latency, .tail, .served: nil
     case .reads: number(record.disk.bytesReadAtSource)
+    case .faults: record.pull?.networkFaultPercent
     case .processor: number(lab.cost?.processorMs)
     case .memory: number(lab.cost?.agentPeakBytes)
     }
@@ -101,7 +108,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
 
   /// Whether every method has it, for every guest: tables leave others out where nobody has them.
   var isOfEveryMove: Bool {
-    ![.together, .processor, .memory, .latency, .tail, .served, .reads].contains(self)
+    ![.together, .processor, .memory, .latency, .tail, .served, .reads, .faults].contains(self)
   }
 
   /// A disk alone has no downtime, and no work but its clients' requests.
@@ -114,6 +121,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     let whole = UInt64(clamping: Int64(max(min(value.rounded(), 9e15), 0)))
     switch self {
     case .slower: return "\(Int(value.rounded())) %"
+    case .faults: return "\(MatrixTable.hundredths(value)) %"
     case .wire, .memory, .reads: return ByteCount(whole).description
     case .latency, .tail:
       guard whole >= 1000 else { return "\(whole) us" }
@@ -128,6 +136,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
   public var hasRatio: Bool {
     [
       .total, .downtime, .gap, .wire, .lost, .together, .processor, .latency, .tail, .reads,
+      .faults,
     ].contains(self)
   }
 }

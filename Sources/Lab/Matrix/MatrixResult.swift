@@ -19,6 +19,10 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     /// Of everything that the guest and the network were; cells with different ones are not compared.
     public var fingerprint: String
     public var godwit: String
+    /// Of the source tree that the program lay in, `-dirty` behind it where that was changed since; nil outside a checkout.
+    @OrNull public var commit: String?
+    /// Of the program that agents were started from: the first 16 hexadecimal digits.
+    @OrNull public var programSHA256: String?
     public var host: HostFacts
     public var linkBytesPerSecond: UInt64
     /// Each way, where the link has some; nil: that of this machine.
@@ -65,6 +69,16 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     try record.encode(to: encoder)
     var fields = encoder.container(keyedBy: CodingKeys.self)
     try fields.encode(lab, forKey: .lab)
+  }
+
+  /// Which build of Godwit this was measured with, for people; nil where the result doesn't say.
+  var build: String? {
+    switch (lab.commit, lab.programSHA256) {
+    case (let commit?, let hash?): "\(commit) (program \(hash))"
+    case (let commit?, nil): commit
+    case (nil, let hash?): "program \(hash)"
+    case (nil, nil): nil
+    }
   }
 
   public var isDone: Bool { record.outcome == .completed }

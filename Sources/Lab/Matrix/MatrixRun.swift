@@ -38,6 +38,7 @@ public struct MatrixRun: Sendable {
     await observer.note(
       "\(scenario.name): \(doneCount + todo.count) migrations, \(doneCount) of them already done")
     guard let first = todo.first else { return summary }
+    let build = await LabBuild.read(program: try LabAgent.program(common))
     try await withHosts(LabRun(options: try options(for: first), observer: observer)) {
       hosts, folder in
       var failures = 0
@@ -47,7 +48,7 @@ public struct MatrixRun: Sendable {
         do {
           let past = summary.results.reversed().compactMap { PastForecast($0.record) }
           let found = try await trials(
-            cell, number: index, past: past, hosts: hosts, folder: folder)
+            cell, number: index, build, past: past, hosts: hosts, folder: folder)
           failures = 0
           for result in found {
             try results?.append(result)
@@ -109,11 +110,12 @@ public struct MatrixRun: Sendable {
   }
 
   private func trials(
-    _ cell: MatrixCell, number: Int, past: [PastForecast], hosts: HostPair, folder: RunFolder
+    _ cell: MatrixCell, number: Int, _ build: LabBuild, past: [PastForecast], hosts: HostPair,
+    folder: RunFolder
   ) async throws -> [MatrixResult] {
     var options = try options(for: cell)
     if case .disk(let method) = cell.method {
-      var facts = try facts(cell, options, hosts)
+      var facts = try facts(cell, options, hosts, build)
       facts.host.loadPercent = HostFacts.loadPercent()
       let trial = DiskTrial(
         method: method, disk: try disk(cell), label: "m\(number)", options: options, hosts: hosts,
@@ -123,7 +125,7 @@ public struct MatrixRun: Sendable {
     options.pastForecasts = past
     let run = LabRun(options: options, observer: observer)
     let commandLine = try await run.prepare(CacheFolder())
-    var facts = try facts(cell, options, hosts)
+    var facts = try facts(cell, options, hosts, build)
     facts.host.loadPercent = HostFacts.loadPercent()
     let trials = try await LabRun.trials(
       cell.method, label: "m\(number)", options: options, commandLine: commandLine, hosts: hosts,
@@ -204,13 +206,14 @@ public struct MatrixRun: Sendable {
   }
 
   private func facts(
-    _ cell: MatrixCell, _ options: LabOptions, _ hosts: HostPair
+    _ cell: MatrixCell, _ options: LabOptions, _ hosts: HostPair, _ build: LabBuild
   ) throws -> MatrixResult.Facts {
     let isGuest = scenario.kind == .guest
     return MatrixResult.Facts(
       method: cell.method.name, cell: cell.key, block: cell.block, guest: cell.guest,
       qemu: cell.qemu, round: cell.round, seed: scenario.seed, fingerprint: try fingerprint(cell),
-      godwit: GodwitVersion.current.godwit, host: HostFacts.read(),
+      godwit: GodwitVersion.current.godwit, commit: build.commit,
+      programSHA256: build.programSHA256, host: HostFacts.read(),
       linkBytesPerSecond: hosts.linkBytesPerSecond,
       linkLatencyMs: hosts.linkLatencyMs > 0 ? hosts.linkLatencyMs : nil,
       network: hosts.kind == .namespaces ? "namespaces" : "loopback",

@@ -18,6 +18,16 @@ public struct ResultsFile: Sendable {
   }
   static let ending = ".jsonl"
 
+  /// Where its report goes when nobody says where: beside it, `.html` in the place of its ending.
+  public var pagePath: String {
+    let slash = path.lastIndex(of: "/")
+    let name = slash.map { path[path.index(after: $0)...] } ?? path[...]
+    // A name that begins with its only dot has no ending.
+    let dot = name.lastIndex(of: ".").flatMap { $0 == name.startIndex ? nil : $0 }
+    let page = path[..<(dot ?? path.endIndex)] + ".html"
+    return page == path ? path + ".html" : String(page)
+  }
+
   /// What is there, the last result of each cell; nothing when the file does not exist. A last line without an end was being written
   /// when the power went: it is left out, and `append` overwrites it.
   public func read() throws -> [MatrixResult] {

@@ -11,7 +11,7 @@ public struct GuestThroughput: Codable, Sendable, Equatable {
   static let recoveredPercent: UInt64 = 90
   static let windowMs: UInt64 = 500
   static let stepMs: UInt64 = 10
-  static let aftermathMs: UInt64 = 1500
+  static let aftermathMs: UInt64 = 2000
   /// Buckets kept: 20 minutes.
   static let bucketCountMax: UInt64 = 120_000
 
@@ -26,6 +26,10 @@ public struct GuestThroughput: Codable, Sendable, Equatable {
   /// All work that was not done from the start to `windowMs` after the guest was back, downtime
   /// included, as time at full speed; nil where `recoveryMs` is.
   @OrNull public var lostMs: UInt64?
+  /// From the migration's start until the guest was last heard at the source, and first at the destination; nil: it did
+  /// not move, or results are of an earlier version.
+  @OrNull public var stoppedAtMs: UInt64?
+  @OrNull public var resumedAtMs: UInt64?
   @OrNull private var timelineBucketMs: UInt64?
   /// Length of a bucket of `timeline`, in milliseconds.
   public var bucketMs: UInt64 { timelineBucketMs.map { max($0, 1) } ?? Self.earlierBucketMs }
@@ -60,6 +64,10 @@ public struct GuestThroughput: Codable, Sendable, Equatable {
       widthUs: Self.bucketMs * 1000,
       countMax: Self.bucketCountMax)
     guard moved, let first, first > window.startUs else { return }
+    if let lastAtSource, lastAtSource >= window.startUs {
+      stoppedAtMs = (lastAtSource - window.startUs) / 1000
+      resumedAtMs = (first - window.startUs) / 1000
+    }
     guard let backUs = Self.recovered(curve, from: first, until: window.untilUs, before) else {
       return
     }

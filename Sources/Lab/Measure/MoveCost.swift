@@ -10,12 +10,17 @@ public struct MoveCost: Codable, Sendable, Equatable {
   /// Of Godwit's agents; nil where QEMU moved the guest by itself.
   @OrNull public var sourceAgentMs: UInt64?
   @OrNull public var destinationAgentMs: UInt64?
+  /// Of the servers of disks that were moved alone: whoever has the disk at the source and serves its clients there, and
+  /// whoever takes it at the destination.
+  @OrNull public var sourceServerMs: UInt64?
+  @OrNull public var destinationServerMs: UInt64?
   /// Most memory of its own that an agent had while the move went on, in bytes: not the guest's, which it maps.
   @OrNull public var sourceAgentPeakBytes: UInt64?
   @OrNull public var destinationAgentPeakBytes: UInt64?
 
-  /// Processor time of all of them; nil where one of QEMU's is not known.
+  /// Processor time of all of them; nil where one of QEMU's, or of the servers', is not known.
   public var processorMs: UInt64? {
+    if let sourceServerMs, let destinationServerMs { return sourceServerMs + destinationServerMs }
     guard let sourceQEMUMs, let destinationQEMUMs else { return nil }
     return sourceQEMUMs + destinationQEMUMs + (sourceAgentMs ?? 0) + (destinationAgentMs ?? 0)
   }
@@ -89,7 +94,7 @@ struct CostMeter {
   }
 
   /// Nil when there is none, or one is not known.
-  private static func sum(_ values: [UInt64?]) -> UInt64? {
+  static func sum(_ values: [UInt64?]) -> UInt64? {
     let known = values.compactMap(\.self)
     return known.isEmpty || known.count < values.count ? nil : known.reduce(0, +)
   }

@@ -1,7 +1,7 @@
 import Base
 
 /// A scenario's results for people: one table per guest and QEMU, the ratios to QEMU's best, and to the
-/// same method with pages as they are.
+/// same method with pages as they are; and what guests waited for.
 public enum MatrixTable {
   public static func lines(_ results: [MatrixResult]) -> [String] {
     let comparisons = MatrixComparison.all(results)
@@ -11,8 +11,8 @@ public enum MatrixTable {
       let rate = dirtyRate(comparison).map { ": \($0)" } ?? ""
       lines.append("\(comparison.guest), QEMU \(comparison.qemu)\(rate)")
       lines += text(.figures(comparison))
-      for ratios in ReportTable.allRatios(comparison) {
-        lines += ["  \(ratios.title)"] + text(ratios)
+      for table in ReportTable.further(comparison) {
+        lines += ["  \(table.title)"] + text(table)
       }
       lines.append("")
     }

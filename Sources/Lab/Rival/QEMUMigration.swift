@@ -18,8 +18,14 @@ struct QEMUMigration {
   let session: GuestSession
   let observer: any LabObserver
 
-  /// What became of the guest's disk; nil: both hosts share it, or it was not over when the memory was.
-  private typealias Followed = (info: MigrationInfo, reason: String?, disk: RivalDisk.Copied?)
+  private struct Followed {
+    var info: MigrationInfo
+    var reason: String?
+    /// What became of the guest's disk; nil: both hosts share it, or it was not over when the memory was.
+    var disk: RivalDisk.Copied?
+    /// Pages sent when it was told to go over to post-copy; nil: it was not.
+    var pagesBeforePostcopy: UInt64?
+  }
 
   private var port: UInt16 { Self.firstPort + UInt16(session.number) }
 
@@ -65,17 +71,19 @@ struct QEMUMigration {
     try await incoming.client.migrateIncoming(uri: uri)
     let preparedMs = (MonotonicClock.nowUs - startUs) / 1000
     try await outgoing.client.migrate(uri: uri)
-    let (info, reason, copied) = try await follow(outgoing.client) {
+    let followed = try await follow(outgoing.client) {
       try await disk?.finish(outgoing.client, incoming.client)
     }
     // "completed" at the source is not yet "running" at the destination.
-    if info.status == .completed { try await waitUntilRunning(incoming.client) }
+    if followed.info.status == .completed { try await waitUntilRunning(incoming.client) }
     await outgoing.close()
-    let report = RivalReport(rival: rival, session: session, info: info)
-    var record = report.record(preparedMs: preparedMs, reason: reason)
+    let report = RivalReport(rival: rival, session: session, info: followed.info)
+    var record = report.record(
+      preparedMs: preparedMs, reason: followed.reason,
+      pagesBeforePostcopy: followed.pagesBeforePostcopy)
     if disk != nil { record.disk.movedBytes = GuestDisk.size.bytes }
-    record.disk.bytesReadAtSource = copied?.copiedBytes
-    record.disk.pauseMs = copied?.pauseMs
+    record.disk.bytesReadAtSource = followed.disk?.copiedBytes
+    record.disk.pauseMs = followed.disk?.pauseMs
     return record
   }
 
@@ -121,15 +129,20 @@ struct QEMUMigration {
     let startMs = MonotonicClock.nowMs
     var reason: String?
     var hasFlipped = rival != .postcopy
+    var pagesBefore: UInt64?
     while true {
       let info = try await client.queryMigrate()
       let elapsedMs = MonotonicClock.nowMs - startMs
-      if info.status.isFinal { return (info, reason ?? info.errorDescription, copied) }
+      if info.status.isFinal {
+        return Followed(
+          info: info, reason: reason ?? info.errorDescription, disk: copied,
+          pagesBeforePostcopy: pagesBefore)
+      }
       if info.status == .postcopyPaused {
-        return (
-          info, "post-copy lost its connection: \(info.errorDescription ?? "no reason given")",
-          copied
-        )
+        return Followed(
+          info: info,
+          reason: "post-copy lost its connection: \(info.errorDescription ?? "no reason given")",
+          disk: copied, pagesBeforePostcopy: pagesBefore)
       }
       if info.status == .preSwitchover, copied == nil, movesDisk {
         copied = try await atStop()
@@ -141,7 +154,7 @@ struct QEMUMigration {
       // 1: the pass over all of memory; 2: QEMU has looked at the dirty log again.
       if !hasFlipped, info.status == .active, (info.ram?.dirtySyncCount ?? 0) > 1 {
         hasFlipped = true
-        try await flip(client)
+        if try await flip(client) { pagesBefore = info.ram.map(RivalReport.pageCount) }
       }
       let isCancellable = info.status != .postcopyActive
       if elapsedMs > session.options.timeoutMs, reason == nil, isCancellable {
@@ -157,12 +170,14 @@ struct QEMUMigration {
     }
   }
 
-  /// A migration that has just ended by itself has no use for it: that is no failure.
-  private func flip(_ client: QMPClient) async throws {
+  /// False: the migration has just ended by itself, and has no use for it. That is no failure.
+  private func flip(_ client: QMPClient) async throws -> Bool {
     do {
       try await client.migrateStartPostcopy()
+      return true
     } catch {
       guard try await client.queryMigrate().status.isFinal else { throw error }
+      return false
     }
   }
 

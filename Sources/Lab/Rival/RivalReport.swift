@@ -10,7 +10,10 @@ struct RivalReport {
   /// - Parameters:
   ///   - preparedMs: from the request until QEMU was told to migrate, in milliseconds.
   ///   - reason: why it was called off; nil when it was not.
-  func record(preparedMs: UInt64, reason: String?) -> MigrationRecord {
+  ///   - pagesBeforePostcopy: `pageCount` when it was told to go over to post-copy; nil: it was not.
+  func record(
+    preparedMs: UInt64, reason: String?, pagesBeforePostcopy: UInt64? = nil
+  ) -> MigrationRecord {
     let isDone = info.status == .completed
     // One that was called off for its time has failed to be done in it.
     var record = MigrationRecord(outcome: isDone ? .completed : .failed, reason: reason)
@@ -31,7 +34,21 @@ struct RivalReport {
       record.pages.delta = info.xbzrleCache?["pages"]?.uint64
     default: record.pages.raw = ram.normal
     }
+    if isDone, let pagesBeforePostcopy {
+      var pull = MigrationRecord.Pull()
+      let count = Self.pageCount(ram)
+      pull.placedPages = count - min(pagesBeforePostcopy, count)
+      // A fault asks for one page, and for none twice.
+      pull.faultPages = ram.postcopyRequests
+      record.pull = pull
+    }
     return record
+  }
+
+  /// Pages that QEMU has sent, those of zeros included.
+  static func pageCount(_ ram: MigrationInfo.RAM) -> UInt64 {
+    let (count, overflow) = ram.normal.addingReportingOverflow(ram.duplicate)
+    return overflow ? .max : count
   }
 
   func progress(elapsedMs: UInt64) -> MigrationProgress {

@@ -17,7 +17,7 @@ struct GuestSession: Sendable {
   let disk: String?
   let rootDisk: String?
   /// What the guest has that disk behind, if anything.
-  let server: ServedDisk?
+  let server: GuestDiskServer?
   /// Which of several guests on the same hosts this is, from 0. The hosts' bridges have room for the first one; others
   /// have a network of their own that leads nowhere.
   let number: Int
@@ -54,12 +54,12 @@ struct GuestSession: Sendable {
     let source = try GuestProcess.start(
       commandLine.source, arguments: try commandLine.arguments(for: placement),
       monitorPath: monitor, on: hosts, side: home, folder: folder)
-    var server: ServedDisk?
+    var server: GuestDiskServer?
     do {
       try await serial.waitUntilReady(timeoutMs: bootTimeoutMs) { source.isAlive }
       if options.servesDisk, let disk {
         // The guest's load is under way.
-        let served = ServedDisk(
+        let served = GuestDiskServer(
           disk, program: try LabAgent.program(options), hosts: hosts, side: home, folder: folder,
           label: label)
         server = served

@@ -40,7 +40,7 @@ public struct LabOptions: Sendable {
   public var forceLoopback = false
   /// The hosts don't share the guest's own disk: it moves with the guest.
   public var movesDisk = false
-  /// A guest that Godwit moves has its own disk behind a server (`ServedDisk`), which moves it. With QEMU alone it never
+  /// A guest that Godwit moves has its own disk behind a server (`GuestDiskServer`), which moves it. With QEMU alone it never
   /// has one.
   public var servesDisk = false
   /// Agents talk over plain TCP, to see what TLS costs.

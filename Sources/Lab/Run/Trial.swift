@@ -22,7 +22,7 @@ public struct Trial: Sendable, Equatable {
   static let operationsBucketMs: UInt64 = 10
   /// Operations of the clients per bucket, from the migration's start on; nil without clients.
   public var operationsTimeline: [UInt64]?
-  /// What the move cost both hosts, of all guests together: in the first one's trial.
+  /// What the move cost both hosts, of all guests or disks together: in the first one's trial.
   public var cost: MoveCost?
   /// Nil where a guest was moved alone.
   public var together: Together?

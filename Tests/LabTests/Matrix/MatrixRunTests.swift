@@ -91,6 +91,7 @@ struct MatrixRunTests {
       #expect(try #require(result.lab.operationsPerSecond) > 0)
       #expect(try #require(result.lab.throughput).baselinePerSecond > 0)
       #expect(try #require(result.lab.dirtyBytesPerSecond) > 1 << 20)
+      #expect(try #require(result.lab.programSHA256).count == 16)
     }
     #expect(MatrixTable.lines(results).contains { $0.contains("qemu-postcopy") })
   }

@@ -34,7 +34,8 @@ import Testing
     #expect(found.recoveryMs == nil && found.lostMs == nil)
     #expect(found.bucketMs == 10)
     #expect(found.timeline.allSatisfy { $0 == 100 })
-    #expect(found.timeline.count == 350)  // 2 s of migration, 1.5 s after it
+    #expect(found.timeline.count == 400)  // 2 s of migration, 2 s after it
+    #expect(found.stoppedAtMs == nil && found.resumedAtMs == nil)
   }
 
   /// Half speed while it is moved, 200 ms of silence, 300 ms at a tenth, then as before.
@@ -51,6 +52,15 @@ import Testing
     let found = try #require(
       GuestThroughput(log, window(startMs: 2000, endMs: 4400, untilMs: 8000), moved: true))
     #expect(found.slowdownPercent == 50)
+    // The last beat before the silence, and the first after it.
+    #expect(found.stoppedAtMs == 1980 && found.resumedAtMs == 2200)
+    #expect(found.silence(lengthMs: nil) == 1980..<2200)
+    // Results of before said how long it was, but not when.
+    var earlier = found
+    (earlier.stoppedAtMs, earlier.resumedAtMs) = (nil, nil)
+    #expect(earlier.silence(lengthMs: nil) == nil && earlier.silence(lengthMs: 900_000) == nil)
+    let guessed = try #require(earlier.silence(lengthMs: 200))
+    #expect(guessed.count == 200 && abs(Int(guessed.lowerBound) - 1980) <= 20)
     // At 4430 the next 500 ms hold 50 ms of slowness: less than a tenth is missing.
     #expect(try #require(found.recoveryMs) == 230)
     // 1 s of the 2 s, the silence, nine tenths of the 300 ms; a beat is 20 ms.

@@ -36,6 +36,12 @@ import Testing
     #expect(cost.processorMs == 12)
     (cost.sourceAgentMs, cost.destinationAgentMs) = (100, 200)
     #expect(cost.processorMs == 312)
+    // Of a disk alone.
+    var servers = MoveCost()
+    servers.sourceServerMs = 30
+    #expect(servers.processorMs == nil)
+    servers.destinationServerMs = 20
+    #expect(servers.processorMs == 50)
   }
 
   /// Guests together: what is of all of them is counted once, and only when all were moved.

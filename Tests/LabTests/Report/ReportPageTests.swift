@@ -77,6 +77,158 @@ import Testing
     #expect(page.html.contains(cell) && !page.html.contains("fewer than 3 rounds"))
   }
 
+  /// Three rounds of two guests; the second has no rival that was done.
+  private static var twoGuests: [MatrixResult] {
+    (0..<3).flatMap { round -> [MatrixResult] in
+      [
+        MatrixResultTests.result("qemu-precopy", round: round, guest: "a", totalMs: 4000),
+        MatrixResultTests.result("godwit-dsm", round: round, guest: "a", totalMs: 2000),
+        MatrixResultTests.result("qemu-precopy", round: round, guest: "b", totalMs: nil),
+        MatrixResultTests.result("godwit-dsm", round: round, guest: "b", totalMs: 3000),
+      ]
+    }
+  }
+
+  @Test func aMatrixOfRatiosForEachFigure() throws {
+    let page = ReportPage(Self.twoGuests, title: "t")
+    let total = try #require(page.plots.first { $0.name == "ratios-total" })
+    // A guest with nothing to compare with has no column.
+    #expect(total.svg.contains(">a</text>") && !total.svg.contains(">b</text>"))
+    #expect(
+      total.svg.contains("class=\"h2\"><title>godwit-dsm, a: 0.50 [0.50, 0.50] of qemu-precopy"))
+    #expect(total.svg.contains("to precopy") && !total.svg.contains(">qemu-precopy<"))
+    #expect(page.plots.contains { $0.name == "ratios-downtime" })
+    #expect(page.plots.contains { $0.name == "ratios-wire" })
+    #expect(!page.plots.contains { $0.name == "ratios-latency" })
+    #expect(page.html.contains("Ratios to QEMU's best way"))
+    #expect(page.markdown(pictures: "p").contains("](p/ratios-total.svg)"))
+  }
+
+  @Test func aSingleGuestHasOneMatrix() throws {
+    let page = ReportPage(Self.twoGuests.filter { $0.lab.guest == "a" }, title: "t")
+    let names = page.plots.map(\.name).filter { $0.hasPrefix("ratios") }
+    #expect(names == ["ratios"])
+    #expect(page.plots.first?.svg.contains(">downtime</text>") == true)
+    let rivals = Self.twoGuests.filter { $0.lab.method == "qemu-precopy" }
+    #expect(!ReportPage(rivals, title: "t").html.contains("Ratios to"))
+  }
+
+  @Test func theSwitchoverAsItWasHeard() throws {
+    var results = Self.results
+    var log = HeartbeatLog()
+    for beat in 0..<600 where !(300..<320).contains(beat) {
+      let work = beat < 300 ? beat * 10 : (beat - 20) * 10
+      log.receive(
+        Array("HB \(beat < 300 ? beat : beat - 20) 0 0 0 0 \(work) 0 0\n".utf8),
+        from: beat < 300 ? .source : .destination, atUs: UInt64(beat) * 10_000)
+    }
+    results[3].lab.throughput = GuestThroughput(
+      log, .init(calmFromUs: 0, startUs: 500_000, endUs: 3_300_000, untilUs: 5_900_000),
+      moved: true)
+    #expect(results[3].lab.throughput?.stoppedAtMs == 2490)
+    let page = ReportPage(results, title: "t")
+    let plot = try #require(page.plots.first { $0.name.hasSuffix("-switchover") })
+    #expect(plot.svg.contains("silent for 210 ms") && plot.svg.contains("godwit-hotpages"))
+    // One that was never done did not switch over.
+    #expect(!plot.svg.contains("qemu-precopy"))
+    #expect(
+      !ReportPage(Self.results, title: "t").plots.contains { $0.name.hasSuffix("-switchover") })
+  }
+
+  @Test func whichBuildItWas() throws {
+    var results = Self.results
+    #expect(!ReportPage(results, title: "t").html.contains("build:"))
+    results[0].lab.commit = "0123456789ab-dirty"
+    results[0].lab.programSHA256 = "fedcba9876543210"
+    let text = "0123456789ab-dirty (program fedcba9876543210)"
+    #expect(ReportPage(results, title: "t").html.contains("build: \(text)"))
+    let pages = try ResultPages([.init(name: "one", scenario: nil, results: results)], suites: [])
+    #expect(pages.files[0].text.contains(text) && pages.files[2].text.contains(text))
+    let line = try JSONLine.encode(results[0])
+    #expect(line.contains("\"commit\":\"0123456789ab-dirty\""))
+    #expect(try JSONLine.decode(MatrixResult.self, from: line.utf8) == results[0])
+  }
+
+  /// Summaries that were written before lack what came later; their pages stay in the index.
+  @Test func summariesOfEarlierVersions() throws {
+    let summary = ExperimentSummary(Self.results, name: "one")
+    var text = try JSONLine.encode(summary)
+    for field in ["builds", "latencies"] {
+      let shorter = text.replacing(try Regex("\"\(field)\":\\[[^\\]]*\\],"), with: "")
+      #expect(shorter != text, "\(field)")
+      text = shorter
+    }
+    for field in [#""competing":null,"#, #""leastRounds":2,"#] {
+      #expect(text.contains(field), "\(field)")
+      text = text.replacing(field, with: "")
+    }
+    let earlier = try JSONLine.decode(ExperimentSummary.self, from: text.utf8)
+    #expect(earlier.builds == nil && earlier.links == summary.links)
+    #expect(ResultsIndex([earlier], []).markdown.contains("| [one](one.md) | 5 |"))
+  }
+
+  @Test func whereAndBesideWhat() {
+    var results = Self.results
+    for index in results.indices { results[index].lab.linkLatencyMs = index == 0 ? 100 : 20 }
+    (results[0].lab.competingBytesPerSecond, results[1].lab.competingBytesPerSecond) =
+      (25_000_000, 50_000_000)
+    results[2].lab.host.loadPercent = 153
+    let facts = ExperimentSummary(results, name: "x").facts
+    #expect(
+      facts == [
+        "5 migrations, 3 rounds; Godwit 0.1.0",
+        "link: 125 MB/s, 20 ms, 100 ms each way (namespaces)",
+        "beside others' traffic, which got 50 MB/s at the median and at most 50 MB/s",
+        "machine: 2 processors (unknown), Linux unknown",
+        "load average before a migration: at most 1.53",
+        "fewer than 3 rounds of some: figures without intervals, from which nothing follows",
+      ])
+  }
+
+  /// QEMU's post-copy and Godwit's pull, by pages that guests waited for over the network.
+  @Test func networkFaults() throws {
+    let pulls: [(String, UInt64, UInt64?)] = [
+      ("qemu-postcopy", 400, nil), ("godwit-dsm", 300, 200),
+    ]
+    var results: [MatrixResult] = []
+    for round in 0..<3 {
+      for (method, faults, local) in pulls {
+        var pull = MigrationRecord.Pull()
+        (pull.placedPages, pull.faultPages) = (20_000, faults)
+        pull.localFaultPages = local
+        results.append(MatrixResultTests.result(method, round: round) { $0.record.pull = pull })
+      }
+      results.append(MatrixResultTests.result("qemu-precopy", round: round))
+    }
+    #expect(MatrixFigure.faults.value(results[0]) == 2)
+    #expect(MatrixFigure.faults.value(results[1]) == 0.5)
+    #expect(MatrixFigure.faults.value(results[2]) == nil)
+    #expect(MatrixFigure.faults.text(0.5) == "0.50 %")
+    let comparison = try #require(MatrixComparison.all(results).first)
+    #expect(comparison.ratio(.faults, "godwit-dsm", to: "qemu-postcopy")?.median == 0.25)
+    #expect(ReportTable.ratios(comparison)?.header.contains("net faults to postcopy") == true)
+    // Where no rival has it there is no column of dashes.
+    let others = results.filter { $0.lab.method != "qemu-postcopy" }
+    let without = try #require(MatrixComparison.all(others).first)
+    #expect(ReportTable.ratios(without)?.header.contains { $0.hasPrefix("net faults") } == false)
+    #expect(without.figures.contains(.faults))
+    let table = try #require(ReportTable.pulls(comparison))
+    #expect(table.rows.map(\.name) == ["godwit-dsm", "qemu-postcopy"])
+    #expect(table.rows[0].cells.map(\.text) == ["–", "20000", "–", "300", "100"])
+    let lines = MatrixTable.lines(results)
+    #expect(lines.contains { $0.contains("NET FAULTS") } && lines.contains("  \(table.title)"))
+    #expect(ReportTable.pulls(try #require(MatrixComparison.all(Self.results).first)) == nil)
+  }
+
+  @Test(
+    arguments: [
+      ("a.jsonl", "a.html"), ("x/a.b.jsonl", "x/a.b.html"), ("a", "a.html"),
+      ("a.html", "a.html.html"), ("d.1/a", "d.1/a.html"), ("d/.jsonl", "d/.jsonl.html"),
+    ])
+  func whereThePageGoes(results: String, page: String) {
+    #expect(ResultsFile(path: results).pagePath == page)
+  }
+
   static let scenario = try? MatrixScenario.parse(
     """
     name = "one"

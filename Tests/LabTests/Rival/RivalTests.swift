@@ -59,6 +59,10 @@ struct RivalTests {
       #expect(try #require(trial.throughput).baselinePerSecond > 0)
       #expect(try #require(trial.throughput).timeline.reduce(0, +) > 0)
     }
+    // Pages that went before and after the flip are told apart; no other way has any.
+    let pull = try #require(trials.first { $0.record.strategy == "postcopy" }?.record.pull)
+    #expect(try #require(pull.placedPages) < 65_536 && pull.faultPages != nil)
+    #expect(trials.count { $0.record.pull != nil } == 1)
     // What compresses by half does not cross the link whole.
     let plain = try #require(trials.first?.record.wireBytes)
     let compressed = try #require(trials.first { $0.record.strategy == "multifd-zstd" })

@@ -7,8 +7,14 @@ protocol DiskMover: Sendable {
   func move(_ client: DiskClient) async throws -> MovedDisk
   /// Nobody writes any more: the destination keeps the disk as it is.
   func finish() async throws
+  /// Whoever has the disk at the source in the place of its server, which the move has ended; nil: its server still has it.
+  var successor: DiskProcess? { get async }
   /// Ends what the move itself has started.
   func end() async
+}
+
+extension DiskMover {
+  var successor: DiskProcess? { get async { nil } }
 }
 
 /// How far a move came.

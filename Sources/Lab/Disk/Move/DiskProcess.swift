@@ -30,6 +30,8 @@ struct DiskProcess: Sendable {
     try folder.note(process: process.pid)
   }
 
+  var pid: Int32 { process.pid }
+
   /// Waits until `isReady`, which may fail meanwhile.
   func wait(until isReady: () async -> Bool) async throws {
     let startMs = MonotonicClock.nowMs

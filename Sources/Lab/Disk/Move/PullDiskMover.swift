@@ -54,6 +54,8 @@ actor PullDiskMover: DiskMover {
   /// The destination has the disk already.
   func finish() async throws {}
 
+  var successor: DiskProcess? { supplier }
+
   func end() async { await supplier?.end() }
 
   private func moved(

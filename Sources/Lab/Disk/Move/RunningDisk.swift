@@ -6,6 +6,8 @@ struct RunningDisk: Sendable {
   let stage: DiskStage
   let mover: any DiskMover
   let client: DiskClient
+  /// Whoever serves it until it moves, and whoever takes it.
+  let server, destination: DiskProcess
   /// In the order in which they end.
   private let processes: [DiskProcess]
 
@@ -14,7 +16,8 @@ struct RunningDisk: Sendable {
     var processes: [DiskProcess] = []
     do {
       if let device = try await stage.startDevice() { processes.insert(device, at: 0) }
-      processes.insert(try await stage.startDestination(), at: 0)
+      let destination = try await stage.startDestination()
+      processes.insert(destination, at: 0)
       let server = try await stage.startServer()
       processes.insert(server, at: 0)
       let mover = try await Self.mover(stage, server, backups)
@@ -23,7 +26,9 @@ struct RunningDisk: Sendable {
         try DiskClient(
           stage.disk, socket: stage.socket, export: DiskStage.exportName, seed: stage.seed)
       }
-      return RunningDisk(stage: stage, mover: mover, client: client, processes: processes)
+      return RunningDisk(
+        stage: stage, mover: mover, client: client, server: server, destination: destination,
+        processes: processes)
     } catch {
       let words = processes.map(\.lastWords).joined(separator: "; ")
       for process in processes { await process.end() }

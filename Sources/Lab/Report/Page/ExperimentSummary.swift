@@ -11,12 +11,24 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
   /// Versions of Godwit, rates of links, networks, machines, and their processors: each distinct, in order.
   public var godwit, links, networks, machines: [String]
   public var processors: [Int]
+  /// Commits and programs of Godwit, and the link's latencies each way: nil in summaries of earlier versions.
+  @OrNull public var builds: [String]?
+  @OrNull public var latencies: [String]?
+  /// What others got over the link; nil: there were none.
+  @OrNull public var competing: Competing?
+  /// Rounds of what was measured in the fewest; nil in summaries of earlier versions.
+  @OrNull public var leastRounds: Int?
   /// Hundredths of the highest load average before a migration.
   @OrNull public var loadPercent: UInt64?
   /// Guests ran in QEMU's translator.
   public var isTranslated: Bool
   /// The link had a latency; others used it; disks were limited by QEMU's filter.
   public var hasDistance, hasOthersTraffic, hasLimitedDisks: Bool
+
+  /// Bytes per second, over all migrations.
+  public struct Competing: Codable, Sendable, Equatable {
+    public var median, most: UInt64
+  }
 
   /// Bytes of a summary that is read, at most.
   public static let bytesMax = 64 << 10
@@ -32,8 +44,14 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
     done = results.count(where: \.isDone)
     intact = results.count(where: \.isIntact)
     godwit = distinct(results.map(\.lab.godwit))
-    links = distinct(
-      results.map { ByteRate(bytesPerSecond: $0.lab.linkBytesPerSecond)?.description ?? "none" })
+    builds = distinct(results.compactMap(\.build))
+    links = distinct(results.map { Self.rate($0.lab.linkBytesPerSecond) })
+    // By length, not by their words.
+    latencies = distinct(results.compactMap(\.lab.linkLatencyMs)).map(Milliseconds.format)
+    let others = results.compactMap(\.lab.competingBytesPerSecond).sorted()
+    competing = others.last.map { Competing(median: others[others.count / 2], most: $0) }
+    let groups = Dictionary(grouping: results) { "\($0.lab.guest)/\($0.lab.qemu)/\($0.lab.method)" }
+    leastRounds = groups.values.map { Set($0.map(\.lab.round)).count }.min()
     networks = distinct(results.map(\.lab.network))
     machines = distinct(results.map(\.lab.host.name))
     processors = distinct(results.map(\.lab.host.processors))
@@ -44,6 +62,36 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
     hasDistance = results.contains { $0.lab.linkLatencyMs != nil }
     hasOthersTraffic = results.contains { $0.lab.competingBytesPerSecond != nil }
     hasLimitedDisks = results.contains { $0.lab.disk?.isOfLimitedDevice == true }
+  }
+
+  private static func rate(_ bytesPerSecond: UInt64) -> String {
+    ByteRate(bytesPerSecond: bytesPerSecond)?.description ?? "none"
+  }
+
+  /// What was measured, where: for people who want to know what the figures are worth.
+  var facts: [String] {
+    func list(_ values: [String]) -> String { values.joined(separator: ", ") }
+    let far = latencies ?? []
+    var facts = ["\(migrations) migrations, \(rounds) rounds; Godwit \(list(godwit))"]
+    if let builds, !builds.isEmpty { facts.append("build: \(list(builds))") }
+    facts.append(
+      "link: \(list(links))\(far.isEmpty ? "" : ", \(list(far)) each way") (\(list(networks)))")
+    if let competing {
+      facts.append(
+        "beside others' traffic, which got \(Self.rate(competing.median)) at the median and at most "
+          + Self.rate(competing.most))
+    }
+    facts.append("machine: \(list(machines))")
+    if let loadPercent {
+      let load = MatrixTable.hundredths(Double(loadPercent) / 100)
+      facts.append("load average before a migration: at most \(load)")
+    }
+    if let leastRounds, leastRounds < Estimate.countMin {
+      facts.append(
+        "fewer than \(Estimate.countMin) rounds\(leastRounds == rounds ? "" : " of some"): "
+          + "figures without intervals, from which nothing follows")
+    }
+    return facts
   }
 }
 

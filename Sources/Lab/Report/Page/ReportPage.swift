@@ -7,7 +7,7 @@ public struct ReportPage: Sendable {
   public let plots: [ReportPlot]
   public let tables: [ReportTable]
   public let html: String
-  /// Of each guest with each QEMU, then over all of them.
+  /// The matrix of ratios, each guest with each QEMU, then what is over all of them.
   private let sections: [(tables: [ReportTable], plots: [ReportPlot])]
   private let title: String
   private let facts, legend: [String]
@@ -17,12 +17,16 @@ public struct ReportPage: Sendable {
     let names = Set(results.map(\.lab.method)).sorted()
     let colours = Dictionary(
       uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
-    var (plots, tables, body): ([ReportPlot], [ReportTable], String) = ([], [], "")
-    var sections: [(tables: [ReportTable], plots: [ReportPlot])] = []
     let comparisons = MatrixComparison.all(results)
+    let matrices = ReportPlot.matrices(comparisons)
+    var (plots, tables, body): ([ReportPlot], [ReportTable], String) = (matrices, [], "")
+    var sections: [(tables: [ReportTable], plots: [ReportPlot])] = [([], matrices)]
+    if !matrices.isEmpty {
+      body += "<section><h2>Ratios to QEMU's best way</h2>\n\(Self.figures(matrices))</section>\n"
+    }
     for comparison in comparisons {
       let figures = ReportTable.figures(comparison)
-      let own = [figures] + ReportTable.allRatios(comparison)
+      let own = [figures] + ReportTable.further(comparison)
       let pictures = ReportPlots(comparison: comparison, colours: colours).all
       body += "<section><h2>\(SVG.escape(figures.title))</h2>\n"
       if let rate = MatrixTable.dirtyRate(comparison) { body += "<p>\(SVG.escape(rate))</p>\n" }
@@ -47,12 +51,13 @@ public struct ReportPage: Sendable {
       ? "<p>Everything that moved was intact afterwards.</p>\n"
       : "<p class=\"worse\">Not intact afterwards:</p><ul>"
         + damage.map { "<li>\(SVG.escape($0))</li>" }.joined() + "</ul>\n"
-    let items = Self.facts(results).map { "<li>\(SVG.escape($0))</li>" }.joined()
+    facts = ExperimentSummary(results, name: title).facts
+    let items = facts.map { "<li>\(SVG.escape($0))</li>" }.joined()
     legend = MatrixFigure.legend(comparisons)
     let notes = legend.map { "<li>\(SVG.escape($0))</li>" }.joined()
     (self.plots, self.tables) = (plots + over, tables)
     self.sections = sections + [([], over)]
-    (self.title, self.facts) = (title, Self.facts(results))
+    self.title = title
     html =
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
       + "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">"
@@ -80,51 +85,17 @@ public struct ReportPage: Sendable {
   }
 
   private static func figures(_ plots: [ReportPlot]) -> String {
-    [plots.filter(\.isLow), plots.filter { !$0.isLow }].filter { !$0.isEmpty }.map {
+    let groups = [
+      plots.filter(\.isWide), plots.filter(\.isLow), plots.filter { !$0.isLow && !$0.isWide },
+    ]
+    return groups.filter { !$0.isEmpty }.map {
       "<div class=\"plots\">\($0.map(figure).joined())</div>\n"
     }.joined()
   }
 
   private static func figure(_ plot: ReportPlot) -> String {
-    "<figure><h3>\(SVG.escape(plot.title))</h3><div class=\"wide\">\(plot.svg)</div>"
+    "<figure\(plot.isWide ? " class=\"whole\"" : "")><h3>\(SVG.escape(plot.title))</h3><div class=\"wide\">\(plot.svg)</div>"
       + "<figcaption>\(SVG.escape(plot.note))</figcaption></figure>\n"
-  }
-
-  /// What was measured, where: for people who want to know what the figures are worth.
-  static func facts(_ results: [MatrixResult]) -> [String] {
-    func distinct(_ values: [String]) -> String { Set(values).sorted().joined(separator: ", ") }
-    let far = results.compactMap(\.lab.linkLatencyMs).map(Milliseconds.format)
-    var facts = [
-      "\(results.count) migrations, \(results.map(\.lab.round).max().map { $0 + 1 } ?? 0) rounds; Godwit "
-        + distinct(results.map(\.lab.godwit)),
-      "link: "
-        + distinct(
-          results.map {
-            ByteRate(bytesPerSecond: $0.lab.linkBytesPerSecond)?.description ?? "none"
-          })
-        + (far.isEmpty ? "" : ", \(distinct(far)) each way")
-        + " (\(distinct(results.map(\.lab.network))))",
-    ]
-    let others = results.compactMap(\.lab.competingBytesPerSecond).sorted()
-    if let most = others.last, let rate = ByteRate(bytesPerSecond: others[others.count / 2]) {
-      facts.append(
-        "beside others' traffic, which got \(rate) at the median and at most "
-          + (ByteRate(bytesPerSecond: most)?.description ?? "nothing"))
-    }
-    facts.append("machine: \(distinct(results.map(\.lab.host.name)))")
-    let busy = results.compactMap(\.lab.host.loadPercent).max()
-    if let busy {
-      facts.append(
-        "load average before a migration: at most \(MatrixTable.hundredths(Double(busy) / 100))")
-    }
-    let counts = Dictionary(grouping: results) { "\($0.lab.guest)/\($0.lab.qemu)/\($0.lab.method)" }
-      .values.map { Set($0.map(\.lab.round)).count }
-    if let least = counts.min(), least < Estimate.countMin {
-      facts.append(
-        "fewer than \(Estimate.countMin) rounds\(counts.max() == least ? "" : " of some"): "
-          + "figures without intervals, from which nothing follows")
-    }
-    return facts
   }
 
   private static let css =
@@ -132,7 +103,7 @@ public struct ReportPage: Sendable {
     + "main{max-width:72rem;margin:0 auto;padding:1rem}h1{font-size:1.6rem}h2{margin-top:2.5rem}"
     + "h3{font-size:1rem;margin:0 0 .25rem}figure{margin:.75rem 0;min-width:0}"
     + ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));"
-    + "gap:0 2rem}"
+    + "gap:0 2rem}.whole{grid-column:1/-1}"
     + "figcaption,.facts{color:var(--faint);font-size:.85rem}"
     // What is wider than the page casts a shadow at its right end, until it is reached.
     + ".wide{overflow-x:auto;background:"

@@ -11,6 +11,8 @@ public struct ReportPlot: Sendable {
   var svg: String
   /// Bars: lower than the other pictures, so that they stand together in a page.
   var isLow = false
+  /// Wider than the other pictures.
+  var isWide = false
 
   /// The picture as a file of its own.
   public var file: String { SVG.file(svg) }
@@ -22,12 +24,13 @@ struct ReportPlots {
   /// Colours go by method, the same in every picture of a report.
   let colours: [String: Int]
 
-  private var slug: String { ReportText.slug("\(comparison.guest)-\(comparison.qemu)") }
+  var slug: String { ReportText.slug("\(comparison.guest)-\(comparison.qemu)") }
 
   var all: [ReportPlot] {
     [
       bars(.total), bars(.together), bars(.downtime), bars(.wire), bars(.reads), bars(.latency),
-      bars(.tail), bars(.processor), classes, trade, throughput, operations, owed,
+      bars(.tail), bars(.processor), bars(.faults), classes, trade, throughput, switchover,
+      operations, owed,
     ].compactMap(\.self)
   }
 

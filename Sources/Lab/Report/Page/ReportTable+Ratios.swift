@@ -1,12 +1,15 @@
 extension ReportTable {
-  /// All that there is to compare of a guest.
-  static func allRatios(_ comparison: MatrixComparison) -> [ReportTable] {
-    [ratios(comparison), plainRatios(comparison)].compactMap(\.self)
+  /// All that there is beside a guest's figures.
+  static func further(_ comparison: MatrixComparison) -> [ReportTable] {
+    [ratios(comparison), plainRatios(comparison), pulls(comparison)].compactMap(\.self)
   }
 
   /// Godwit's methods over QEMU's best in each figure; nil when there is nothing to compare.
   static func ratios(_ comparison: MatrixComparison) -> ReportTable? {
-    let figures = comparison.figures.filter(\.hasRatio)
+    // What no rival has and not every move is no column.
+    let figures = comparison.figures.filter {
+      $0.hasRatio && ($0.isOfEveryMove || comparison.bestRival($0) != nil)
+    }
     let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
     let rivals = figures.map(comparison.bestRival)
     guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return nil }

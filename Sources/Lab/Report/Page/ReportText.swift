@@ -21,6 +21,7 @@ enum ReportText {
     case .tail: "Latency of a disk's clients while it moves, 99 %"
     case .served: "Until a pulled disk is served at the destination"
     case .reads: "Read from the source's disk for the move"
+    case .faults: "Pages waited for over the network"
     }
   }
 

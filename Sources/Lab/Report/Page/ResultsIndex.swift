@@ -52,11 +52,12 @@ struct ResultsIndex {
       Set(experiments.flatMap { $0[keyPath: path] }).sorted().joined(separator: ", ")
     }
     let migrations = experiments.reduce(0) { $0 + $1.migrations }
-    return [
-      "\(migrations) migrations; Godwit \(distinct(\.godwit))",
-      "link: \(distinct(\.links)) (\(distinct(\.networks)))",
-      "machine: \(distinct(\.machines))",
-    ]
+    let builds = Set(experiments.flatMap { $0.builds ?? [] }).sorted().joined(separator: ", ")
+    return ["\(migrations) migrations; Godwit \(distinct(\.godwit))"]
+      + (builds.isEmpty ? [] : ["builds, where results say so: \(builds)"]) + [
+        "link: \(distinct(\.links)) (\(distinct(\.networks)))",
+        "machine: \(distinct(\.machines))",
+      ]
   }
 
   /// What the results can't tell, from what they say of themselves.

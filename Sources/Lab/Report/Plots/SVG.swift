@@ -68,15 +68,17 @@ enum SVG {
       + "<title>\(escape(title))</title></circle>"
   }
 
-  /// As narrow as a picture may get, on a phone: smaller, and nobody could read it.
-  private static let leastWidth = 354.0
+  /// As narrow as a picture may get, on a phone: smaller, and nobody could read it. Of a wide one, as a share of its width.
+  private static let (leastWidth, leastShare) = (354.0, 0.68)
 
   /// A whole picture; `title` is what a screen reader says of it. In a page it is never larger than it was drawn.
   static func picture(_ width: Double, _ height: Double, title: String, _ parts: [String]) -> String
   {
-    "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(number(width)) \(number(height))\" "
+    let least = max(min(width, leastWidth), width * leastShare)
+    return
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 \(number(width)) \(number(height))\" "
       + "width=\"\(number(width))\" height=\"\(number(height))\" "
-      + "style=\"max-width:\(number(width))px;min-width:\(number(min(width, leastWidth)))px\" role=\"img\" aria-label=\"\(escape(title))\"><title>\(escape(title))</title>\n"
+      + "style=\"max-width:\(number(width))px;min-width:\(number(least))px\" role=\"img\" aria-label=\"\(escape(title))\"><title>\(escape(title))</title>\n"
       + parts.joined(separator: "\n") + "\n</svg>"
   }
 

@@ -4,7 +4,7 @@ import HostIO
 
 /// The server that a guest has its own disk behind: `godwit block serve --in-use` beside QEMU, on the guest's host. The
 /// running guest is put behind it (`godwit block attach`).
-final class ServedDisk: Sendable {
+final class GuestDiskServer: Sendable {
   private static let attachMs: UInt64 = 60_000
 
   private let program: String
