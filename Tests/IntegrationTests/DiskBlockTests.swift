@@ -6,11 +6,7 @@ import Synchronization
 import Testing
 
 /// A guest whose page cache is full of its root disk, which both hosts have indexed.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct DiskBlockTests {
   private func options(_ strategy: String) -> LabOptions {
     var options = LabOptions()

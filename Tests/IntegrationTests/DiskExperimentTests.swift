@@ -7,11 +7,7 @@ import Testing
 @testable import Lab
 
 /// Disks that move alone while clients read and write them; what clients read is checked, and so is the copy.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct DiskExperimentTests {
   private func results(_ methods: String, _ disk: String) async throws -> [MatrixResult] {
     let text = """

@@ -6,11 +6,7 @@ import Testing
 
 /// The guest lives exactly once, whoever dies and whatever a host brings about. `godwit lab faults` does all faults
 /// in all phases.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct FaultTests {
   @Test(.timeLimit(.minutes(20))) func whoeverDies() async throws {
     await twoAtATime(Self.deaths, Self.guestLivesOnce)

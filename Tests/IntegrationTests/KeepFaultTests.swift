@@ -8,11 +8,7 @@ import Testing
 
 /// Agents that are killed while a guest's memory is written into a vault: the guest goes on, the vault has whole snapshots
 /// or none, nothing half is left, and the next try succeeds.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct KeepFaultTests {
   /// Bytes of a file that is begun for good: the first segment is written.
   private static let begunBytes: UInt64 = 1 << 20

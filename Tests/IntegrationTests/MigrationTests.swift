@@ -5,30 +5,13 @@ import Lab
 import Synchronization
 import Testing
 
-/// Real guests, moved by two real agents; the lab looks at them from inside and outside.
-enum Equipment {
-  static let qemu72 = "/usr/bin/qemu-system-x86_64"
-  static let isRoot = geteuid() == 0
-  static let program = ProcessInfo.processInfo.environment["GODWIT_BINARY"]
-
-  static var isThere: Bool {
-    guard let program else { return false }
-    return isRoot && FileManager.default.isExecutableFile(atPath: program)
-      && FileManager.default.isExecutableFile(atPath: qemu72)
-      && FileManager.default.fileExists(atPath: CacheFolder().path + "/kernel/current/vmlinuz")
-  }
-}
-
 final class SilentObserver: LabObserver {
   func note(_ text: String) async {}
   func progress(_ progress: MigrationProgress) async {}
 }
 
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+/// Real guests, moved by two real agents; the lab looks at them from inside and outside.
+@Suite(.serialized, .needsEquipment)
 struct MigrationTests {
   private func options(_ backend: GuestSpecification.Backend) -> LabOptions {
     var options = LabOptions()

@@ -5,11 +5,7 @@ import Synchronization
 import Testing
 
 /// Guests that write to their disk, which moves with them: whatever they read there must be what they wrote last.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct MovingDiskTests {
   private var options: LabOptions {
     var options = LabOptions()

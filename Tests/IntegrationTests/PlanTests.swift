@@ -7,11 +7,7 @@ import Testing
 @testable import Lab
 
 /// A real guest that dirties 32 MiB at 64 MiB/s: what `godwit plan` and `godwit trace` see of it from outside.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct PlanTests {
   static let name = "planned"
   static let hotMiB: UInt64 = 32

@@ -7,11 +7,7 @@ import Testing
 @testable import Lab
 
 /// A guest that leaves its host with a copy of its memory kept there, and comes back.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct ReturnTests {
   /// - Parameter name: agents find it by its name, and other tests have guests of their own meanwhile.
   private func options(_ name: String, _ backend: GuestSpecification.Backend) -> LabOptions {

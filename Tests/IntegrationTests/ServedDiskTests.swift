@@ -8,11 +8,7 @@ import Testing
 
 /// Guests whose disk is behind Godwit's server and moves with them while they write to it: each then reads all of its
 /// file at the destination, and every page of it must be what it wrote last.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct ServedDiskTests {
   private static let cases: [(qemu: String?, method: DiskWishes.Method)] = [
     (nil, .iofollow), (Equipment.qemu72, .waio),

@@ -7,11 +7,7 @@ import Testing
 @testable import Lab
 
 /// Guests that find pages in what is kept of another one.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct SharedVaultTests {
   private static func options(_ name: String) -> LabOptions {
     var options = LabOptions()

@@ -8,11 +8,7 @@ import Testing
 
 /// A guest that only a person can save: the source's agent died around the hand-over, and then so did
 /// QEMU there. Nobody can know any more whether the guest had run on.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct StuckGuestTests {
   private struct Stuck {
     let session: GuestSession

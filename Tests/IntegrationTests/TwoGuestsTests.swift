@@ -7,11 +7,7 @@ import Testing
 @testable import Lab
 
 /// Two guests that leave the same host at once: what they share, and who can see it.
-@Suite(
-  .serialized,
-  .enabled(
-    if: Equipment.isThere,
-    "skipped: needs root, GODWIT_BINARY and scripts/install-dependencies.sh (use `make test`)"))
+@Suite(.serialized, .needsEquipment)
 struct TwoGuestsTests {
   static let bytesPerSecond: UInt64 = 16_000_000
   static let metricsPort = 4790
