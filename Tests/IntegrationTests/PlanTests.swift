@@ -50,7 +50,8 @@ struct PlanTests {
 
   private func godwit(_ socket: String, _ arguments: String...) async throws -> String {
     try await Command.run(
-      try #require(Equipment.program), arguments + ["--control-socket", socket, "--json"])
+      try #require(Equipment.program), arguments + ["--control-socket", socket, "--json"],
+      timeoutMs: 60_000)
   }
 
   private func plan(_ destination: String, _ socket: String) async throws -> PlannedGuest {

@@ -75,6 +75,17 @@ struct Qcow2ImageTests {
     #expect(own.find([UInt8](repeating: 0x5A, count: Page.size)) == 256)
     #expect(own.find(TestImage.content(5)) == nil)
     #expect(try #require(indexing.folder.load(base)).find(TestImage.content(5)) == 5)
+    // Before there is a QEMU: what the guest's arguments name, and what is behind that.
+    var configuration = AgentConfiguration()
+    configuration.stateDirectory = scratch.path + "/a"
+    func images(_ arguments: [String]) -> [String] {
+      let launch = QEMULaunch(
+        name: "web-1", program: "/bin/true", arguments: arguments, isFromDefinition: true)
+      return GuestImages.indexed(launch, vm: "web-1", configuration).map(\.index.path)
+    }
+    #expect(images(["-drive", "file=\(top),format=qcow2"]) == [top, base])
+    #expect(images(["-drive", "file=\(base)", "-name", top]) == [base])
+    #expect(images(["-drive", "file=\(scratch.path)/source.raw,format=raw"]).isEmpty)
   }
 
   @Test func anImageWhoseBackingFormatIsNotSaidIsRefused() async throws {
