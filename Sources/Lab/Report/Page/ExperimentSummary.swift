@@ -17,6 +17,8 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
   public var isTranslated: Bool
   /// The link had a latency; others used it; disks were limited by QEMU's filter.
   public var hasDistance, hasOthersTraffic, hasLimitedDisks: Bool
+  /// Disks were drives with a head; nil: of an earlier version, which had none.
+  public var hasHeadedDisks: Bool?
 
   /// Bytes of a summary that is read, at most.
   public static let bytesMax = 64 << 10
@@ -43,7 +45,8 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
     }
     hasDistance = results.contains { $0.lab.linkLatencyMs != nil }
     hasOthersTraffic = results.contains { $0.lab.competingBytesPerSecond != nil }
-    hasLimitedDisks = results.contains { $0.lab.disk?.isOfLimitedDevice == true }
+    hasLimitedDisks = results.contains { $0.lab.disk?.isOfThrottledDevice == true }
+    hasHeadedDisks = results.contains { $0.lab.disk?.device == "hdd" }
   }
 }
 
