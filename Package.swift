@@ -107,8 +107,8 @@ let package = Package(
     program(
       "Lab",
       [
-        "Base", "Agent", "BlockStore", "HostIO", "PKI", "QMP", "Strategy", logging, system,
-        subprocess, .product(name: "Crypto", package: "swift-crypto"),
+        "Base", "Agent", "BlockStore", "HostIO", "NBD", "PKI", "QMP", "Simulator", "Strategy",
+        logging, system, subprocess, .product(name: "Crypto", package: "swift-crypto"),
       ] + nio),
     program(
       "CLI",
@@ -179,7 +179,9 @@ let package = Package(
         "Agent", "BlockStore", "HostIO", "PKI", "QMP", "QEMUStream", "Strategy", "Wire", "Base",
         "TestSupport", logging, tls,
       ], isHot: true),
-    tests("LabTests", ["Lab", "Agent", "HostIO", "QMP", "Strategy", "Base"]),
+    tests(
+      "LabTests",
+      ["Lab", "Agent", "BlockStore", "HostIO", "NBD", "QMP", "Simulator", "Strategy", "Base"]),
     tests(
       "CLITests",
       [

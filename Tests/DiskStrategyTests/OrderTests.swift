@@ -41,6 +41,86 @@ import Testing
     #expect(order.next(map, follows: true, nowUs: 602_000) == 59_968..<59_990)
   }
 
+  /// What lies ahead of a guest that goes through the disk is left to it, as long as there is anything else; whatever order
+  /// its clients are in.
+  @Test(arguments: [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]]) func aSteadyGuestReadsItItself(
+    clients: [Int]
+  ) throws {
+    var (map, order) = (try map(40_000), CopyOrder())
+    var nowUs: UInt64 = 0
+    func go(_ rounds: Range<Int>) {
+      for round in rounds {
+        for client in clients {
+          let block = 10_000 + (round * 4 + client) * 16
+          nowUs += 1000
+          order.noteGuest(block..<(block + 16), nowUs: nowUs)
+        }
+      }
+    }
+    func next() throws -> Range<Int> {
+      let found = order.next(map, follows: true, nowUs: nowUs, sparesAhead: true)
+      let run = try #require(found)
+      map.begin(run)
+      map.end(run, arrived: true)
+      return run
+    }
+    go(0..<1)
+    // Nobody knows yet where it goes: its surroundings.
+    let first = try next()
+    #expect(abs(first.lowerBound - 10_000) < 1000)
+    go(1..<12)
+    for _ in 0..<4 {
+      let run = try next()
+      #expect(run.upperBound <= 1000)
+    }
+    // All of the rest comes before it, and past it.
+    let (front, regionBlockCount) = (10_000 + 12 * 64, 16_384)
+    let way = front..<(front + regionBlockCount - 64)
+    while map.nextRun(from: 0)?.lowerBound ?? 10_000 < 10_000
+      || map.nextRun(from: front + regionBlockCount) != nil
+    {
+      let run = try next()
+      #expect(!way.contains(run.lowerBound))
+    }
+    #expect(order.roundCount == 0)
+    // Then it is the copier's, too.
+    while let run = order.next(map, follows: true, nowUs: nowUs, sparesAhead: true) {
+      map.begin(run)
+      map.end(run, arrived: true)
+    }
+    #expect(map.neededByteCount == 0 && order.roundCount > 0)
+  }
+
+  /// Requests all over the disk have no direction.
+  @Test func aGuestWithoutADirectionIsFollowed() throws {
+    var (map, order, random) = (try map(40_000), CopyOrder(), SplitMix64(seed: 5))
+    for request in 1...500 as ClosedRange<UInt64> {
+      let block = Int(random.next() % 30_000)
+      order.noteGuest(block..<(block + 4), nowUs: request * 1000)
+      if let run = order.next(map, follows: true, nowUs: request * 1000, sparesAhead: true) {
+        map.begin(run)
+      }
+    }
+    #expect(order.followedCount > 250)
+    #expect(order.isGuestBusy(nowUs: 510_000) && !order.isGuestBusy(nowUs: 600_000))
+  }
+
+  /// Most of the link is for what waits in memory, in bytes, and some of it always for the copier.
+  @Test func turnsAreCountedInBytes() {
+    var turns = SendTurns()
+    #expect(!turns.isForForwarded)
+    turns.noteCopied(256)
+    var runs = 0
+    while turns.isForForwarded, runs < 100 {
+      turns.noteForwarded(64)
+      runs += 1
+    }
+    #expect(runs == 12)
+    turns.noteCopied(.max)
+    turns.noteForwarded(1 << 20)
+    #expect(turns.isForForwarded)
+  }
+
   @Test func noFartherThanItsRegion() throws {
     var (map, order) = (try map(100_000), CopyOrder())
     for chunk in 0..<(80_000 / 64) {

@@ -100,4 +100,36 @@ struct DiskExperimentTests {
       #expect(result.lab.together?.count == 2)
     }
   }
+
+  /// A drive with a head: the controls have nothing to move and their disk is whole, whoever moves it has it from the same
+  /// drive, and one who is slowed takes as long as it says.
+  @Test(.timeLimit(.minutes(3))) func aDriveWithAHead() async throws {
+    let results = try await results(
+      """
+      "none", "waio", "waio-idle", "mirror", "mirror+slow", "qemu-mirror+slow", "snapmig"
+      """,
+      """
+      device = "hdd"
+      changed = "512KiB"
+      load = { hot = "256KiB", depth = 4 }
+      [tuning.slow]
+      diskRate = "4MiB/s"
+      """)
+    #expect(results.count == 7)
+    func result(_ method: String) throws -> MatrixResult {
+      try #require(results.first { $0.lab.method == method })
+    }
+    for result in results {
+      #expect((result.record.totalMs == nil) == ["none", "waio-idle"].contains(result.lab.method))
+      let before = try #require(result.lab.disk?.before)
+      // Most of what it does is seeking: nothing else is as slow.
+      #expect(before.medianUs > 3000 && before.perSecond < 1000 && result.lab.disk?.device == "hdd")
+    }
+    for method in ["mirror+slow", "qemu-mirror+slow"] {
+      #expect(try #require(try result(method).record.totalMs) > 2500)
+    }
+    #expect(try #require(try result("snapmig").record.disk.bytesReadAtSource) < 8 << 20)
+    let phases = try #require(try result("waio").lab.disk?.phases)
+    #expect(try #require(phases.original).requests > 0)
+  }
 }

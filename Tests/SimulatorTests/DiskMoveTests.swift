@@ -58,6 +58,28 @@ import Testing
     #expect(follow.requestsPerSecond > precopy.requestsPerSecond)
   }
 
+  /// Half of the disk is read by its guest, nothing of it stays in memory, and the link is slower than the disk: what the
+  /// guest reads the copier doesn't.
+  @Test(
+    arguments: [
+      (.sequential, 25e6), (.uniform, 25e6),
+    ] as [(DiskLoadModel.Pattern, Double)])
+  func whatTheGuestReadsIsNotReadAgain(
+    pattern: DiskLoadModel.Pattern, linkBytesPerSecond: Double
+  ) throws {
+    var setup = setup(.precopy, .ssd)
+    (setup.byteCount, setup.linkBytesPerSecond) = (64 << 20, linkBytesPerSecond)
+    setup.cacheBytes = 0
+    (setup.load.pattern, setup.load.readPercent, setup.load.requestBlocks) = (pattern, 100, 16)
+    (setup.load.clients, setup.load.thinkUs) = (1, 500)
+    let precopy = try #require(setup.run(seed: 1))
+    setup.method = .iofollow
+    let follow = try #require(setup.run(seed: 1))
+    #expect(precopy.moveReadBytes >= 64 << 20 && follow.totalMs != nil)
+    #expect(follow.moveReadBytes * 10 <= precopy.moveReadBytes * 7, "\(follow) \(precopy)")
+    #expect(follow.moveReadBytes <= follow.readBytes && follow.violation == nil)
+  }
+
   @Test func aSeekCostsWhatItsDistanceDoes() throws {
     var random = SplitMix64(seed: 1)
     func us(_ from: Int, _ to: Int, _ model: DiskModel) throws -> UInt64 {

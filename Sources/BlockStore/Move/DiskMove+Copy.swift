@@ -49,23 +49,21 @@ extension DiskMove {
         return .nothing
       }
       let nowUs = MonotonicClock.nowUs
-      let mayRead =
-        state.isFrozen || !state.decision.yieldsToGuest || state.readPace.mayGo(nowUs: nowUs)
-      guard mayRead, state.pace.mayGo(nowUs: nowUs) else { return .nothing }
-      // In turn: a guest that writes as fast as the link carries would keep the copier from ever going round.
-      if !state.isCopiersTurn, let run = state.takeForwarded() {
-        state.isCopiersTurn = true
+      guard state.pace.mayGo(nowUs: nowUs) else { return .nothing }
+      if state.turns.isForForwarded, let run = state.takeForwarded() {
+        state.turns.noteForwarded(UInt64(run.byteCount))
         return .forward(run, link)
       }
-      state.isCopiersTurn = false
       let followed = state.order.followedCount
-      let follows = state.decision.followsGuest
       if !state.decision.defersWritten { state.deferred = nil }
-      guard
+      guard state.mayRead(nowUs),
         let blocks = state.order.next(
-          state.map, follows: follows, nowUs: nowUs, deferred: state.deferred)
+          state.map, follows: state.decision.followsGuest, nowUs: nowUs,
+          sparesAhead: state.sparesAhead, deferred: state.deferred)
       else { return state.takeForwarded().map { .forward($0, link) } ?? .nothing }
       state.map.begin(blocks)
+      state.turns.noteCopied(state.byteCount(blocks))
+      state.copierReads += 1
       state.copiedBytes += state.byteCount(blocks)
       state.readPace.spend(state.byteCount(blocks))
       return .copy(blocks, link, isNear: state.order.followedCount > followed)
@@ -75,6 +73,13 @@ extension DiskMove {
   private func copy(
     _ blocks: Range<Int>, _ buffer: PageBuffer, _ link: MoveLink, _ isNear: Bool
   ) {
+    var isReading = true
+    func endReading() {
+      guard isReading else { return }
+      isReading = false
+      state.update { $0.copierReads -= 1 }
+    }
+    defer { endReading() }
     let range = geometry.bytes(of: blocks)
     let count = range.upperBound - range.lowerBound
     // SAFETY: a run has no more blocks than a chunk, which the buffer holds.
@@ -92,6 +97,7 @@ extension DiskMove {
         return stop("can't read the disk at \(range.lowerBound): \(error)")
       }
     }
+    endReading()
     unsafe send(blocks, UnsafeRawBufferPointer(part), link, isForwarded: false)
   }
 

@@ -206,6 +206,14 @@ extension ForwardedRun {
 }
 
 extension MoveState {
+  /// Whether the copier may read something now.
+  mutating func mayRead(_ nowUs: UInt64) -> Bool {
+    if isFrozen { return true }
+    if decision.yieldsToGuest, !readPace.mayGo(nowUs: nowUs) { return false }
+    return !decision.followsGuest || copierReads < DiskMoveTerms.followingReadsMax
+      || !order.isGuestBusy(nowUs: nowUs)
+  }
+
   /// The next run of the queue; nil: there is none.
   mutating func takeForwarded() -> ForwardedRun? {
     guard !queue.isEmpty else { return nil }

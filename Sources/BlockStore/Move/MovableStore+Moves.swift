@@ -56,7 +56,7 @@ extension MovableStore {
         (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
         (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
         (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
-        state.base = copy
+        (state.base, state.sparesAhead) = (copy, !source.traits.isPrompt)
       }
       move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
         self?.moveEnded(move)

@@ -76,8 +76,11 @@ struct MoveState: Sendable {
   var nextWrite: UInt64 = 1
   var queue: [ForwardedRun] = []
   var queuedBytes = 0
-  /// The next run is to be the copier's own, and not one from the queue.
-  var isCopiersTurn = false
+  var turns = SendTurns()
+  /// Runs that the copier reads.
+  var copierReads = 0
+  /// What is read ahead of the guest doesn't stay in memory for it.
+  var sparesAhead = false
   /// Runs that are on the link.
   var linkSends = 0
 

@@ -22,7 +22,7 @@ struct SimulateDiskCommand: AsyncParsableCommand {
     discussion: """
       Runs the decisions of godwit block move in virtual time, against a model of a disk, a link and a guest \
       that uses the disk meanwhile, and prints medians: total time, how long the guest's writes waited at \
-      the end, what the disk was read, for guest and move, what crossed the network, and the guest's \
+      the end, what the disk was read, for guest and move and for the move alone, what crossed the network, and the guest's \
       requests per second and the 99th percentile of their latency as parts of the same guest's whose disk \
       doesn't move. What is modelled is in Docs/simulator.md. Exit status 1 when a run breaks a rule: the \
       destination lacks something at the end.
@@ -117,7 +117,8 @@ struct SimulateDiskCommand: AsyncParsableCommand {
 
   func run() async throws {
     var table = Table([
-      "METHOD", "ENDED", "TOTAL", "PAUSE", "DISK READ", "ON THE WIRE", "GUEST", "P99",
+      "METHOD", "ENDED", "TOTAL", "PAUSE", "DISK READ", "FOR THE MOVE", "ON THE WIRE", "GUEST",
+      "P99",
     ])
     var violations: [String] = []
     for method in method.isEmpty ? Method.allCases : method {
@@ -142,6 +143,7 @@ struct SimulateDiskCommand: AsyncParsableCommand {
     [
       method.rawValue, "\(batch.ended)/\(batch.runs)", SimulationReport.time(batch.totalMs),
       SimulationReport.time(batch.pauseMs), SimulationReport.size(batch.readBytes),
+      SimulationReport.size(batch.moveReadBytes),
       SimulationReport.size(batch.wireBytes),
       batch.guestShare.map { SimulationReport.percent($0.median) } ?? "-",
       batch.p99Ratio.map { "\((($0.median * 10).rounded()) / 10) x" } ?? "-",
@@ -157,6 +159,7 @@ extension SimulateDiskCommand {
     @OrNull var totalMs: Double?
     @OrNull var pauseMs: Double?
     @OrNull var readBytes: Double?
+    @OrNull var moveReadBytes: Double?
     @OrNull var wireBytes: Double?
     @OrNull var guestShare: Double?
     @OrNull var p99Ratio: Double?
@@ -166,6 +169,7 @@ extension SimulateDiskCommand {
       (self.method, runs, ended) = (method.rawValue, batch.runs, batch.ended)
       (totalMs, pauseMs) = (batch.totalMs?.median, batch.pauseMs?.median)
       (readBytes, wireBytes) = (batch.readBytes?.median, batch.wireBytes?.median)
+      moveReadBytes = batch.moveReadBytes?.median
       (guestShare, p99Ratio) = (batch.guestShare?.median, batch.p99Ratio?.median)
       violations = batch.violations.count
     }

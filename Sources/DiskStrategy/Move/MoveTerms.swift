@@ -80,4 +80,7 @@ public enum DiskMoveTerms {
   /// Runs of the copier's that are on the link at once while the guest's writes go to both sides: each of these stands
   /// behind what is there, and two keep the link busy.
   public static let mirroredSendsMax = 2
+  /// Reads of the copier's that are under way at once while it follows a guest that is busy: each of these stands before what
+  /// the guest asks for next, and what the guest reads needn't be read at all.
+  public static let followingReadsMax = 1
 }

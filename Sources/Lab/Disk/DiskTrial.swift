@@ -82,7 +82,8 @@ struct DiskTrial: Sendable {
         trial.record.audit.pagesCompared = disk.stage.disk.byteCount / UInt64(Page.size)
         trial.record.audit.pagesDiffering = differing
         if differing > 0 {
-          trial.damage.append("\(differing) pages of the copy are not what was written last")
+          let what = method.isStill ? "disk" : "copy"
+          trial.damage.append("\(differing) pages of the \(what) are not what was written last")
         }
       }
       trials.append(trial)
@@ -119,8 +120,10 @@ struct DiskTrial: Sendable {
     record.scenario = options.scenario
     record.vm = disk.name + (disk.count > 1 ? "-\(running.stage.number + 1)" : "")
     if moved.reason != nil { record.isGuestSafe = true }
-    record.totalMs = (moved.endUs - startUs) / 1000
-    record.disk.movedBytes = disk.byteCount
+    if !method.isStill {
+      record.totalMs = (moved.endUs - startUs) / 1000
+      record.disk.movedBytes = disk.byteCount
+    }
     record.disk.bytesReadAtSource = moved.readBytes
     record.disk.wireBytes = moved.wireBytes
     let report = running.client.report
@@ -134,6 +137,11 @@ struct DiskTrial: Sendable {
     var measures = DiskMeasures(disk)
     measures.before = Latency(report.requests, fromUs: calmFromUs, toUs: startUs)
     measures.during = Latency(report.requests, fromUs: startUs, toUs: moved.endUs)
+    measures.phases = moved.originalUs.map { betweenUs in
+      .init(
+        original: Latency(report.requests, fromUs: startUs, toUs: betweenUs),
+        surrogate: Latency(report.requests, fromUs: betweenUs, toUs: moved.endUs))
+    }
     measures.wrongReads = report.wrongReads
     (measures.rounds, measures.backupBytes) = (moved.rounds, moved.backupBytes)
     measures.skippedBytes = moved.skippedBytes

@@ -11,7 +11,7 @@ public struct MatrixDisk: Sendable, Equatable {
   public struct Load: Sendable, Equatable {
     public enum Pattern: String, Sendable, CaseIterable {
       case uniform, sequential
-      /// Nine of ten operations go to a tenth of the blocks.
+      /// Nine of ten operations go to `hotByteCount` of it.
       case hotspot
     }
 
@@ -23,6 +23,10 @@ public struct MatrixDisk: Sendable, Equatable {
     /// Whole pages, at most 1 MiB.
     public var blockBytes = 4096
     public var pattern = Pattern.hotspot
+    /// From the disk's start; nil: a tenth of what they use.
+    public var hotByteCount: UInt64?
+    /// The part of the disk that they use, from its start, in percent: `1...100`.
+    public var usedPercent: UInt64 = 100
 
     public init() {}
   }
@@ -33,14 +37,25 @@ public struct MatrixDisk: Sendable, Equatable {
   public var byteCount: UInt64
   /// What the device does at most, whoever asks, as QEMU's throttle filter has it; nil: what this machine's disk does.
   public var deviceOperationsPerSecond, deviceBytesPerSecond: UInt64?
+  /// The device is a drive with one head, whose seeks take their time (`HeadedStore`); so is the surrogate of `waio`.
+  public var hasHead = false
+  /// What is written between the snapshot and the clients' beginning, in bytes: as if they had been there for longer.
+  public var changedByteCount: UInt64 = 0
   /// Servers that have all disks as they were when the clients began, for `snapmig`.
   public var backupCount = 1
   public var load = Load()
 
   public init(name: String, byteCount: UInt64) { (self.name, self.byteCount) = (name, byteCount) }
 
-  var isLimited: Bool { deviceOperationsPerSecond != nil || deviceBytesPerSecond != nil }
+  /// By QEMU's filter.
+  var isThrottled: Bool { deviceOperationsPerSecond != nil || deviceBytesPerSecond != nil }
+  /// It stands before the image, as a file of its own, opened past the page cache.
+  var isLimited: Bool { isThrottled || hasHead }
   var blockCount: UInt64 { byteCount / UInt64(load.blockBytes) }
+  /// Of `hotspot`; nil: a tenth of what is used.
+  var hotBlockCount: UInt64? { load.hotByteCount.map { $0 / UInt64(load.blockBytes) } }
+  /// Blocks that clients use, from the disk's start.
+  var usedBlockCount: UInt64 { max(blockCount * load.usedPercent / 100, 1) }
 
   /// What is wrong with it; nil: nothing.
   var problem: String? {
@@ -51,16 +66,24 @@ public struct MatrixDisk: Sendable, Equatable {
     guard load.blockBytes % 4096 == 0, (4096...(1 << 20)).contains(load.blockBytes),
       (1 << 20) % load.blockBytes == 0
     else { return "block: 4 KiB to 1 MiB, a power of two" }
+    if hasHead, isThrottled { return "device: a drive with a head has its own limits" }
+    // Distinct blocks are drawn until there are enough.
+    guard changedByteCount <= byteCount * load.usedPercent / 200 else {
+      return "changed: at most half of what the clients use"
+    }
+    if changedByteCount > 0, isThrottled {
+      return "changed: a device with limits would take its time for that; device = \"hdd\" waits"
+    }
     return nil
   }
 }
 
 extension MatrixDisk: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
-    case name, count, size, deviceOperations, deviceRate, backups, load
+    case name, count, size, device, deviceOperations, deviceRate, backups, changed, load
   }
   enum LoadKeys: String, CodingKey, CaseIterable {
-    case operations, depth, writePercent, block, pattern
+    case operations, depth, writePercent, block, pattern, hot, used
   }
 
   public init(from decoder: any Decoder) throws {
@@ -78,6 +101,11 @@ extension MatrixDisk: Decodable {
     deviceBytesPerSecond = try values.parsed(.deviceRate, "a rate like 60MiB/s") {
       ByteRate(parsing: $0)?.bytesPerSecond
     }
+    hasHead =
+      try values.parsed(.device, "hdd, or none for what this machine's disk does") {
+        $0 == "hdd" ? true : nil
+      } ?? false
+    changedByteCount = try values.size(.changed) ?? 0
     backupCount = try values.number(.backups, 1...8) ?? backupCount
     guard values.contains(.load) else { return }
     let table = try values.nestedContainer(keyedBy: LoadKeys.self, forKey: .load)
@@ -88,5 +116,7 @@ extension MatrixDisk: Decodable {
     load.pattern =
       try table.parsed(.pattern, "uniform, sequential or hotspot") { .init(rawValue: $0) }
       ?? load.pattern
+    load.hotByteCount = try table.size(.hot)
+    load.usedPercent = UInt64(try table.number(.used, 1...100) ?? Int(load.usedPercent))
   }
 }

@@ -1,11 +1,13 @@
 import Agent
 import Base
 
-/// What is compared between methods; smaller is better in each.
+/// What is compared between methods; smaller is better in each but `rate`.
 public enum MatrixFigure: String, Sendable, CaseIterable {
   case total, downtime, gap, wire, slower, back, lost, together, processor, memory
   /// Of a disk's clients.
-  case latency, tail
+  case rate, latency, tail
+  /// The same in the worse phase of a move that has two, as it stands to the time before.
+  case phaseSlower, phaseTail
   /// Until a pulled disk was served at the destination.
   case served
   /// What was read from the source's disks.
@@ -25,6 +27,9 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .together: "ALL MOVED"
     case .processor: "CPU"
     case .memory: "AGENTS' RAM"
+    case .rate: "REQUESTS"
+    case .phaseSlower: "WORSE PHASE"
+    case .phaseTail: "99 % TO QUIET"
     case .latency: "LATENCY"
     case .tail: "99 %"
     case .served: "SERVED AFTER"
@@ -49,6 +54,12 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .processor:
       "of QEMU on both hosts, virtual processors left out, and of Godwit's agents; of a disk alone, of the servers on both"
     case .memory: "the most that both agents had of their own"
+    case .rate:
+      "of a disk's clients, a second, during the move; of none and waio-idle, where nothing moved"
+    case .phaseSlower:
+      "SLOWER while waio copied the original, or while it copied the surrogate: the larger of both"
+    case .phaseTail:
+      "99 of 100 requests in the phase in which they took longer, in percent of what they took before the move"
     case .latency: "half of the requests of a disk's clients took no longer during the move"
     case .tail: "99 of 100 of them took no longer"
     case .served: "until a pulled disk was in use at the destination"
@@ -69,8 +80,11 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
   func value(_ result: MatrixResult) -> Double? {
     let (record, lab) = (result.record, result.lab)
     func number(_ value: UInt64?) -> Double? { value.map { Double($0) } }
-    if let disk = lab.disk, [.slower, .latency, .tail, .served].contains(self) {
+    if let disk = lab.disk, isOfClients || self == .served {
       return switch self {
+      case .rate: number(disk.during?.perSecond)
+      case .phaseSlower: disk.phaseSlowdownPercent.map { Double($0) }
+      case .phaseTail: number(disk.phaseTailPercent)
       case .slower: disk.slowdownPercent.map { Double($0) }
       case .latency: number(disk.during?.medianUs)
       case .served: number(disk.pull?.servedMs)
@@ -98,7 +112,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     case .wire: number(record.wireBytes)
     case .back: reached(\.recoveryMs)
     case .lost: reached(\.lostMs)
-    case .slower, .together, .latency, .tail, .served: nil
+    case .slower, .together, .served, .rate, .latency, .tail, .phaseSlower, .phaseTail: nil
     case .reads: number(record.disk.bytesReadAtSource)
     case .faults: record.pull?.networkFaultPercent
     case .processor: number(lab.cost?.processorMs)
@@ -108,7 +122,15 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
 
   /// Whether every method has it, for every guest: tables leave others out where nobody has them.
   var isOfEveryMove: Bool {
-    ![.together, .processor, .memory, .latency, .tail, .served, .reads, .faults].contains(self)
+    ![
+      .together, .processor, .memory, .served, .reads, .faults, .rate, .latency, .tail,
+      .phaseSlower, .phaseTail,
+    ].contains(self)
+  }
+
+  /// Of what a disk's clients saw.
+  private var isOfClients: Bool {
+    [.slower, .rate, .latency, .tail, .phaseSlower, .phaseTail].contains(self)
   }
 
   /// A disk alone has no downtime, and no work but its clients' requests.
@@ -120,7 +142,8 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     guard value.isFinite else { return "never" }
     let whole = UInt64(clamping: Int64(max(min(value.rounded(), 9e15), 0)))
     switch self {
-    case .slower: return "\(Int(value.rounded())) %"
+    case .slower, .phaseSlower, .phaseTail: return "\(Int(value.rounded())) %"
+    case .rate: return "\(whole)/s"
     case .faults: return "\(MatrixTable.hundredths(value)) %"
     case .wire, .memory, .reads: return ByteCount(whole).description
     case .latency, .tail:

@@ -114,7 +114,7 @@ public struct MatrixRun: Sendable {
     folder: RunFolder
   ) async throws -> [MatrixResult] {
     var options = try options(for: cell)
-    if case .disk(let method) = cell.method {
+    if case .disk(let method, _) = cell.method {
       var facts = try facts(cell, options, hosts, build)
       facts.host.loadPercent = HostFacts.loadPercent()
       let trial = DiskTrial(
@@ -190,7 +190,10 @@ public struct MatrixRun: Sendable {
       (scenario.competing.map { ["beside \($0.bytesPerSecond) from the warm-up on"] } ?? [])
       + (scenario.linkLatencyMs > 0 ? ["\(scenario.linkLatencyMs) ms each way"] : [])
     guard scenario.kind == .guest else {
-      return CacheFolder.key(["\(try disk(cell))", "\(rest)", "\(common.forceLoopback)"] + others)
+      let tuning =
+        cell.method.tuning == nil ? [] : [try scenario.tuning(of: cell.method).fingerprint]
+      return CacheFolder.key(
+        ["\(try disk(cell))", "\(rest)", "\(common.forceLoopback)"] + others + tuning)
     }
     let guest = try guest(cell)
     return CacheFolder.key(

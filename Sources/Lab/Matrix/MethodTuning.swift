@@ -1,4 +1,5 @@
 public import Agent
+import Base
 import QMP
 public import Strategy
 
@@ -16,6 +17,8 @@ public struct MethodTuning: Sendable, Equatable {
   public var isGang: Bool?
   /// How the server of a guest's own disk moves it.
   public var diskMethod: DiskWishes.Method?
+  /// Of a disk that moves alone: what its copier may send, in bytes per second, QEMU's mirror too.
+  public var diskBytesPerSecond: UInt64?
   /// QEMU's alone, on both sides, over what the rival has by itself.
   var capabilities: [String: Bool] = [:]
   var parameters: [String: JSONValue] = [:]
@@ -40,6 +43,7 @@ public struct MethodTuning: Sendable, Equatable {
       + (compaction.map { "compaction=\($0.rawValue) " } ?? "")
       + (isGang.map { "gang=\($0) " } ?? "")
       + (diskMethod.map { "diskMethod=\($0.rawValue) " } ?? "")
+      + (diskBytesPerSecond.map { "diskRate=\($0) " } ?? "")
   }
 
   /// What is set in `other` wins.
@@ -54,6 +58,7 @@ public struct MethodTuning: Sendable, Equatable {
     compaction = other.compaction ?? compaction
     isGang = other.isGang ?? isGang
     diskMethod = other.diskMethod ?? diskMethod
+    diskBytesPerSecond = other.diskBytesPerSecond ?? diskBytesPerSecond
     capabilities.merge(other.capabilities) { $1 }
     parameters.merge(other.parameters) { $1 }
   }
@@ -78,6 +83,7 @@ public struct MethodTuning: Sendable, Equatable {
 
   /// Why `method` cannot be tuned like this; nil when it can.
   func problem(with method: LabMethod) -> String? {
+    if !method.isOfDisks, diskBytesPerSecond != nil { return "diskRate is for a disk alone" }
     switch method {
     case .rival:
       return pageSource == nil && godwits.isEmpty
@@ -86,7 +92,11 @@ public struct MethodTuning: Sendable, Equatable {
       if isGang == true, compaction == .off { return "a gang shares pages: compaction is not off" }
       return capabilities.isEmpty && parameters.isEmpty
         ? nil : "Godwit's agents set QEMU's capabilities and parameters"
-    case .disk: return "a disk's way has no settings"
+    case .disk(let method, _):
+      if method.isStill { return "nothing moves, so nothing is slowed" }
+      var rest = self
+      rest.diskBytesPerSecond = nil
+      return rest == MethodTuning() ? nil : "a disk alone has diskRate, and no other setting"
     }
   }
 }
@@ -94,7 +104,8 @@ public struct MethodTuning: Sendable, Equatable {
 extension MethodTuning: Decodable {
   enum CodingKeys: String, CodingKey, CaseIterable {
     case downtime, pageSource, capabilities, parameters
-    case within, maxDowntime, maxThrottle, atDeadline, throttle, compaction, gang, diskMethod
+    case within, maxDowntime, maxThrottle, atDeadline, throttle, compaction, gang, diskMethod,
+      diskRate
   }
 
   /// A parameter is a number, a text or a truth.
@@ -150,6 +161,11 @@ extension MethodTuning: Decodable {
     isGang = try values.decodeIfPresent(Bool.self, forKey: .gang)
     diskMethod = try values.parsed(.diskMethod, "auto, precopy, mirror, iofollow or waio") {
       DiskWishes.Method(rawValue: $0).flatMap { Self.diskMethods.contains($0) ? $0 : nil }
+    }
+    diskBytesPerSecond = try values.parsed(.diskRate, "64KiB/s to 64GiB/s") { text in
+      ByteRate(parsing: text).flatMap {
+        (64 << 10...64 << 30).contains($0.bytesPerSecond) ? $0.bytesPerSecond : nil
+      }
     }
     capabilities =
       try values.decodeIfPresent([String: Bool].self, forKey: .capabilities) ?? [:]

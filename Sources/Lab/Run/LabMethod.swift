@@ -4,7 +4,7 @@ public enum LabMethod: Sendable, Hashable {
   /// Godwit with the strategy of this name; the agent refuses one that it does not know.
   case strategy(String, tuning: String? = nil)
   /// Of experiments with disks.
-  case disk(DiskMethod)
+  case disk(DiskMethod, tuning: String? = nil)
 
   /// QEMU by itself, over plain TCP between the hosts.
   public static let qemu = Self.rival(.precopy)
@@ -17,13 +17,14 @@ public enum LabMethod: Sendable, Hashable {
 
   public static let godwitPrefix = "godwit-"
 
-  /// `qemu-xbzrle`, `godwit-precopy`, with a tuning of an experiment's file `qemu-xbzrle+NAME`; of a disk `iofollow`.
+  /// `qemu-xbzrle`, `godwit-precopy`, with a tuning of an experiment's file `qemu-xbzrle+NAME`; of a disk `iofollow`,
+  /// `mirror+NAME`.
   public var name: String {
     let plain =
       switch self {
       case .rival(let rival, _): rival.name
       case .strategy(let strategy, _): Self.godwitPrefix + strategy
-      case .disk(let method): method.rawValue
+      case .disk(let method, _): method.rawValue
       }
     return tuning.map { "\(plain)+\($0)" } ?? plain
   }
@@ -31,8 +32,7 @@ public enum LabMethod: Sendable, Hashable {
   /// Name of the tuning; nil: as the lab has it.
   public var tuning: String? {
     switch self {
-    case .rival(_, let tuning), .strategy(_, let tuning): tuning
-    case .disk: nil
+    case .rival(_, let tuning), .strategy(_, let tuning), .disk(_, let tuning): tuning
     }
   }
 
@@ -40,15 +40,13 @@ public enum LabMethod: Sendable, Hashable {
 
   /// From a name as above; `qemu` and `godwit` alone mean pre-copy. Nil for a rival that does not exist.
   public init?(name whole: String) {
-    if let method = DiskMethod(rawValue: whole) {
-      self = .disk(method)
-      return
-    }
     let parts = whole.split(separator: "+", maxSplits: 1, omittingEmptySubsequences: false)
     let name = String(parts[0])
     let tuning = parts.count > 1 ? String(parts[1]) : nil
     if tuning?.isEmpty == true { return nil }
-    if let rival = name == "qemu" ? .precopy : Rival(name: name) {
+    if let method = DiskMethod(rawValue: name) {
+      self = .disk(method, tuning: tuning)
+    } else if let rival = name == "qemu" ? .precopy : Rival(name: name) {
       self = .rival(rival, tuning: tuning)
     } else if name == "godwit" {
       self = .strategy("precopy", tuning: tuning)
@@ -64,7 +62,7 @@ public enum LabMethod: Sendable, Hashable {
     switch self {
     case .rival: "qemu"
     case .strategy: "godwit"
-    case .disk(let method): method.isRival ? "qemu" : "godwit"
+    case .disk(let method, _): method.isRival ? "qemu" : "godwit"
     }
   }
 }

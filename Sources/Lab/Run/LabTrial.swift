@@ -55,7 +55,7 @@ extension LabRun {
           let mover = QEMUMover(rival: rival, session: session, observer: keeper)
           return Member(session: session, mover: mover, keeper: keeper)
         }
-      case .disk(let method):
+      case .disk(let method, _):
         throw LabError("\(method.rawValue) moves a disk, not a guest")
       case .strategy(let strategy, _):
         let pair = try await AgentPair.start(sessions, observer: observer)

@@ -41,17 +41,11 @@ struct DiskDevice {
   /// Who has waited so long goes first, in microseconds: as the kernel's deadline scheduler has it for reads.
   static let patienceUs: UInt64 = 500_000
 
-  let model: DiskModel
-  private let blockCount: Double
   private var waiting: [DiskRequest] = []
   private var servedCount = 0
-  private var head = 0
-  /// When the bytes of the last request are over the wire of the disk.
-  private var wireFreeUs: Double = 0
+  private var head: DiskHead
 
-  init(_ model: DiskModel, blockCount: Int) {
-    (self.model, self.blockCount) = (model, Double(max(blockCount, 1)))
-  }
+  init(_ model: DiskModel, blockCount: Int) { head = DiskHead(model, blockCount: blockCount) }
 
   mutating func add(_ request: DiskRequest) { waiting.append(request) }
 
@@ -59,16 +53,12 @@ struct DiskDevice {
   mutating func begin(
     nowUs: UInt64, using random: inout SplitMix64
   ) -> (request: DiskRequest, endUs: UInt64)? {
-    guard servedCount < model.depth, let index = choose(nowUs) else { return nil }
+    guard servedCount < head.model.depth, let index = choose(nowUs) else { return nil }
     let request = waiting.remove(at: index)
     servedCount += 1
-    let bytes = Double(request.blocks.count) * 4096
-    let (start, transferUs) = (
-      Double(nowUs) + positioning(request, &random), bytes * 1e6 / model.bytesPerSecond
-    )
-    wireFreeUs = max(wireFreeUs, start) + transferUs
-    head = request.blocks.upperBound
-    return (request, UInt64(wireFreeUs.rounded(.up)))
+    let endUs = head.serve(
+      request.blocks, isWrite: request.isWrite, nowUs: nowUs, using: &random)
+    return (request, endUs)
   }
 
   mutating func end() { servedCount -= 1 }
@@ -76,20 +66,11 @@ struct DiskDevice {
   private func choose(_ nowUs: UInt64) -> Int? {
     // The queue is in order of arrival.
     guard let oldest = waiting.first else { return nil }
-    guard model.seekUs > 0, nowUs - oldest.sinceUs < Self.patienceUs else { return 0 }
+    guard head.model.seekUs > 0, nowUs - oldest.sinceUs < Self.patienceUs else { return 0 }
     return waiting.indices.min { distance(waiting[$0]) < distance(waiting[$1]) }
   }
 
-  private func distance(_ request: DiskRequest) -> Int { abs(request.blocks.lowerBound - head) }
-
-  /// Before the first byte; nothing where the last request ended.
-  private func positioning(
-    _ request: DiskRequest, _ random: inout SplitMix64
-  ) -> Double {
-    let fixed = request.isWrite ? model.writeUs : model.readUs
-    let distance = Double(distance(request))
-    guard model.seekUs > 0, distance > 0 else { return fixed }
-    let seek = model.settleUs + model.seekUs * (distance / blockCount).squareRoot()
-    return fixed + seek + random.share() * model.turnUs
+  private func distance(_ request: DiskRequest) -> Int {
+    head.distance(to: request.blocks.lowerBound)
   }
 }

@@ -7,7 +7,7 @@ public struct DiskMoveBatch: Sendable {
   public let runs: Int
   public let ended: Int
   /// Of the runs that ended, nil without any; milliseconds and bytes.
-  public let totalMs, pauseMs, readBytes, wireBytes: Band?
+  public let totalMs, pauseMs, readBytes, moveReadBytes, wireBytes: Band?
   /// The guest's requests per second and the 99th percentile of their latency, as parts of the same guest's whose
   /// disk doesn't move.
   public let guestShare, p99Ratio: Band?
@@ -44,6 +44,7 @@ public struct DiskMoveBatch: Sendable {
     totalMs = Band(done.compactMap(\.totalMs).map { Double($0) })
     pauseMs = Band(done.map { Double($0.pauseMs) })
     readBytes = Band(done.map { Double($0.readBytes) })
+    moveReadBytes = Band(done.map { Double($0.moveReadBytes) })
     wireBytes = Band(done.map { Double($0.wireBytes) })
     (guestShare, p99Ratio) = (Band(shares), Band(ratios))
   }

@@ -6,30 +6,42 @@ extension DiskMoveRun {
   mutating func copy() {
     guard machine != nil, endUs == nil, isConnected else { return }
     while busySenders < Self.senderCount {
-      // In turn: a guest that writes faster than the link carries would keep the copier from ever going round.
-      if !isCopiersTurn, let first = queue.first {
-        isCopiersTurn = true
-        queue.removeFirst()
-        queuedBytes -= Int(byteCount(first.blocks))
-        busySenders += 1
-        sendInTurn(first.blocks, first.content)
-        continue
-      }
-      isCopiersTurn = false
+      guard pace.mayGo(nowUs: nowUs) else { return }
+      if turns.isForForwarded, sendForwarded() { continue }
       let followed = order.followedCount
-      guard pace.mayGo(nowUs: nowUs),
-        let run = order.next(map, follows: decision.followsGuest, nowUs: nowUs)
+      guard mayRead,
+        let run = order.next(
+          map, follows: decision.followsGuest, nowUs: nowUs, sparesAhead: setup.cacheBytes == 0)
       else {
-        if queue.isEmpty { return }
+        guard sendForwarded() else { return }
         continue
       }
       pace.spend(byteCount(run))
       map.begin(run)
+      turns.noteCopied(byteCount(run))
       busySenders += 1
       sendNumber += 1
       copies[sendNumber] = (run, order.followedCount > followed)
       add(.copier(sendNumber), isWrite: false, run)
     }
+  }
+
+  private var mayRead: Bool {
+    frozenUs != nil || !decision.followsGuest || copies.count < DiskMoveTerms.followingReadsMax
+      || !order.isGuestBusy(nowUs: nowUs)
+  }
+
+  /// Sends what has waited longest in memory; false: nothing has.
+  private mutating func sendForwarded() -> Bool {
+    guard let first = queue.first else { return false }
+    queue.removeFirst()
+    let bytes = byteCount(first.blocks)
+    queuedBytes -= Int(bytes)
+    turns.noteForwarded(bytes)
+    pace.spend(bytes)
+    busySenders += 1
+    sendInTurn(first.blocks, first.content)
+    return true
   }
 
   mutating func copied(_ copy: Int, _ content: [UInt32]) {

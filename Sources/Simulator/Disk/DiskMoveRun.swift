@@ -74,7 +74,7 @@ struct DiskMoveRun {
   var copies: [Int: (blocks: Range<Int>, follows: Bool)] = [:]
   var widened: [Int: Range<Int>] = [:]
   var busySenders = 0
-  var isCopiersTurn = false
+  var turns = SendTurns()
   /// Of the copier: runs on the link, and such as wait for it.
   var linkSends = 0
   var linkWaiting: [(blocks: Range<Int>, content: [UInt32])] = []
@@ -149,6 +149,7 @@ struct DiskMoveRun {
       } else {
         contents.beginRead(readNumber, request.blocks)
         outcome.readBytes += byteCount(request.blocks)
+        if case .copier = request.owner { outcome.moveReadBytes += byteCount(request.blocks) }
       }
       events.add(.served(request, number: readNumber), atUs: endUs)
     }

@@ -34,8 +34,9 @@ public struct DiskMoveOutcome: Sendable, Equatable {
   public var totalMs: UInt64?
   /// How long the guest's writes waited at the end.
   public var pauseMs: UInt64 = 0
-  /// Bytes that the source's disk was read, for guest and move, and that crossed the network.
+  /// Bytes that the source's disk was read, for guest and move; of these for the move alone; and that crossed the network.
   public var readBytes: UInt64 = 0
+  public var moveReadBytes: UInt64 = 0
   public var wireBytes: UInt64 = 0
   /// Of the guest, while the disk moved.
   public var requestsPerSecond: Double = 0

@@ -34,6 +34,24 @@ import Testing
     #expect(Set((0..<300).map { _ in picker.next(&random) }).count == 10)
     picker = BlockPicker(.hotspot, count: 0)
     #expect(picker.next(&random) == 0)
+    picker = BlockPicker(.hotspot, count: 1000, hot: 10)
+    let hot = (0..<4000).map { _ in picker.next(&random) }
+    #expect((3500...3750).contains(hot.count { $0 < 10 }))
+  }
+
+  /// As many distinct blocks as asked for, within what the clients use, and the same ones each time.
+  @Test(arguments: MatrixDisk.Load.Pattern.allCases)
+  func whatIsChangedBefore(pattern: MatrixDisk.Load.Pattern) {
+    var disk = MatrixDisk(name: "d", byteCount: 64 << 20)
+    (disk.changedByteCount, disk.load.pattern, disk.load.usedPercent) = (4 << 20, pattern, 50)
+    disk.load.hotByteCount = 1 << 20
+    let blocks = DiskAging.blocks(disk, seed: 4)
+    #expect(blocks.count == 1024 && blocks.allSatisfy { $0 < 8192 })
+    #expect(blocks == DiskAging.blocks(disk, seed: 4) && blocks != DiskAging.blocks(disk, seed: 5))
+    // The hot ones first.
+    #expect((blocks.count { $0 < 256 } > 200) == (pattern == .hotspot))
+    disk.changedByteCount = 0
+    #expect(DiskAging.blocks(disk, seed: 4).isEmpty)
   }
 
   @Test func latencies() throws {

@@ -55,7 +55,7 @@ import Testing
     ("\"iofollow\"", "\"godwit-precopy\"", "does not move a disk"),
     ("kind = \"disk\"", "kind = \"guest\"", "guest"),
     ("kind = \"disk\"", "kind = \"tape\"", "tape"),
-    ("\"iofollow\"", "\"iofollow+fast\"", "iofollow+fast"),
+    ("\"iofollow\"", "\"iofollow+fast\"", "[tuning.fast]"),
     ("size = \"64MiB\"", "size = \"100KiB\"", "whole MiB"),
     ("size = \"64MiB\"\n", "", "size"),
     ("block = \"16KiB\"", "block = \"5KiB\"", "power of two"),
@@ -66,6 +66,11 @@ import Testing
     ("competing = \"50Mbit\"", "competing = \"some\"", "some"),
     ("name = \"b\"", "name = \"a\"", "twice"),
     ("rounds = 2", "rounds = 2\nreturnAfter = \"5s\"", "kind"),
+    ("backups = 3", "device = \"tape\"", "tape"),
+    ("backups = 3", "device = \"hdd\"", "own limits"),
+    ("backups = 3", "changed = \"1MiB\"", "limits"),
+    ("name = \"b\"", "name = \"b\"\nchanged = \"9MiB\"", "half"),
+    ("depth = 2", "used = 0", "1...100"),
   ])
   func aMistakeIsNamed(right: String, wrong: String, word: String) throws {
     let text = Self.text.replacingOccurrences(of: right, with: wrong)
@@ -74,6 +79,91 @@ import Testing
       try MatrixScenario.parse(text, path: "x.toml")
     }
     #expect(error.description.contains(word), "\(error)")
+  }
+
+  /// Controls, a drive with a head, and a mirror that is slowed.
+  @Test func aDriveAndItsControls() throws {
+    let text = """
+      name = "heads"
+      kind = "disk"
+      methods = ["none", "waio", "waio-idle", "mirror+slow", "qemu-mirror+slow"]
+      tuning.slow.diskRate = "3MiB/s"
+      [[disk]]
+      name = "a"
+      size = "64MiB"
+      device = "hdd"
+      changed = "2MiB"
+      load = { hot = "1MiB", used = 50 }
+      """
+    let scenario = try MatrixScenario.parse(text, path: "x.toml")
+    let disk = scenario.disks[0]
+    #expect(disk.hasHead && disk.isLimited && !disk.isThrottled)
+    #expect(disk.changedByteCount == 2 << 20 && disk.usedBlockCount == 8192)
+    #expect(disk.hotBlockCount == 256)
+    #expect(
+      scenario.methods.map(\.name) == [
+        "none", "waio", "waio-idle", "mirror+slow", "qemu-mirror+slow",
+      ])
+    let slow = try #require(scenario.methods.last)
+    #expect(slow == .disk(.qemuMirror, tuning: "slow") && slow.kind == "qemu")
+    #expect(try scenario.tuning(of: slow).diskBytesPerSecond == 3 << 20)
+    #expect([DiskMethod.still, .waioIdle].allSatisfy(\.isStill) && !DiskMethod.waio.isStill)
+    let mistakes = [
+      ("\"none\"", "\"none+slow\"", "nothing moves"), ("3MiB/s", "1KiB/s", "64KiB/s"),
+      ("slow.diskRate", "slow.gang = true\ntuning.slow.diskRate", "no other setting"),
+    ]
+    for (right, wrong, word) in mistakes {
+      let error = try #require(throws: ConfigurationError.self) {
+        try MatrixScenario.parse(
+          text.replacingOccurrences(of: right, with: wrong), path: "x.toml")
+      }
+      #expect(error.description.contains(word), "\(error)")
+    }
+    var guest = MethodTuning()
+    guest.diskBytesPerSecond = 1 << 20
+    #expect(guest.problem(with: .godwit) != nil && guest.problem(with: .qemu) != nil)
+  }
+
+  /// The same set-up with nothing moving stands beside each method; more requests are better there.
+  @Test func theControls() throws {
+    let results = (0..<3).flatMap { round in
+      [
+        Self.result("none", round: round), Self.result("waio-idle", round: round, medianUs: 150),
+        Self.result("waio", round: round, medianUs: 450),
+      ]
+    }
+    let comparison = try #require(MatrixComparison.all(results).first)
+    #expect(comparison.estimate(.rate, "none")?.median == 799)
+    let table = try #require(ReportTable.controlRatios(comparison))
+    #expect(table.rows.map(\.name) == ["waio", "waio-idle", "waio to waio-idle"])
+    #expect(
+      table.rows.map { $0.cells[1].text } == [
+        "1.50 [1.50, 1.50]", "0.50 [0.50, 0.50]", "3.00 [3.00, 3.00]",
+      ])
+    #expect(table.rows.allSatisfy { $0.cells[0].ratio == nil && $0.cells[1].ratio != nil })
+    let without = results.filter { $0.lab.method == "waio" }
+    #expect(try ReportTable.controlRatios(#require(MatrixComparison.all(without).first)) == nil)
+  }
+
+  /// A goal for each phase is held against the worse one.
+  @Test func theWorsePhase() throws {
+    var result = Self.result("waio")
+    #expect(MatrixFigure.phaseSlower.value(result) == nil)
+    let requests = (1...1000).map { Latency.Request(endUs: UInt64($0) * 1000, tookUs: 150) }
+    let phases = DiskMeasures.Phases(
+      original: Latency(requests, fromUs: 1, toUs: 500_001),
+      surrogate: Latency(requests, fromUs: 500_001, toUs: 1_125_626))
+    result.lab.disk?.phases = phases
+    #expect(MatrixFigure.phaseSlower.value(result) == 21)
+    #expect(MatrixFigure.phaseTail.value(result) == 150)
+    #expect(MatrixFigure.phaseSlower.text(21) == "21 %" && MatrixFigure.rate.text(799) == "799/s")
+    let line = try JSONLine.encode(result)
+    #expect(try JSONLine.decode(MatrixResult.self, from: line.utf8) == result)
+    // Of a version that knew neither phases nor drives.
+    let older = line.replacing(/,"phases":\{.*?\}\}/, with: "").replacing(
+      ",\"device\":null", with: "")
+    #expect(older.utf8.count + 100 < line.utf8.count)
+    #expect(try JSONLine.decode(MatrixResult.self, from: older.utf8).lab.disk?.phases == nil)
   }
 
   @Test func aGuestsDiskMoves() throws {

@@ -96,7 +96,7 @@ import Testing
     #expect(LabMethod(name: "qemu-xbzrle+big")?.name == "qemu-xbzrle+big")
     #expect(LabMethod(name: "godwit+tight")?.name == "godwit-precopy+tight")
     for wrong in [
-      "qemu-xbzrle+", "+big", "", "qemu-", "qemu-fast", "godwit-", "hotpages", "mirror+x",
+      "qemu-xbzrle+", "+big", "", "qemu-", "qemu-fast", "godwit-", "hotpages", "mirror+",
     ] {
       #expect(LabMethod(name: wrong) == nil, "\(wrong)")
     }

@@ -5,10 +5,14 @@ struct BlockPicker {
   let pattern: MatrixDisk.Load.Pattern
   /// At least 1.
   let count: UInt64
+  /// The first of them, which most operations of `hotspot` go to; at least 1.
+  let hotCount: UInt64
   private var last: UInt64 = .max
 
-  init(_ pattern: MatrixDisk.Load.Pattern, count: UInt64) {
+  /// - Parameter hot: the first of the blocks; nil: a tenth of them.
+  init(_ pattern: MatrixDisk.Load.Pattern, count: UInt64, hot: UInt64? = nil) {
     (self.pattern, self.count) = (pattern, max(count, 1))
+    hotCount = min(max(hot ?? count / 10, 1), self.count)
   }
 
   mutating func next(_ random: inout SplitMix64) -> UInt64 {
@@ -18,8 +22,7 @@ struct BlockPicker {
       last = (last &+ 1) % count
       return last
     case .hotspot:
-      let hot = max(count / 10, 1)
-      return random.next() % 10 < 9 ? random.next() % hot : random.next() % count
+      return random.next() % 10 < 9 ? random.next() % hotCount : random.next() % count
     }
   }
 }

@@ -35,11 +35,20 @@ final class DiskClient: Sendable {
   private let route: Mutex<Route>
   private let reports: Mutex<[Report]>
   private let isStopped = Mutex(false)
+  /// Of each block of the disk, when the clients began.
+  private let firstVersions: [UInt64]
   private let threads = Mutex<[WorkerThread]>([])
 
   /// Connects to the export `name` behind a unix socket, and starts. Blocks.
-  init(_ disk: MatrixDisk, socket path: String, export name: String, seed: UInt64) throws {
+  ///
+  /// - Parameter versions: of each block of the disk as it is; nil: all are the first.
+  init(
+    _ disk: MatrixDisk, socket path: String, export name: String, seed: UInt64,
+    versions: [UInt64]? = nil
+  ) throws {
     (self.disk, self.seed) = (disk, seed)
+    let blockCount = Int(clamping: disk.blockCount)
+    firstVersions = versions ?? Array(repeating: 0, count: blockCount)
     content = BlockContent(seed: seed, blockBytes: disk.load.blockBytes)
     route = Mutex(Route(store: try Self.connect(disk, path, name)))
     reports = Mutex(Array(repeating: Report(), count: disk.load.depth))
@@ -118,7 +127,7 @@ final class DiskClient: Sendable {
   /// The last version of each block; true once `stop` has returned, where nothing failed.
   var versions: [UInt64] {
     let parts = reports.withLock { $0.map(\.versions) }
-    var whole = [UInt64](repeating: 0, count: Int(disk.blockCount))
+    var whole = firstVersions
     for (id, part) in parts.enumerated() {
       for (index, version) in part.enumerated() { whole[index * disk.load.depth + id] = version }
     }
@@ -127,11 +136,15 @@ final class DiskClient: Sendable {
 
   private func run(_ id: Int) {
     let (load, depth) = (disk.load, UInt64(disk.load.depth))
-    guard UInt64(id) < disk.blockCount else { return }
-    let own = (disk.blockCount - UInt64(id) + depth - 1) / depth
-    update(id) { $0.versions = Array(repeating: 0, count: Int(own)) }
+    let used = disk.usedBlockCount
+    guard UInt64(id) < used else { return }
+    let own = (used - UInt64(id) + depth - 1) / depth
+    let first = firstVersions
+    update(id) { report in
+      report.versions = stride(from: id, to: Int(used), by: load.depth).map { first[$0] }
+    }
     var random = SplitMix64(seed: seed &+ UInt64(id) &* 0x1234_5677)
-    var picker = BlockPicker(load.pattern, count: own)
+    var picker = BlockPicker(load.pattern, count: own, hot: disk.hotBlockCount.map { $0 / depth })
     var words = [UInt64](repeating: 0, count: content.wordCount)
     let pauseUs = load.operationsPerSecond.map { depth * 1_000_000 / max($0, 1) } ?? 0
     var dueUs = MonotonicClock.nowUs

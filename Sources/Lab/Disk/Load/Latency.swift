@@ -42,6 +42,20 @@ public struct DiskMeasures: Codable, Sendable, Equatable {
   @OrNull public var skippedBytes: UInt64?
   /// Nil where the disk was served at the source until both sides were the same.
   @OrNull public var pull: Pull?
+  /// Of `waio`, once it has copied the original; nil: it hasn't, or there is no surrogate.
+  @OrNull public var phases: Phases?
+  /// `hdd`: a drive with a head; nil: of another kind, or of an earlier version.
+  @OrNull public var device: String?
+
+  /// `during` in two parts: until the original was copied, and while what the surrogate had was.
+  public struct Phases: Codable, Sendable, Equatable {
+    @OrNull public var original: Latency?
+    @OrNull public var surrogate: Latency?
+
+    init(original: Latency?, surrogate: Latency?) {
+      (self.original, self.surrogate) = (original, surrogate)
+    }
+  }
 
   /// How a disk was served at the destination before its data were there.
   public struct Pull: Codable, Sendable, Equatable {
@@ -62,13 +76,33 @@ public struct DiskMeasures: Codable, Sendable, Equatable {
     diskBytes = disk.byteCount
     deviceOperationsPerSecond = disk.deviceOperationsPerSecond
     deviceBytesPerSecond = disk.deviceBytesPerSecond
+    device = disk.hasHead ? "hdd" : nil
   }
 
-  var isOfLimitedDevice: Bool { deviceOperationsPerSecond != nil || deviceBytesPerSecond != nil }
+  var isOfThrottledDevice: Bool { deviceOperationsPerSecond != nil || deviceBytesPerSecond != nil }
 
   /// Requests per second that clients lacked during the move, in percent; below 0 there were more. Nil: not measured.
-  public var slowdownPercent: Int? {
+  public var slowdownPercent: Int? { slowdown(perSecond: during?.perSecond ?? 0) }
+
+  /// The same of the phase that was worse for the clients; nil: there were none.
+  public var phaseSlowdownPercent: Int? {
+    phases.flatMap { phases in
+      [phases.original, phases.surrogate].compactMap(\.self).compactMap {
+        slowdown(perSecond: $0.perSecond)
+      }.max()
+    }
+  }
+
+  /// What 99 of 100 requests took in the phase that was worse, in percent of what they took before the move.
+  public var phaseTailPercent: UInt64? {
+    guard let before, before.tailUs > 0, let phases else { return nil }
+    return [phases.original, phases.surrogate].compactMap(\.self).map {
+      Ratio.scale($0.tailUs, 100, over: before.tailUs)
+    }.max()
+  }
+
+  private func slowdown(perSecond: UInt64) -> Int? {
     guard let before, before.perSecond > 0 else { return nil }
-    return 100 - Int(clamping: Ratio.scale(during?.perSecond ?? 0, 100, over: before.perSecond))
+    return 100 - Int(clamping: Ratio.scale(perSecond, 100, over: before.perSecond))
   }
 }

@@ -5,7 +5,7 @@ protocol DiskMover: Sendable {
   /// Copies until both sides are the same, which they stay, or the destination has everything and its clients; or until
   /// the time is over.
   func move(_ client: DiskClient) async throws -> MovedDisk
-  /// Nobody writes any more: the destination keeps the disk as it is.
+  /// Nobody writes any more: the destination keeps the disk as it is. Of a control: the image is the whole disk again.
   func finish() async throws
   /// Whoever has the disk at the source in the place of its server, which the move has ended; nil: its server still has it.
   var successor: DiskProcess? { get async }
@@ -26,6 +26,8 @@ struct MovedDisk: Sendable {
   /// As whoever moved it says: read from the device for it, and sent.
   var readBytes, wireBytes: UInt64?
   var rounds, backupBytes: UInt64?
+  /// When the original had been copied and what the surrogate had was left, in microseconds of the monotonic clock.
+  var originalUs: UInt64?
   /// What an older copy had already.
   var skippedBytes: UInt64?
   /// Of a pull.

@@ -15,6 +15,8 @@ import HostIO
 ///                                ║ the lab's link
 ///                             godwit block serve --read-only (source) ── device ── image
 /// ```
+/// A device is what stands before the image and is as slow as asked for, as a file (FUSE): QEMU's throttle filter, or a drive
+/// with a head, which the lab serves over NBD (`HeadedDevice`). It is the same for every method.
 struct DiskStage: Sendable {
   static let exportName = "disk"
   static let copyName = "copy"
@@ -37,6 +39,13 @@ struct DiskStage: Sendable {
   var socket: String { file("nbd") }
   var control: String { file("control") }
   var surrogate: String { file("surrogate") }
+  /// Where `waio` finds its surrogate: on a drive of its own where the disk is on one, so it is no faster than the disk.
+  var surrogatePlace: String {
+    disk.hasHead
+      ? "nbd+unix:///\(HeadedDevice.surrogate)?socket=\(drives)" : surrogate
+  }
+  /// Socket of the drives with a head.
+  var drives: String { file("drives") }
   var manifest: String { file("manifest") }
   /// Of the older copy.
   var copyManifest: String { file("copy.manifest") }
@@ -51,14 +60,17 @@ struct DiskStage: Sendable {
   var host: String { hosts.address(.destination) }
   var port: UInt16 { Self.firstPort + UInt16(number) }
   var source: (hosts: HostPair, side: HostPair.Side) { (hosts, .source) }
-  /// Options for a mover of Godwit's where no link bounds it.
-  var bandwidth: [String] {
-    hosts.kind == .loopback ? ["--bandwidth", "\(hosts.linkBytesPerSecond * 8)bit"] : []
+  /// What a mover may send, in bytes per second: as it is tuned, and where no link bounds it what a link would; nil: all it can.
+  var rate: UInt64? {
+    let link = hosts.kind == .loopback ? hosts.linkBytesPerSecond : nil
+    return [options.tuning.diskBytesPerSecond, link].compactMap(\.self).min()
   }
+  /// The same as options for a mover of Godwit's.
+  var bandwidth: [String] { rate.map { ["--bandwidth", "\($0 * 8)bit"] } ?? [] }
 
   func makeImages() async throws {
     let (disk, seed, image, copy, surrogate) = (disk, seed, image, copy, surrogate)
-    let (needsSurrogate, needsOlderCopy) = (method == .waio, method == .incremental)
+    let (needsSurrogate, needsOlderCopy) = (method.hasSurrogate, method == .incremental)
     try await WorkerThread.run("disk-images") {
       try DiskImage.make(image, disk, seed: seed)
       if needsOlderCopy {
@@ -77,26 +89,46 @@ struct DiskStage: Sendable {
   /// A disk of 16 GiB is read and hashed.
   private static let manifestMs: UInt64 = 300_000
 
-  /// A device that does no more than it is asked to: QEMU's throttle filter before the image, as a file (FUSE).
-  /// Its requests are carried out one after the other, whoever makes them.
+  /// Drives of the disk and its surrogate; nil: the device has no head.
+  func startDrives() throws -> HeadedDevice? {
+    guard disk.hasHead else { return nil }
+    var images = [(name: HeadedDevice.original, path: image)]
+    if method.hasSurrogate { images.append((HeadedDevice.surrogate, surrogate)) }
+    return try HeadedDevice(images, socket: drives, seed: seed)
+  }
+
+  /// A device that does no more than it is asked to, as a file (FUSE). Its requests are carried out one after the
+  /// other, whoever makes them.
   func startDevice() async throws -> DiskProcess? {
     guard disk.isLimited else { return nil }
     guard hosts.kind == .namespaces else {
-      throw LabError("a disk with deviceOperations or deviceRate needs root: it is a FUSE file")
+      throw LabError("a disk with a device of its own needs root: it is a FUSE file")
     }
     try SmallFile.write([], to: device, mode: 0o600)
-    var limits = "throttle-group,id=limit"
-    if let number = disk.deviceOperationsPerSecond { limits += ",x-iops-total=\(number)" }
-    if let rate = disk.deviceBytesPerSecond { limits += ",x-bps-total=\(rate)" }
     let process = try DiskProcess(
       "qemu-storage-daemon",
-      [
-        "--object", limits, "--blockdev", "driver=file,node-name=f0,filename=\(image)",
-        "--blockdev", "driver=throttle,node-name=n0,throttle-group=limit,file=f0", "--export",
-        "type=fuse,id=e0,node-name=n0,mountpoint=\(device),writable=on",
+      nodes + [
+        "--export", "type=fuse,id=e0,node-name=n0,mountpoint=\(device),writable=on",
       ], on: nil, log: file("device.log"), folder: folder)
     try await process.wait { DiskImage.byteCount(of: device) == disk.byteCount }
     return process
+  }
+
+  /// What the device is, as options of qemu-storage-daemon.
+  private var nodes: [String] {
+    if disk.hasHead {
+      return [
+        "--blockdev",
+        "driver=nbd,node-name=n0,server.type=unix,server.path=\(drives),export=\(HeadedDevice.original)",
+      ]
+    }
+    var limits = "throttle-group,id=limit"
+    if let number = disk.deviceOperationsPerSecond { limits += ",x-iops-total=\(number)" }
+    if let rate = disk.deviceBytesPerSecond { limits += ",x-bps-total=\(rate)" }
+    return [
+      "--object", limits, "--blockdev", "driver=file,node-name=f0,filename=\(image)",
+      "--blockdev", "driver=throttle,node-name=n0,throttle-group=limit,file=f0",
+    ]
   }
 
   /// Where the disk goes.

@@ -21,8 +21,17 @@ struct GodwitDiskMover: DiskMover {
   func move(_ client: DiskClient) async throws -> MovedDisk {
     let startMs = MonotonicClock.nowMs
     try await control.order("move", arguments)
+    var originalUs: UInt64?
+    func moved(_ status: MoveStatus, _ reason: String?) -> MovedDisk {
+      var moved = Self.moved(status, reason)
+      moved.originalUs = originalUs
+      return moved
+    }
     while true {
       let status = try await status()
+      if stage.method == .waio, originalUs == nil, status.roundCount > 0 {
+        originalUs = MonotonicClock.nowUs
+      }
       if status.phase == .mirroring, status.neededBytes == 0 { return moved(status, nil) }
       let isStuck = status.phase == .paused && status.problem != nil
       if status.phase.isOver || status.phase == .interrupted || isStuck {
@@ -56,7 +65,7 @@ struct GodwitDiskMover: DiskMover {
       "nbd://\(stage.host):\(stage.port)/\(DiskStage.copyName)", "--method", stage.method.rawValue,
       "--then", "wait", "--insecure-network", "--detach",
     ]
-    if stage.method == .waio { arguments += ["--surrogate", stage.surrogate] }
+    if stage.method == .waio { arguments += ["--surrogate", stage.surrogatePlace] }
     if stage.method.needsSnapshot { arguments += ["--manifest", stage.manifest] }
     if stage.method == .incremental { arguments += ["--base-manifest", stage.copyManifest] }
     for socket in backups {
@@ -65,7 +74,7 @@ struct GodwitDiskMover: DiskMover {
     return arguments + stage.bandwidth
   }
 
-  private func moved(_ status: MoveStatus, _ reason: String?) -> MovedDisk {
+  private static func moved(_ status: MoveStatus, _ reason: String?) -> MovedDisk {
     MovedDisk(
       endUs: MonotonicClock.nowUs, reason: reason, readBytes: status.readBytes,
       wireBytes: status.wireBytes, rounds: status.roundCount, backupBytes: status.backupBytes,

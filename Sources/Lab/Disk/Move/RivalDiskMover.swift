@@ -24,7 +24,7 @@ struct RivalDiskMover: DiskMover {
     try await client.blockdevMirror(
       job: Self.job, device: Self.node, target: Self.target,
       mode: stage.method == .qemuMirror ? .background : .writeBlocking,
-      bytesPerSecond: stage.hosts.kind == .loopback ? stage.hosts.linkBytesPerSecond : nil)
+      bytesPerSecond: stage.rate)
     while true {
       let job = try await look()
       // What it copied, it read: past the page cache from the device, elsewhere nobody knows from where.

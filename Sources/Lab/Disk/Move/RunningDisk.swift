@@ -10,10 +10,12 @@ struct RunningDisk: Sendable {
   let server, destination: DiskProcess
   /// In the order in which they end.
   private let processes: [DiskProcess]
+  private let drives: HeadedDevice?
 
   /// Starts everything of one disk but the backups, and its clients last.
   static func start(_ stage: DiskStage, backups: [String]) async throws -> RunningDisk {
     var processes: [DiskProcess] = []
+    let drives = try stage.startDrives()
     do {
       if let device = try await stage.startDevice() { processes.insert(device, at: 0) }
       let destination = try await stage.startDestination()
@@ -23,15 +25,20 @@ struct RunningDisk: Sendable {
       let mover = try await Self.mover(stage, server, backups)
       try await mover.prepare()
       let client = try await WorkerThread.run("disk-client") {
-        try DiskClient(
+        let versions = try DiskAging.change(
           stage.disk, socket: stage.socket, export: DiskStage.exportName, seed: stage.seed)
+        drives?.begin()
+        return try DiskClient(
+          stage.disk, socket: stage.socket, export: DiskStage.exportName, seed: stage.seed,
+          versions: versions)
       }
       return RunningDisk(
         stage: stage, mover: mover, client: client, server: server, destination: destination,
-        processes: processes)
+        processes: processes, drives: drives)
     } catch {
       let words = processes.map(\.lastWords).joined(separator: "; ")
       for process in processes { await process.end() }
+      await drives?.end()
       throw LabError("\(error); server, destination, device: \(words)")
     }
   }
@@ -47,6 +54,7 @@ struct RunningDisk: Sendable {
     let control = DiskControl(
       path: isPull ? stage.arrivalControl : stage.control,
       program: try LabAgent.program(stage.options))
+    if stage.method.isStill { return StillDiskMover(stage: stage, control: control) }
     return isPull
       ? PullDiskMover(stage: stage, control: control, server: server)
       : GodwitDiskMover(stage: stage, control: control, backups: backups)
@@ -56,14 +64,16 @@ struct RunningDisk: Sendable {
     await client.stop()
     await mover.end()
     for process in processes { await process.end() }
+    await drives?.end()
   }
 
-  /// Pages of the copy that are not what clients wrote last.
+  /// Pages of the copy, or of the disk where nothing moved, that are not what clients wrote last.
   func differingPages() async throws -> UInt64 {
     let (stage, versions) = (stage, client.versions)
     return try await WorkerThread.run("disk-compare") {
       try DiskImage.differingPages(
-        stage.copy, stage.disk, seed: stage.seed, versions: versions)
+        stage.method.isStill ? stage.image : stage.copy, stage.disk, seed: stage.seed,
+        versions: versions)
     }
   }
 }

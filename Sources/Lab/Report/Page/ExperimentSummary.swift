@@ -24,6 +24,8 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
   public var isTranslated: Bool
   /// The link had a latency; others used it; disks were limited by QEMU's filter.
   public var hasDistance, hasOthersTraffic, hasLimitedDisks: Bool
+  /// Disks were drives with a head; nil: of an earlier version, which had none.
+  public var hasHeadedDisks: Bool?
 
   /// Bytes per second, over all migrations.
   public struct Competing: Codable, Sendable, Equatable {
@@ -61,7 +63,8 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
     }
     hasDistance = results.contains { $0.lab.linkLatencyMs != nil }
     hasOthersTraffic = results.contains { $0.lab.competingBytesPerSecond != nil }
-    hasLimitedDisks = results.contains { $0.lab.disk?.isOfLimitedDevice == true }
+    hasLimitedDisks = results.contains { $0.lab.disk?.isOfThrottledDevice == true }
+    hasHeadedDisks = results.contains { $0.lab.disk?.device == "hdd" }
   }
 
   private static func rate(_ bytesPerSecond: UInt64) -> String {

@@ -1,7 +1,8 @@
 extension ReportTable {
   /// All that there is beside a guest's figures.
   static func further(_ comparison: MatrixComparison) -> [ReportTable] {
-    [ratios(comparison), plainRatios(comparison), pulls(comparison)].compactMap(\.self)
+    [controlRatios(comparison), ratios(comparison), plainRatios(comparison), pulls(comparison)]
+      .compactMap(\.self)
   }
 
   /// Godwit's methods over QEMU's best in each figure; nil when there is nothing to compare.
@@ -43,7 +44,7 @@ extension ReportTable {
       header: ["method"] + figures.map { $0.title.lowercased() }, rows: rows)
   }
 
-  private static func cell(_ ratio: Estimate?) -> Cell {
+  static func cell(_ ratio: Estimate?) -> Cell {
     Cell(
       text: text(ratio) { $0.isFinite ? MatrixTable.hundredths($0) : "never" },
       value: ratio.flatMap { $0.median.isFinite ? $0.median : nil }, ratio: ratio)

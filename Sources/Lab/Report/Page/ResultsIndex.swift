@@ -84,6 +84,12 @@ struct ResultsIndex {
         "Disks with a limit are QEMU's throttle filter behind a FUSE file, which carries out one request after the"
           + " other: no seeks, so reading in sequence is no cheaper than elsewhere.")
     }
+    if experiments.contains(where: { $0.hasHeadedDisks == true }) {
+      limits.append(
+        "Drives with a head are the simulator's model in real time, behind a FUSE file: one request after the other, as they"
+          + " come, and the disk is the whole drive. No drive was there that reorders requests or caches writes."
+      )
+    }
     let few = experiments.filter { $0.rounds < Estimate.countMin }
     if !few.isEmpty {
       limits.append(
