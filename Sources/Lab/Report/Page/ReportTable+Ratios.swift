@@ -7,7 +7,9 @@ extension ReportTable {
   /// Godwit's methods over QEMU's best in each figure; nil when there is nothing to compare.
   static func ratios(_ comparison: MatrixComparison) -> ReportTable? {
     let figures = comparison.figures.filter(\.hasRatio)
-    let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
+    let own = comparison.methods.filter {
+      !MatrixComparison.isRival($0) && DiskMethod(rawValue: $0)?.isStill != true
+    }
     let rivals = figures.map(comparison.bestRival)
     guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return nil }
     let titles = zip(figures, rivals).map { figure, rival in
