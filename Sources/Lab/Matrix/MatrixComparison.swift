@@ -28,6 +28,11 @@ public struct MatrixComparison: Sendable {
 
   static func isRival(_ method: String) -> Bool { method.hasPrefix(Rival.prefix) }
 
+  /// Whether it is a way to move that Godwit has: no rival, and no control in which nothing moves.
+  static func isOwn(_ method: String) -> Bool {
+    !isRival(method) && DiskMethod(rawValue: method)?.isStill != true
+  }
+
   /// The run that stands for a method: the one with the median total among those that were done, else the
   /// first.
   func typical(_ method: String) -> MatrixResult? {

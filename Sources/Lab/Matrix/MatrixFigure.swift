@@ -95,7 +95,7 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
     // Of all guests together: counted once.
     if let together = lab.together, self == .together || self == .wire {
       guard together.member == 0 else { return nil }
-      guard let totalMs = together.totalMs else { return .infinity }
+      guard let totalMs = together.totalMs else { return isControl(result) ? nil : .infinity }
       return number(self == .wire ? together.wireBytes : totalMs)
     }
     guard result.isDone else { return isOfEveryMove && applies(to: lab) ? .infinity : nil }
@@ -126,6 +126,11 @@ public enum MatrixFigure: String, Sendable, CaseIterable {
       .together, .processor, .memory, .served, .reads, .faults, .rate, .latency, .tail,
       .phaseSlower, .phaseTail,
     ].contains(self)
+  }
+
+  /// Done, and nothing moved.
+  private func isControl(_ result: MatrixResult) -> Bool {
+    result.isDone && result.lab.disk != nil && result.record.totalMs == nil
   }
 
   /// Of what a disk's clients saw.

@@ -18,9 +18,12 @@ public struct Together: Codable, Sendable, Equatable {
       return
     }
     let areDone = trials.allSatisfy { $0.record.outcome == .completed }
+    // A control is watched, and has no end of a move.
+    let areMoves = trials.allSatisfy { $0.record.totalMs != nil }
     for index in trials.indices {
       trials[index].together = Together(
-        count: trials.count, member: index, totalMs: areDone ? lengthMs : nil, wireBytes: wireBytes)
+        count: trials.count, member: index, totalMs: areDone && areMoves ? lengthMs : nil,
+        wireBytes: wireBytes)
     }
   }
 }

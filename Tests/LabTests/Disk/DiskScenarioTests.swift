@@ -141,6 +141,16 @@ import Testing
         "1.50 [1.50, 1.50]", "0.50 [0.50, 0.50]", "3.00 [3.00, 3.00]",
       ])
     #expect(table.rows.allSatisfy { $0.cells[0].ratio == nil && $0.cells[1].ratio != nil })
+    // They are no way to move a disk, and those that were watched together have not been moved together.
+    let rival = Self.result("qemu-mirror")
+    let whole = try #require(MatrixComparison.all(results + [rival]).first)
+    #expect(ReportTable.ratios(whole)?.rows.map(\.name) == ["waio"])
+    var still = Self.result("none")
+    still.record.totalMs = nil
+    still.lab.together = Together(count: 2, member: 0, totalMs: nil, wireBytes: 0)
+    #expect(MatrixFigure.together.value(still) == nil && MatrixFigure.total.value(still) == nil)
+    still.record.outcome = .failed
+    #expect(MatrixFigure.together.value(still) == .infinity)
     let without = results.filter { $0.lab.method == "waio" }
     #expect(try ReportTable.controlRatios(#require(MatrixComparison.all(without).first)) == nil)
   }

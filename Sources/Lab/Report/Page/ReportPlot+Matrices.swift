@@ -39,7 +39,7 @@ extension ReportPlot {
       rival = comparison.bestRival(figure)
       var ratios: [String: Estimate] = [:]
       if let rival {
-        for method in comparison.methods where !MatrixComparison.isRival(method) {
+        for method in comparison.methods where MatrixComparison.isOwn(method) {
           ratios[method] = comparison.ratio(figure, method, to: rival)
         }
       }

@@ -11,7 +11,7 @@ extension ReportTable {
     let figures = comparison.figures.filter {
       $0.hasRatio && ($0.isOfEveryMove || comparison.bestRival($0) != nil)
     }
-    let own = comparison.methods.filter { !MatrixComparison.isRival($0) }
+    let own = comparison.methods.filter(MatrixComparison.isOwn)
     let rivals = figures.map(comparison.bestRival)
     guard !own.isEmpty, rivals.contains(where: { $0 != nil }) else { return nil }
     let titles = zip(figures, rivals).map { figure, rival in
