@@ -51,6 +51,23 @@ import Testing
     #expect(other.contains("<title>other</title>"))
   }
 
+  /// A page that is written anew has no pictures of what is no more in it.
+  @Test func pagesLeaveNoOldPlots() throws {
+    try FileManager.default.createDirectory(
+      atPath: folder + "/out/a", withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try ResultsFile(path: folder + "/a.jsonl").append(result("godwit-dsm"))
+    try Data().write(to: URL(filePath: folder + "/begun.jsonl"))
+    for name in ["a/old.svg", "a/mine.txt", "other.svg"] {
+      try Data().write(to: URL(filePath: "\(folder)/out/\(name)"))
+    }
+    try report(folder, "--pages", folder + "/out")
+    let written = try FileManager.default.subpathsOfDirectory(atPath: folder + "/out")
+    #expect(!written.contains("a/old.svg"))
+    #expect(["a/mine.txt", "other.svg", "a.md"].allSatisfy(written.contains))
+    #expect(written.contains { $0.hasPrefix("a/") && $0.hasSuffix(".svg") })
+  }
+
   @Test func aPageForEachFileOfAFolder() throws {
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }

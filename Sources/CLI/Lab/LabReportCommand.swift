@@ -124,6 +124,10 @@ struct LabReportCommand: ParsableCommand {
         },
         suites: LabSuite.shipped(), kept: ExperimentSummary.written(in: folder))
       for page in pages.files { try Self.put(page.text, "\(folder)/\(page.path)") }
+      let written = Set(pages.files.map(\.path))
+      for name in experiments.map(\.file.name) {
+        try Self.removePlots("\(folder)/\(name)") { !written.contains("\(name)/\($0)") }
+      }
     } catch {
       Output.error("\(error)")
       throw ExitStatus.failed.exitCode
@@ -149,6 +153,15 @@ struct LabReportCommand: ParsableCommand {
     } catch {
       Output.error("\(error)")
       throw ExitStatus.failed.exitCode
+    }
+  }
+
+  /// Pictures of guests and figures that the page has no more.
+  private static func removePlots(_ folder: String, where isOld: (String) -> Bool) throws {
+    // An experiment that has just begun has no folder yet.
+    let files = try? FileManager.default.contentsOfDirectory(atPath: folder)
+    for file in files ?? [] where file.hasSuffix(".svg") && isOld(file) {
+      try FileManager.default.removeItem(atPath: "\(folder)/\(file)")
     }
   }
 
