@@ -47,6 +47,10 @@ import Testing
   /// Guests together: what is of all of them is counted once, and only when all were moved.
   @Test func together() {
     var trials = (0..<3).map { _ in Trial(record: .init(outcome: .completed)) }
+    // Controls are watched, and have no end of a move.
+    Together.share(&trials, lengthMs: 900, wireBytes: 5)
+    #expect(trials.allSatisfy { $0.together != nil && $0.together?.totalMs == nil })
+    for index in trials.indices { trials[index].record.totalMs = 800 }
     Together.share(&trials, lengthMs: 900, wireBytes: 5)
     #expect(trials.map(\.together?.member) == [0, 1, 2])
     #expect(trials.allSatisfy { $0.together?.totalMs == 900 && $0.record.wireBytes == nil })
