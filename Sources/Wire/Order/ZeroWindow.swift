@@ -6,15 +6,12 @@
 public struct ZeroWindow: Sendable {
   /// Pages that may be on their way before anything is measured, and at least: 16 MiB of the guest's memory.
   public static let pagesMin: UInt64 = 4096
-  /// Samples whose best rate counts. The others were of pages with contents that stood before them.
-  private static let samplesMax = 8
 
   /// Pages that may be on their way, and that are.
   public private(set) var limit = Self.pagesMin
   public private(set) var pages: UInt64 = 0
-  /// Pages a second, of the last samples, as a ring.
-  private var rates: [UInt64] = []
-  private var nextRate = 0
+  /// Pages a second. The best counts: the others were of pages with contents that stood before them.
+  private var rates = RecentRates()
   private var sampled: UInt64 = 0
   /// Pages with contents that the destination took in the sample.
   private var others: UInt64 = 0
@@ -28,7 +25,7 @@ public struct ZeroWindow: Sendable {
   public init() {}
 
   /// Pages a second that the destination takes at best; nil: not known.
-  public var rate: UInt64? { rates.max() }
+  public var rate: UInt64? { rates.best }
 
   /// Milliseconds until the destination has taken those on their way; 0 before anything is measured.
   public var applyingMs: UInt64 {
@@ -63,15 +60,9 @@ public struct ZeroWindow: Sendable {
     // A few zeros among pages with contents say how few they are.
     let isTelling = sampleWasLimited && sampled > others && sampled >= Self.tellingPages
     isKnown = isKnown || isTelling
-    if isTelling || measured > rate ?? 0 { note(measured) }
+    if isTelling || measured > rate ?? 0 { rates.note(measured) }
     guard let rate else { return }
     let (product, overflow) = rate.multipliedReportingOverflow(by: spanMs)
     limit = max(overflow ? .max : product / 1000 / 4 * 5, Self.pagesMin)
-  }
-
-  private mutating func note(_ measured: UInt64) {
-    if rates.count < Self.samplesMax { return rates.append(measured) }
-    rates[nextRate] = measured
-    nextRate = (nextRate + 1) % Self.samplesMax
   }
 }
