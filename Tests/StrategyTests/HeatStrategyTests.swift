@@ -93,6 +93,37 @@ import Testing
     #expect(stubborn.handle(later) == [.pull(.scanDone)])
   }
 
+  /// What the guest wrote while the last pages were on their way is read before it stops, not while it stands still.
+  @Test func dsmLooksOnceMoreBeforeItLeaves() {
+    var machine = DSM(MigrationConstraints(), .small(canPull: true))
+    var samples = scanned(&machine)
+    #expect(machine.handle(samples.later(1000)) == [.collect])
+    let drained: (inout EngineSample) -> Void = { $0.freshPages = 0 }
+    _ = machine.handle(samples.epoch(10, dirtied: 90_000, owed: [1: 90_000]))
+    #expect(machine.handle(samples.later(200, drained)) == [.collect])
+    var endless = machine
+    #expect(machine.handle(samples.later(10) { $0.isCollecting = true }).isEmpty)
+    var later = samples.sample
+    let seen = samples.epoch(10, dirtied: 9_000, owed: [1: 99_000]) { $0.isCollecting = false }
+    #expect(machine.handle(seen) == [.pull(.scanDone)])
+    later.nowMs += 989
+    #expect(endless.handle(later).isEmpty)
+    later.nowMs += 1
+    #expect(endless.handle(later) == [.pull(.scanDone)])
+  }
+
+  /// A guest that writes next to nothing leaves at once; a look that is under way is waited for.
+  @Test(arguments: [true, false]) func dsmLooksNoMoreThanItHasTo(isCollecting: Bool) {
+    var machine = DSM(MigrationConstraints(), .small(canPull: true))
+    var samples = scanned(&machine)
+    _ = machine.handle(samples.later(1000))
+    _ = machine.handle(samples.epoch(10, dirtied: isCollecting ? 90_000 : 500, owed: [1: 500]))
+    let sample = samples.later(2000) { ($0.freshPages, $0.isCollecting) = (0, isCollecting) }
+    #expect(machine.handle(sample) == (isCollecting ? [] : [.pull(.scanDone)]))
+    guard isCollecting else { return }
+    #expect(machine.handle(samples.later(10) { $0.isCollecting = false }) == [.pull(.scanDone)])
+  }
+
   @Test func dsmWithoutPullDoesWhatHotpagesDoes() {
     var machine = DSM(MigrationConstraints(), .small(canPull: false))
     var twin = HotPages(MigrationConstraints(), .small(canPull: false))

@@ -27,6 +27,15 @@ extension EngineSample {
     (arrivalMs ?? .max) <= leftMs || nowMs >= sinceMs.addingSaturating(mostMs)
   }
 
+  /// Pages that QEMU has to write at its next look: dirtied since the last one, at the pace of that epoch, and at most as many
+  /// as it dirtied; 0 before the first epoch has ended.
+  var unreadPages: UInt64 {
+    guard let epoch = lastEpoch, nowMs > epoch.endedMs else { return 0 }
+    return min(
+      epoch.dirtiedPages.scaled(by: nowMs - epoch.endedMs, over: max(epoch.lengthMs, 1)),
+      epoch.dirtiedPages)
+  }
+
   /// Owed, on its way, or dirtied meanwhile at the pace of the last epoch, as pages: the look that
   /// `ProgressEstimator` takes.
   public func progressSample(_ facts: EngineFacts) -> MigrationSample {

@@ -42,8 +42,7 @@ public struct StopForecast: Sendable, Hashable {
     guard let epoch = sample.lastEpoch, sample.nowMs > epoch.endedMs else { return 0 }
     let (sinceMs, lengthMs) = (sample.nowMs - epoch.endedMs, max(epoch.lengthMs, 1))
     let growth = min(epoch.newlyOwedPages.scaled(by: sinceMs, over: lengthMs), epoch.dirtiedPages)
-    let dirtied = min(epoch.dirtiedPages.scaled(by: sinceMs, over: lengthMs), epoch.dirtiedPages)
     let clean = epoch.dirtiedPages.minusFloored(sample.dirtyOwedPages)
-    return max(growth, dirtied.scaled(by: clean, over: max(epoch.dirtiedPages, 1)))
+    return max(growth, sample.unreadPages.scaled(by: clean, over: max(epoch.dirtiedPages, 1)))
   }
 }

@@ -4,7 +4,9 @@ import Base
 /// marked invalid; then the guest moves, and the destination pulls what is invalid. Pure.
 ///
 /// Between the pass and the stop it waits for what is on its way: the destination's QEMU has to take all of that before it
-/// can run the guest. Waiting makes some more pages invalid at most, and the pause shorter.
+/// can run the guest. Waiting makes some more pages invalid at most, and the pause shorter. Then it looks at the dirty log
+/// once more: what the guest wrote since the last look QEMU writes into its stream while the guest stands still, though
+/// nobody needs it there.
 ///
 /// Where the destination can't pull (`EngineFacts.canPull`), the same pass is followed by what
 /// `hotpages` does: there, too, dirtied pages wait until the scan is over.
@@ -13,6 +15,10 @@ public struct DSM: MigrationStrategy, Equatable {
   static let drainedMs: UInt64 = 10
   /// How long it is waited for, in milliseconds: nothing is added to it meanwhile, and it has to arrive either way.
   static let drainMostMs: UInt64 = 5000
+  /// How many pages dirtied since the last look are worth another one: QEMU writes so many in a millisecond or two.
+  static let unseenPages: UInt64 = 512
+  /// How long the last look may take, in milliseconds: a guest that writes as fast as it is read doesn't hold the move up.
+  static let lookMostMs: UInt64 = 1000
 
   public let name = StrategyName.dsm
   let facts: EngineFacts
@@ -20,6 +26,7 @@ public struct DSM: MigrationStrategy, Equatable {
   private var pacer = EpochPacer()
   private var hasStarted = false
   private var passEndMs: UInt64?
+  private var lookEndMs: UInt64?
 
   public init(_ constraints: MigrationConstraints, _ facts: EngineFacts) {
     self.facts = facts
@@ -43,9 +50,22 @@ public struct DSM: MigrationStrategy, Equatable {
         sample.wireRate == nil
         || sample.hasDrained(
           to: Self.drainedMs, sinceMs: endMs, mostMs: Self.drainMostMs)
-      return effects + (isOver ? [.pull(.scanDone)] : [])
+      return isOver ? effects + leave(sample) : effects
     }
     if pacer.take(sample, after: ScanEpochs.lengthMs(sample, facts)) { effects.append(.collect) }
     return effects
+  }
+
+  /// One look more where the guest has written since the last one, then the move.
+  private mutating func leave(_ sample: EngineSample) -> [EngineEffect] {
+    if let lookEndMs {
+      return sample.isCollecting && sample.nowMs < lookEndMs ? [] : [.pull(.scanDone)]
+    }
+    let isAsked =
+      sample.unreadPages >= Self.unseenPages
+      && pacer.take(sample, after: EpochPacer.leastMs)
+    guard isAsked || sample.isCollecting else { return [.pull(.scanDone)] }
+    lookEndMs = sample.nowMs.addingSaturating(Self.lookMostMs)
+    return isAsked ? [.collect] : []
   }
 }
