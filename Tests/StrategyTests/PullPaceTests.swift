@@ -1,4 +1,5 @@
 import Base
+import Foundation
 import Strategy
 import Testing
 
@@ -7,6 +8,9 @@ import Testing
 private struct PullLink {
   let pagesPerSecond: UInt64
   let roundTripUs: UInt64
+  private let jitterUs: Double
+  private var jitter = SplitMix64(seed: 1)
+  private var lastAtUs: UInt64 = 0
   var directory: PullDirectory
   private var nowUs: UInt64 = 1
   private var freeAtUs: UInt64 = 0
@@ -18,8 +22,11 @@ private struct PullLink {
   /// How long faults waited, once the first second was over.
   var waitsUs: [UInt64] = []
 
-  init(pagesPerSecond: UInt64, roundTripUs: UInt64, pageCount: Int = 400_000) {
+  /// - Parameter jitterUs: by how much answers are late on average, each by chance; they don't overtake each other.
+  init(pagesPerSecond: UInt64, roundTripUs: UInt64, pageCount: Int = 400_000, jitterUs: Double = 0)
+  {
     (self.pagesPerSecond, self.roundTripUs) = (pagesPerSecond, roundTripUs)
+    self.jitterUs = jitterUs
     let numbering = PageNumbering(blockPages: [pageCount])
     var invalid = PageBitmap(count: numbering.limit)
     for page in 0..<pageCount { invalid[page] = true }
@@ -56,9 +63,12 @@ private struct PullLink {
   /// The source's answers stand in one queue: what is urgent overtakes nothing that has been sent.
   private mutating func ask() {
     while let run = directory.nextRequest(nowUs: nowUs) {
+      let late =
+        jitterUs > 0 ? UInt64(-log(Double.random(in: 1e-6..<1, using: &jitter)) * jitterUs) : 0
       for page in run.pages {
         freeAtUs = max(freeAtUs, nowUs + roundTripUs / 2) + 1_000_000 / pagesPerSecond
-        onTheWay.append((page, freeAtUs + roundTripUs / 2))
+        lastAtUs = max(lastAtUs, freeAtUs + roundTripUs / 2 + late)
+        onTheWay.append((page, lastAtUs))
       }
     }
   }
@@ -77,6 +87,16 @@ private struct PullLink {
     // The round trip, what may stand before it (2 ms or an eighth), and as much again for what is unsteady.
     let bound = roundTripUs + 2 * max(2000, roundTripUs / 8)
     #expect(waits[waits.count * 9 / 10] < bound, "90 % within \(waits[waits.count * 9 / 10]) µs")
+  }
+
+  /// 20 ms each way and 60 MB/s between busy hosts: answers that come unevenly are no queue.
+  @Test(arguments: [5000, 15_000, 30_000] as [Double])
+  func unevenAnswersKeepTheLinkBusy(jitterUs: Double) throws {
+    var link = PullLink(
+      pagesPerSecond: 15_000, roundTripUs: 40_000, pageCount: 200_000, jitterUs: jitterUs)
+    let tookUs = try link.run(faultEveryUs: 3000, seed: 7)
+    let leastUs: UInt64 = 200_000 * 1_000_000 / 15_000
+    #expect(tookUs < leastUs * 4, "\(link.directory.pace.pages) pages ahead at the end")
   }
 
   /// The first answers came over an idle link; then each takes 10 ms, whatever is on its way.
