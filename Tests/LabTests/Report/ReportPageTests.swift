@@ -149,6 +149,29 @@ import Testing
     #expect(try JSONLine.decode(MatrixResult.self, from: line.utf8) == results[0])
   }
 
+  @Test func forecastsInTheIndex() throws {
+    let band: [(UInt64, UInt64, UInt64)] = [(900, 1000, 1100), (400, 500, 600), (900, 1250, 1500)]
+    var results: [MatrixResult] = []
+    for (round, forecast) in band.enumerated() {
+      results.append(
+        MatrixResultTests.result("godwit-dsm", round: round) {
+          $0.record.totalMs = 1000
+          $0.record.forecast.totalLowMs = forecast.0
+          $0.record.forecast.totalMs = forecast.1
+          $0.record.forecast.totalHighMs = forecast.2
+        })
+    }
+    let summary = ExperimentSummary(results, name: "one")
+    let again = try JSONLine.decode(ExperimentSummary.self, from: JSONLine.encode(summary).utf8)
+    #expect(again == summary)
+    var none = ExperimentSummary(Self.results, name: "two")
+    none.forecasts = nil
+    let text = ResultsIndex([again, none], []).markdown
+    #expect(text.contains("| 2 of 3, 25 % |"))
+    #expect(text.contains("2 of 3 within their band of nine tenths (66 %)"))
+    #expect(!ResultsIndex([none], []).markdown.contains("within their band of nine"))
+  }
+
   /// Summaries that were written before lack what came later; their pages stay in the index.
   @Test func summariesOfEarlierVersions() throws {
     let summary = ExperimentSummary(Self.results, name: "one")

@@ -27,6 +27,21 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
   /// Disks were drives with a head; nil: of an earlier version, which had none.
   public var hasHeadedDisks: Bool?
 
+  /// Forecasts held against outcomes; nil: there were none, or a summary of an earlier version.
+  @OrNull public var forecasts: Forecasts?
+
+  /// Total times that were forecast, those within their band of nine tenths, and the median error in percent.
+  public struct Forecasts: Codable, Sendable, Equatable {
+    public var count, withinBand: Int
+    public var medianErrorPercent: Int
+
+    init?(_ judgement: ForecastJudgement) {
+      guard judgement.count > 0, let error = judgement.medianTotalError else { return nil }
+      (count, withinBand) = (judgement.count, judgement.withinBand)
+      medianErrorPercent = Int(min((error * 100).rounded(), 1e6))
+    }
+  }
+
   /// Bytes per second, over all migrations.
   public struct Competing: Codable, Sendable, Equatable {
     public var median, most: UInt64
@@ -65,6 +80,7 @@ public struct ExperimentSummary: Codable, Sendable, Equatable {
     hasOthersTraffic = results.contains { $0.lab.competingBytesPerSecond != nil }
     hasLimitedDisks = results.contains { $0.lab.disk?.isOfThrottledDevice == true }
     hasHeadedDisks = results.contains { $0.lab.disk?.device == "hdd" }
+    forecasts = Forecasts(ForecastJudgement(results.map(\.record)))
   }
 
   private static func rate(_ bytesPerSecond: UInt64) -> String {

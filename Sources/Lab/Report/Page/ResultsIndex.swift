@@ -37,14 +37,30 @@ struct ResultsIndex {
 
   private var experimentTable: String {
     experiments.reduce(
-      "| experiment | migrations | rounds | done | intact | load average before, at most |\n"
-        + "| --- | --- | --- | --- | --- | --- |\n"
+      "| experiment | migrations | rounds | done | intact | load average before, at most"
+        + " | forecasts in their band, median error |\n"
+        + "| --- | --- | --- | --- | --- | --- | --- |\n"
     ) { text, experiment in
       let load = experiment.loadPercent.map { MatrixTable.hundredths(Double($0) / 100) }
       return text
         + "| \(Self.link(experiment.name)) | \(experiment.migrations) | \(experiment.rounds)"
-        + " | \(experiment.done) | \(experiment.intact) | \(load ?? "") |\n"
+        + " | \(experiment.done) | \(experiment.intact) | \(load ?? "")"
+        + " | \(experiment.forecasts.map(Self.text) ?? "") |\n"
     }
+  }
+
+  private static func text(_ forecasts: ExperimentSummary.Forecasts) -> String {
+    "\(forecasts.withinBand) of \(forecasts.count), \(forecasts.medianErrorPercent) %"
+  }
+
+  /// Of all experiments together; nil: nothing was forecast.
+  private var forecastFact: String? {
+    let all = experiments.compactMap(\.forecasts)
+    let count = all.reduce(0) { $0 + $1.count }
+    guard count > 0 else { return nil }
+    let within = all.reduce(0) { $0 + $1.withinBand }
+    return "forecasts of total times: \(within) of \(count) within their band of nine tenths"
+      + " (\(within * 100 / count) %)"
   }
 
   private var facts: [String] {
@@ -57,7 +73,7 @@ struct ResultsIndex {
       + (builds.isEmpty ? [] : ["builds, where results say so: \(builds)"]) + [
         "link: \(distinct(\.links)) (\(distinct(\.networks)))",
         "machine: \(distinct(\.machines))",
-      ]
+      ] + [forecastFact].compactMap { $0 }
   }
 
   /// What the results can't tell, from what they say of themselves.
