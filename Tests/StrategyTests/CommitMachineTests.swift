@@ -6,11 +6,22 @@ import Testing
 @Suite struct SourceCommitTests {
   private func after(
     _ journal: SourceJournal, _ inputs: [SourceCommitMachine.Input],
-    decision: OperatorDecision? = nil
+    word: OperatorWord<SourceEnd>? = nil
   ) -> SourceCommitMachine.Effect {
-    var machine = SourceCommitMachine(replaying: journal, decision: decision)
+    var machine = SourceCommitMachine(replaying: journal, word: word)
     for input in inputs { machine.handle(input) }
     return machine.effect
+  }
+
+  /// A person decides about what the same inputs lead to.
+  private func after(
+    _ journal: SourceJournal, _ inputs: [SourceCommitMachine.Input], decision: OperatorDecision
+  ) -> SourceCommitMachine.Effect {
+    guard case .stop(let seen) = after(journal, inputs) else {
+      Issue.record("nothing to decide after \(inputs)")
+      return .copy
+    }
+    return after(journal, inputs, word: OperatorWord(decision, seen: seen))
   }
 
   @Test func shutComesBeforeTheWordToTheDestination() {
@@ -39,26 +50,61 @@ import Testing
     #expect(after(journal, [.qemuGone], decision: .abort) == .append(.takenBack))
     #expect(after(journal, [.qemuGone], decision: .forget) == .append(.done(.forgotten)))
     // QEMU knows better than any person.
-    #expect(after(journal, [.ended], decision: .commit) == .giveGuestBack)
-    #expect(after(journal, [.completed], decision: .abort) == .append(.committed))
+    let seen = SourceEnd.needsHuman(.commitInDoubt)
+    #expect(after(journal, [.ended], word: .init(.commit, seen: seen)) == .giveGuestBack)
+    #expect(after(journal, [.completed], word: .init(.abort, seen: seen)) == .append(.committed))
+    // A word about another state says nothing about this one.
+    let other = OperatorWord(.forget, seen: SourceEnd.open(.qemuSilent))
+    #expect(after(journal, [.qemuGone], word: other) == .stop(seen))
   }
 
   @Test func committedGuestComesBackOnlyWhenTheDestinationVouches() {
     let journal: SourceJournal = [.began, .committing, .committed]
     #expect(after(journal, []) == .settle(.commit))
     #expect(after(journal, [.settled(.running)]) == .retire)
-    #expect(after(journal, [.settled(.lost)]) == .resumeGuest)
+    #expect(after(journal, [.settled(.lost)]) == .append(.reclaiming))
+    #expect(after(journal, [.settled(.lost), .performed]) == .resumeGuest)
+    // The destination has vouched: a disk that takes no record doesn't keep the guest standing.
+    #expect(after(journal, [.settled(.lost), .failed]) == .resumeGuest)
     #expect(after(journal, [.settled(.unknown)]) == .stop(.needsHuman(.destinationForgot)))
     #expect(after(journal, [.failed]) == .stop(.open(.destinationSilentAfterCommit)))
-    #expect(after(journal, [.failed], decision: .abort) == .resumeGuest)
-    #expect(after(journal, [.settled(.running)], decision: .abort) == .retire)
+    #expect(after(journal, [.failed], decision: .abort) == .append(.reclaiming))
+    let silent = SourceEnd.open(.destinationSilentAfterCommit)
+    let abort = OperatorWord(.abort, seen: silent)
+    #expect(after(journal, [.settled(.running)], word: abort) == .retire)
+  }
+
+  /// From the record on no agent says `commit` any more, whenever it died; without it the guest stays as it is.
+  @Test func whatAPersonTakesBackIsWrittenDownFirst() {
+    let journal: SourceJournal = [.began, .committing, .committed]
+    let abort = OperatorWord(.abort, seen: SourceEnd.open(.destinationSilentAfterCommit))
+    #expect(after(journal, [.failed, .performed], word: abort) == .resumeGuest)
+    #expect(after(journal, [.failed, .failed], word: abort) == .stop(.open(.journalFailed)))
+    let reclaimed = journal.union(.reclaiming)
+    #expect(after(reclaimed, []) == .resumeGuest)
+    #expect(after(reclaimed, [.performed]) == .append(.takenBack))
+    #expect(after(reclaimed, [.failed]) == .stop(.open(.qemuSilent)))
+    #expect(after(reclaimed.union(.takenBack), []) == .settle(.abort))
+  }
+
+  /// QEMU was never told SHUT 0 by this migration, and yet the guest is gone: nobody may run it again here.
+  @Test func aGuestThatAnotherMigrationTookStaysWhereItIs() {
+    let moved = SourceEnd.needsHuman(.movedByAnother)
+    #expect(after([.began], [.completed]) == .stop(moved))
+    #expect(after([.began], [.completed], decision: .forget) == .append(.done(.forgotten)))
+    #expect(after([.began], [.completed], decision: .abort) == .append(.reclaiming))
+    var machine = SourceCommitMachine()
+    for input in [.gaveUp, .performed, .completed] as [SourceCommitMachine.Input] {
+      machine.handle(input)
+    }
+    #expect(machine.effect == .stop(moved))
   }
 
   @Test func everyOfferedDecisionIsTaken() {
     let states: [(SourceJournal, SourceCommitMachine.Input)] = [
       ([.began, .committing], .qemuGone), ([.began, .committing, .committed], .settled(.unknown)),
       ([.began, .committing, .committed], .failed), ([.began, .takenBack], .failed),
-      ([.began, .takenBack], .settled(.running)),
+      ([.began, .takenBack], .settled(.running)), ([.began], .completed),
     ]
     for (journal, input) in states {
       guard case .stop(let end) = after(journal, [input]) else {
@@ -67,7 +113,7 @@ import Testing
       }
       #expect(!end.decisions.isEmpty)
       for decision in OperatorDecision.allCases {
-        let goesOn = after(journal, [input], decision: decision) != .stop(end)
+        let goesOn = after(journal, [input], word: .init(decision, seen: end)) != .stop(end)
         #expect(goesOn == end.decisions.contains(decision), "\(end), \(decision)")
       }
     }
@@ -82,10 +128,9 @@ import Testing
 @Suite struct DestinationCommitTests {
   private func after(
     _ journal: DestinationJournal, _ verdict: CommitVerdict?,
-    _ inputs: [DestinationCommitMachine.Input] = [], decision: OperatorDecision? = nil
+    _ inputs: [DestinationCommitMachine.Input] = [], word: OperatorWord<DestinationEnd>? = nil
   ) -> DestinationCommitMachine.Effect {
-    var machine = DestinationCommitMachine(
-      replaying: journal, verdict: verdict, decision: decision)
+    var machine = DestinationCommitMachine(replaying: journal, verdict: verdict, word: word)
     for input in inputs { machine.handle(input) }
     return machine.effect
   }
@@ -97,8 +142,23 @@ import Testing
     #expect(after(journal, .commit, [.performed]) == .append(.resuming))
     #expect(after(journal, .commit, [.qemuGone, .performed]) == .append(.done(.lost)))
     #expect(after(journal, .abort) == .discard)
-    #expect(after(journal, nil, [.performed], decision: .commit) == .append(.resuming))
-    #expect(after(journal, nil, [.performed], decision: .abort) == .discard)
+    for (decision, effect) in [
+      (.commit, .append(.resuming)), (.abort, .discard), (.forget, .stop(.awaitsVerdict)),
+    ] as [(OperatorDecision, DestinationCommitMachine.Effect)] {
+      let word = OperatorWord(decision, seen: DestinationEnd.awaitsVerdict)
+      #expect(after(journal, nil, [.performed], word: word) == effect)
+    }
+  }
+
+  /// To close the journal would tell the source that nothing is missing.
+  @Test func pagesThatAreMissingAreNotForgotten() {
+    let journal: DestinationJournal = [.began, .prepared, .resuming, .pulls]
+    let end = DestinationEnd.open(.lacksPages)
+    #expect(after(journal, nil, [.performed, .failed]) == .stop(end))
+    for decision in OperatorDecision.allCases {
+      let word = OperatorWord(decision, seen: end)
+      #expect(after(journal, nil, [.performed, .failed], word: word) == .stop(end), "\(decision)")
+    }
   }
 
   @Test func aRefusedResumeIsWrittenDownBeforeItIsSaid() {
@@ -121,7 +181,8 @@ import Testing
   @Test func afterARestartARefusalProvesNothing() {
     let journal: DestinationJournal = [.began, .prepared, .resuming]
     #expect(after(journal, nil, [.refused]) == .stop(.needsHuman))
-    #expect(after(journal, nil, [.refused], decision: .abort) == .append(.refused))
+    let abort = OperatorWord(.abort, seen: DestinationEnd.needsHuman)
+    #expect(after(journal, nil, [.refused], word: abort) == .append(.refused))
     #expect(after(journal, .commit, [.performed]) == .answer(.running))
     #expect(after(journal, .commit, [.failed]) == .stop(.open(.qemuSilent)))
   }

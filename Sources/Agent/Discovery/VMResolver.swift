@@ -8,6 +8,12 @@ public struct ResolvedVM: Sendable, Equatable {
   public let monitorPath: String
   /// nil: the monitor was named by path and no process of this host is known to serve it.
   public let process: DiscoveredVM?
+
+  /// Whether both are one QEMU, reached through one monitor or two.
+  func isSameQEMU(_ other: Self) -> Bool {
+    monitorPath == other.monitorPath
+      || (process != nil && process?.identity == other.process?.identity)
+  }
 }
 
 /// Why a VM's name leads nowhere. Each text names the remedy.

@@ -29,6 +29,8 @@ enum JournalRecord: Codable, Sendable {
   case committing
   /// The source's QEMU has given the guest up (`postmigrate`): only the destination may go on.
   case committed
+  /// The source is about to run the guest that it had given up: the destination never will, by its own word or a person's.
+  case reclaiming
   /// The guest goes on at the source and its QEMU is as before; the destination may not know yet.
   case takenBack
   /// The destination is about to run the guest.
@@ -89,6 +91,7 @@ extension JournalRecord {
     case .prepared: "prepared"
     case .committing: "committing"
     case .committed: "committed"
+    case .reclaiming: "reclaiming"
     case .takenBack: "takenBack"
     case .resuming: "resuming"
     case .refused: "refused"
@@ -117,6 +120,7 @@ extension JournalRecord {
       switch record {
       case .committing: .committing
       case .committed: .committed
+      case .reclaiming: .reclaiming
       case .takenBack: .takenBack
       case .done(.completed): .done(outcome: "completed")
       case .done(let end): .done(outcome: reason ?? "\(end)")

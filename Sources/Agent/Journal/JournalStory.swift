@@ -23,6 +23,7 @@ struct SourceStory {
         facts.insert(.pulls)
       case .committing: facts.insert(.committing)
       case .committed: facts.insert(.committed)
+      case .reclaiming: facts.insert(.reclaiming)
       case .takenBack: facts.insert(.takenBack)
       case .done: facts.insert(.done)
       case .destinationBegan, .destinationStarted, .disksPlanned, .disksMade, .prepared, .resuming,
@@ -68,7 +69,9 @@ struct DestinationStory {
       case .done(JournalRecord.outcomeRunning): facts.insert(.running)
       case .done(JournalRecord.outcomeLost): facts.insert(.lost)
       case .done: facts.insert(.discarded)
-      case .sourceBegan, .vcpusLimited, .vcpusRestored, .committing, .committed, .takenBack: break
+      case .sourceBegan, .vcpusLimited, .vcpusRestored, .committing, .committed, .reclaiming,
+        .takenBack:
+        break
       }
     }
   }

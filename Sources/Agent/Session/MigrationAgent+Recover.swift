@@ -28,18 +28,23 @@ extension MigrationAgent {
     return items
   }
 
-  /// The id of a migration of `vm` whose guest may not be here any more; nil: none is open.
-  func unsettledMigration(of vm: String) -> String? {
+  /// Why a guest whose earlier migration isn't settled may not be moved now: its recovery may still end QEMU's migration, or
+  /// run the guest again. Nil: none is open.
+  ///
+  /// - Parameter isMeant: whether an open migration is of that guest.
+  func unsettledRefusal(
+    of vm: String, _ isMeant: (SourceStory, JournalRecord.SourceStart) -> Bool
+  ) -> Refusal? {
     for path in Journal.unfinished(in: configuration.journalDirectory) {
       let journal = OpenJournal(path: path)
-      guard !journal.isClosed, let story = journal.source, let start = story.start,
-        start.vm == vm || "qmp:" + start.monitorPath == vm, !isActive(journal.id)
+      guard !journal.isClosed, !isActive(journal.id),
+        let story = journal.source ?? journal.damage.map({ SourceStory($0.intact) }),
+        let start = story.start, isMeant(story, start),
+        journal.damage != nil || !story.facts.contains(.takenBack)
       else { continue }
-      if !story.facts.isDisjoint(with: [.committing, .committed]),
-        !story.facts.contains(.takenBack)
-      {
-        return journal.id
-      }
+      return Refusal(
+        .migrationRunning, "migration \(journal.id) of \(vm) is not settled yet",
+        remedy: "see `godwit recover \(vm)`")
     }
     return nil
   }
@@ -53,18 +58,28 @@ extension MigrationAgent {
       if let damage = journal.damage { return try forget(journal, damage, decision, item) }
       if let start = journal.source?.start {
         (item.vm, item.side, item.peer) = (start.vm, "source", start.destination)
-        let end = try await exclusively(journal.id) {
-          try await SourceRecovery(id: journal.id, agent: self).recover(decision)
+        let recovery = SourceRecovery(id: journal.id, agent: self)
+        let (end, isIgnored) = try await exclusively(journal.id) {
+          let seen = try await recovery.recover()
+          guard let decision, !seen.isSettled else { return (seen, false) }
+          guard seen.decisions.contains(decision) else { return (seen, true) }
+          return (try await recovery.recover(OperatorWord(decision, seen: seen)), false)
         }
         (item.state, item.isSettled, item.needsHuman) = (end.text, end.isSettled, end.needsHuman)
+        if isIgnored { item.note(ignored: decision) }
         item.choices = RecoveryItem.Choice.atSource(end)
         item.qemu = await qemuStatus(journal.source?.process, start.monitorPath)
       } else if let start = journal.destination?.start {
         (item.vm, item.side, item.peer) = (start.vm, "destination", start.source)
-        let end = try await exclusively(journal.id) {
-          try await DestinationRecovery(id: journal.id, agent: self).recover(decision)
+        let recovery = DestinationRecovery(id: journal.id, agent: self)
+        let (end, isIgnored) = try await exclusively(journal.id) {
+          let seen = try await recovery.recover()
+          guard let decision, !seen.isSettled else { return (seen, false) }
+          guard seen.decisions.contains(decision) else { return (seen, true) }
+          return (try await recovery.recover(OperatorWord(decision, seen: seen)), false)
         }
         (item.state, item.isSettled, item.needsHuman) = (end.text, end.isSettled, !end.isSettled)
+        if isIgnored { item.note(ignored: decision) }
         item.choices = RecoveryItem.Choice.atDestination(end)
         if let qemu = journal.destination?.qemu {
           item.qemu = await qemuStatus(journal.destination?.process, qemu.monitorPath)
@@ -111,6 +126,14 @@ extension MigrationAgent {
     let status = try? await monitor.client.queryStatus(timeoutMs: Self.monitorTimeoutMs)
     await monitor.close()
     return status?.state.name
+  }
+}
+
+extension RecoveryItem {
+  /// Says that a person's decision is none of those that this state leaves open.
+  fileprivate mutating func note(ignored decision: OperatorDecision?) {
+    guard let decision else { return }
+    state += "; --\(decision.rawValue) can't be decided here, so nothing came of it"
   }
 }
 

@@ -21,6 +21,8 @@ public actor MigrationAgent: AgentService {
   nonisolated let logger: Logger
   private let historyStore: HistoryStore?
   private var outgoing: [String: SourceMigration] = [:]
+  /// The QEMUs of these.
+  private var claimed: [MigrationID: ResolvedVM] = [:]
   private var incoming: [MigrationID: DestinationMigration] = [:]
   /// Pulls that an earlier agent of this host left behind: into it, and out of it.
   var revivals: [MigrationID: PullRevival] = [:]
@@ -92,10 +94,10 @@ public actor MigrationAgent: AgentService {
       refusal = Refusal(
         .request, "\(outgoing.count) migrations out of this host are running, its limit",
         remedy: "wait for one to end, or raise outgoingMax in the agent's configuration")
-    } else if let id = unsettledMigration(of: request.vm) {
-      refusal = Refusal(
-        .migrationRunning, "migration \(id) of \(request.vm) is not settled yet",
-        remedy: "see `godwit recover \(request.vm)`")
+    } else {
+      refusal = unsettledRefusal(of: request.vm) {
+        $1.vm == request.vm || "qmp:" + $1.monitorPath == request.vm
+      }
     }
     if let refusal {
       var record = MigrationRecord(outcome: .refused, reason: refusal.description)
@@ -106,8 +108,9 @@ public actor MigrationAgent: AgentService {
     let gang = joinGang(request)
     let migration = SourceMigration(
       request: request, configuration: configuration, share: share, gang: gang, logger: logger,
-      onProgress: progress)
+      claim: { [weak self] vm, id in await self?.claim(vm, id) }, onProgress: progress)
     outgoing[request.vm] = migration
+    defer { claimed[migration.id] = nil }
     var record = await migration.run()
     if let forecast = request.forecast { record.forecast.add(forecast) }
     share.leave()
@@ -117,6 +120,23 @@ public actor MigrationAgent: AgentService {
     // Last: an agent that drains ends once nothing is here any more.
     outgoing[request.vm] = nil
     return record
+  }
+
+  /// Takes a guest for a migration, until that is over: whatever names it goes by, it moves once at a time.
+  ///
+  /// - Returns: why it can't be had; nil: it is taken.
+  private func claim(_ vm: ResolvedVM, _ id: MigrationID) -> Refusal? {
+    if claimed.values.contains(where: { $0.isSameQEMU(vm) }) {
+      return Refusal(
+        .migrationRunning, "a migration of \(vm.name) is already running",
+        remedy: "see `godwit status`; end it with `godwit cancel \(vm.name)`")
+    }
+    let refusal = unsettledRefusal(of: vm.name) { story, start in
+      start.monitorPath == vm.monitorPath
+        || (story.process != nil && story.process == vm.process?.identity)
+    }
+    if refusal == nil { claimed[id] = vm }
+    return refusal
   }
 
   public func status() -> [MigrationProgress] {

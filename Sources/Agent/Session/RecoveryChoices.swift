@@ -18,8 +18,12 @@ extension RecoveryItem.Choice {
       "the guest counts as running at the destination, QEMU here is told to quit; look there first"
     case (.abort, .needsHuman(.commitInDoubt)):
       "the destination discards its copy; the guest must be started again from its disks"
+    case (.abort, .needsHuman(.movedByAnother)):
+      "QEMU here goes on with the guest; only if it runs nowhere else and never will"
     case (.abort, _):
       "QEMU here goes on with the guest; only if the destination never ran it and never will"
+    case (.forget, .open(.destinationLacksPages)):
+      "the journal is closed, and nobody gives the guest at the destination the pages it lacks any more: it waits for them for ever"
     case (.forget, _): "the journal is closed; nothing is done to any QEMU, here or there"
     }
   }

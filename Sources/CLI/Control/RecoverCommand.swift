@@ -8,8 +8,9 @@ struct RecoverCommand: AsyncParsableCommand {
     discussion: """
       Agents settle by themselves whatever they can find out, and go on trying. This command makes \
       them try now, and shows what is left: how far each side's journal came, what QEMU here says, \
-      why it isn't settled, and what may be decided. A decision is only needed, and only taken, where \
-      no agent can know: what QEMU or the other agent says always counts more. Exit status 0 when \
+      why it isn't settled, and what may be decided, with what comes of it. A decision is taken only where \
+      it is offered: what QEMU or the other agent says always counts more. Until a migration is settled \
+      move its guest by no other means: what QEMU then says of its migration would be taken for this one. Exit status 0 when \
       nothing is left; 1 when the guest is safe at the source and the agent goes on by itself; 5 when \
       a person is needed.
       """)

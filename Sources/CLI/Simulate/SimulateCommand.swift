@@ -42,13 +42,13 @@ struct SimulateCommitCommand: AsyncParsableCommand {
   }
 
   func run() async throws {
-    let budget = FaultBudget(crashes: crashes)
+    let budget = FaultBudget(crashes: crashes, others: 1)
     let explored = CommitExplorer(budget: budget).explore()
     let pulling =
       explored.counterexample == nil
       ? CommitExplorer(budget: budget, pulls: true).explore() : CommitReport()
     let loud = FaultBudget(
-      crashes: 8, cuts: 8, failedWrites: 4, refusals: 4, cancels: 1, forgets: 1)
+      crashes: 8, cuts: 8, failedWrites: 4, refusals: 4, cancels: 1, forgets: 1, others: 1)
     let ran =
       explored.counterexample == nil && pulling.counterexample == nil
       ? CommitRuns(budget: loud).run(seed: seed, count: runs) : CommitReport()

@@ -7,6 +7,9 @@ enum CommitChecks {
     if world.sourceQEMU == .running, world.destinationQEMU == .running {
       return "I2: the guest runs at both sides"
     }
+    if world.isElsewhere, world.sourceQEMU == .running || world.destinationQEMU == .running {
+      return "I2: the guest runs here and where somebody else has moved it"
+    }
     if world.hasRunAtDestination, world.ranOnAtSource {
       return "I1: the guest ran on at the source, and an older state of it ran at the destination"
     }
@@ -29,18 +32,18 @@ enum CommitChecks {
         world.sourceKilled || (world.destinationKilled && world.hasRunAtDestination)
         || (world.destinationKilled && world.destinationJournal.contains(.resuming))
         || (world.destinationKilled && world.hasForgotten) || world.needsHuman
-        || world.personForgot
+        || world.personForgot || world.isElsewhere
       if !excused { return "I2: the guest runs nowhere, and no QEMU of it was killed" }
     }
     if !world.wasCommitted, !world.needsHuman, !world.personForgot {
-      if !world.sourceKilled, world.sourceQEMU != .running {
+      if !world.sourceKilled, !world.isElsewhere, world.sourceQEMU != .running {
         return "I3: not committed, and the guest does not run at the source"
       }
       if !world.isDestinationGone { return "I3: not committed, and a QEMU is left behind" }
     }
     // The destination asks one only when QEMU refuses to run what may have run before.
     if world.needsHuman, world.destination != .idle(.needsHuman), !world.sourceKilled,
-      !world.hasForgotten, !world.personDecided
+      !world.hasForgotten, !world.personDecided, !world.isElsewhere
     {
       return "a person is asked although nothing is in doubt"
     }

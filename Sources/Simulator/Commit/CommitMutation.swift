@@ -12,6 +12,8 @@ public enum CommitMutation: String, Sendable, CaseIterable {
   case destinationVouchesForAll
   /// A source retires its QEMU although the destination still lacks pages.
   case sourceRetiresAtOnce
+  /// A rollback runs the guest whatever QEMU says of its migration.
+  case rollbackRunsAnyGuest
   /// A person decides without having looked whether what `godwit recover` warns of is so.
   case personGuesses
 }

@@ -1,28 +1,34 @@
 import Strategy
 
 // What a person may decide, in the states in which `godwit recover` offers it. One who decides has looked:
-// what `godwit recover` says under "only if" is so. The mutation `personGuesses` leaves that out.
+// what `godwit recover` says under "only if" is so. What it doesn't offer a person may say, too: it must come to nothing. The mutation `personGuesses` leaves that out.
 extension CommitWorld {
   func decisionEvents(_ mutation: CommitMutation?) -> [CommitEvent] {
     guard budget.decisions > 0 else { return [] }
     let guesses = mutation == .personGuesses
     var events: [CommitEvent] = []
     if case .idle(let end) = source, !sourceJournal.contains(.done) {
-      for decision in end.decisions where guesses || mayDecide(decision, end) {
+      for decision in OperatorDecision.allCases {
+        let isOffered = end.decisions.contains(decision)
+        guard guesses || !isOffered || mayDecide(decision, end) else { continue }
         events.append(
-          decided("decides \(decision.rawValue) at the source", decision) { world in
+          decided("decides \(decision.rawValue) at the source", decision, isOffered) { world in
             world.source = .active(
-              SourceCommitMachine(replaying: world.sourceJournal, decision: decision))
+              SourceCommitMachine(
+                replaying: world.sourceJournal, word: OperatorWord(decision, seen: end)))
           })
       }
     }
     if case .idle(let end) = destination {
-      for decision in end.decisions where guesses || mayDecide(decision, end) {
+      for decision in OperatorDecision.allCases {
+        let isOffered = end.decisions.contains(decision)
+        guard guesses || !isOffered || mayDecide(decision, end) else { continue }
         events.append(
-          decided("decides \(decision.rawValue) at the destination", decision) { world in
+          decided("decides \(decision.rawValue) at the destination", decision, isOffered) { world in
             world.destination = .active(
               DestinationCommitMachine(
-                replaying: world.destinationJournal, verdict: nil, decision: decision))
+                replaying: world.destinationJournal, verdict: nil,
+                word: OperatorWord(decision, seen: end)))
             world.asker = .nobody
           })
       }
@@ -30,11 +36,17 @@ extension CommitWorld {
     return events
   }
 
+  /// - Parameter isOffered: else it must change nothing, so nothing is excused by it.
   private func decided(
-    _ text: String, _ decision: OperatorDecision, _ change: (inout CommitWorld) -> Void
+    _ text: String, _ decision: OperatorDecision, _ isOffered: Bool,
+    _ change: (inout CommitWorld) -> Void
   ) -> CommitEvent {
     var next = self
     next.budget.decisions -= 1
+    guard isOffered else {
+      change(&next)
+      return CommitEvent(actor: .person, text: text + ", which is not offered", next: next)
+    }
     next.personDecided = true
     if decision == .forget { next.personForgot = true }
     if decision == .commit { next.wasCommitted = true }
@@ -52,6 +64,7 @@ extension CommitWorld {
     case (.commit, .needsHuman(.commitInDoubt)): !ranOnAtSource
     case (.commit, _): hasRunAtDestination
     case (.abort, .needsHuman(.commitInDoubt)): true
+    case (.abort, .needsHuman(.movedByAnother)): false
     case (.abort, _): isDestinationOut
     case (.forget, _): true
     }

@@ -59,7 +59,7 @@ extension CommitWorld {
       } else {
         settle(verdict, &outcomes)
       }
-    case .giveGuestBack: giveGuestBack(&outcomes)
+    case .giveGuestBack: giveGuestBack(mutation, &outcomes)
     case .restoreSettings: outcomes.add(.performed, "restores QEMU's settings")
     case .resumeGuest:
       guard !isSourceGone else {
@@ -178,7 +178,7 @@ extension CommitWorld {
     }
   }
 
-  private func giveGuestBack(_ outcomes: inout SourceOutcomes) {
+  private func giveGuestBack(_ mutation: CommitMutation?, _ outcomes: inout SourceOutcomes) {
     if holdsSocket {
       outcomes.add(nil, "closes QEMU's socket") { $0.holdsSocket = false }
       return
@@ -186,6 +186,8 @@ extension CommitWorld {
     switch sourceQEMU {
     case .dead, .retired:
       outcomes.add(.guestBack(mayBePrepared: isStreamOut), "finds QEMU gone")
+    case .postmigrate where mutation != .rollbackRunsAnyGuest:
+      outcomes.add(.completed, "sees that the guest has been moved")
     case .running, .postmigrate:
       outcomes.add(.guestBack(mayBePrepared: isStreamOut), "sees the guest run") {
         $0.runAtSource()

@@ -75,6 +75,16 @@ extension CommitWorld {
       }
     }
     if budget.cuts > 0 { events += cuts() }
+    // Not while the journal says `committing`: then a completed migration is taken for this one, so an operator who moves a
+    // guest that `godwit recover` lists breaks it.
+    let mayBeMoved = sourceQEMU == .running && !isMigrating && !holdsSocket && !wasCommitted
+    if budget.others > 0, mayBeMoved, sourceJournal.isDisjoint(with: [.committing, .reclaiming]) {
+      events.append(
+        event(.fault, "another migration takes the guest to a third host") { world in
+          (world.sourceQEMU, world.isElsewhere) = (.postmigrate, true)
+          world.budget.others -= 1
+        })
+    }
     if budget.forgets > 0, destinationJournal.outcome != nil, case .idle = destination {
       events.append(
         event(.fault, "destination drops its old journal") { world in

@@ -75,6 +75,8 @@ struct CommitWorld: Hashable {
   var destinationKilled = false
   /// The destination has dropped its journal of an ended migration, as it does after seven days.
   var hasForgotten = false
+  /// A migration that is none of ours has taken the guest to a third host.
+  var isElsewhere = false
   /// The source has written `committed`.
   var wasCommitted = false
 
@@ -141,11 +143,15 @@ public struct FaultBudget: Hashable, Sendable {
   public var forgets: UInt8
   /// What a person decides where an agent may not (`godwit recover`).
   public var decisions: UInt8
+  /// Migrations by others, of a guest whose own has ended: they take it to a third host.
+  public var others: UInt8
 
   public init(
     crashes: UInt8 = 2, qemuDeaths: UInt8 = 1, cuts: UInt8 = 1, failedWrites: UInt8 = 1,
-    refusals: UInt8 = 1, cancels: UInt8 = 1, forgets: UInt8 = 1, decisions: UInt8 = 1
+    refusals: UInt8 = 1, cancels: UInt8 = 1, forgets: UInt8 = 1, decisions: UInt8 = 1,
+    others: UInt8 = 0
   ) {
+    self.others = others
     (self.crashes, self.qemuDeaths, self.cuts) = (crashes, qemuDeaths, cuts)
     (self.failedWrites, self.refusals) = (failedWrites, refusals)
     (self.cancels, self.forgets, self.decisions) = (cancels, forgets, decisions)

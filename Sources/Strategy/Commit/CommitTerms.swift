@@ -28,9 +28,19 @@ public enum OperatorDecision: String, Codable, Hashable, Sendable, CaseIterable 
   case forget
 }
 
+/// A person's word, for the state that the person was shown: in any other it says nothing.
+public struct OperatorWord<End: Hashable & Sendable>: Hashable, Sendable {
+  let decision: OperatorDecision
+  let seen: End
+
+  public init(_ decision: OperatorDecision, seen: End) {
+    (self.decision, self.seen) = (decision, seen)
+  }
+}
+
 /// A record that the source writes before it takes the step behind it.
 public enum SourceRecord: Hashable, Sendable {
-  case committing, committed, takenBack
+  case committing, committed, reclaiming, takenBack
   case done(SourceEnd)
 }
 
@@ -65,11 +75,14 @@ public struct SourceJournal: OptionSet, Hashable, Sendable {
   public static let done = Self(rawValue: 16)
   /// The destination is to get the last pages after the commit.
   public static let pulls = Self(rawValue: 32)
+  /// The guest was given up and is to run here again all the same: it may run already.
+  public static let reclaiming = Self(rawValue: 64)
 
   public mutating func insert(_ record: SourceRecord) {
     switch record {
     case .committing: insert(Self.committing)
     case .committed: insert(Self.committed)
+    case .reclaiming: insert(Self.reclaiming)
     case .takenBack: insert(Self.takenBack)
     case .done: insert(Self.done)
     }
@@ -148,6 +161,8 @@ public enum SourceObstacle: String, Codable, Hashable, Sendable {
 public enum SourceDoubt: String, Codable, Hashable, Sendable {
   /// The agent died around SHUT 0 and so did QEMU: nobody knows whether it had resumed the guest.
   case commitInDoubt
+  /// QEMU says that a migration has completed, and this one had not been handed over: somebody else's took the guest.
+  case movedByAnother
   /// The guest was given up, and what answers as the destination knows nothing of it.
   case destinationForgot
   /// The guest was taken back on a person's word, and yet the destination has run it.

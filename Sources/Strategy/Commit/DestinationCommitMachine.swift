@@ -49,7 +49,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
   private var isAsked: Bool
   /// `resuming` was written by this agent, so no `cont` came before its own.
   private var isFirstResume = false
-  private var decision: OperatorDecision?
+  private var word: OperatorWord<DestinationEnd>?
   /// Pages come after the guest runs.
   private var pulls = false
 
@@ -59,9 +59,9 @@ public struct DestinationCommitMachine: Hashable, Sendable {
   /// A migration that an earlier agent left behind, or that this one has ended.
   public init(
     replaying journal: DestinationJournal, verdict: CommitVerdict?,
-    decision: OperatorDecision? = nil
+    word: OperatorWord<DestinationEnd>? = nil
   ) {
-    (isAsked, self.decision) = (verdict != nil, decision)
+    (isAsked, self.word) = (verdict != nil, word)
     step = .stopped(.nothing)
     pulls = journal.contains(.pulls)
     if let outcome = journal.outcome {
@@ -159,27 +159,28 @@ public struct DestinationCommitMachine: Hashable, Sendable {
 
   /// PREPARED without a verdict: waits, or does what a person says in the source's place.
   private mutating func prepared() {
-    switch decision {
+    switch decision(at: .awaitsVerdict) {
     case .commit:
       isFirstResume = true
       step = .writingResuming
-    case .abort, .forget: step = .discarding(.lost)
-    case nil: step = .stopped(.awaitsVerdict)
+    case .abort: step = .discarding(.lost)
+    case .forget, nil: step = .stopped(.awaitsVerdict)
     }
-    decision = nil
   }
 
   /// QEMU will not run a guest that an earlier agent may have started already.
   private mutating func refused() {
-    switch decision {
-    case .abort: step = .writingRefused
-    default: stop(.needsHuman)
-    }
+    if decision(at: .needsHuman) == .abort { step = .writingRefused } else { stop(.needsHuman) }
   }
 
   private mutating func stop(_ end: DestinationEnd) {
-    step = decision == .forget ? .writingDone(.running) : .stopped(end)
-    decision = nil
+    step = decision(at: end) == .forget ? .writingDone(.running) : .stopped(end)
+  }
+
+  /// What a person who was shown `end` has said, if it may be decided there.
+  private func decision(at end: DestinationEnd) -> OperatorDecision? {
+    guard let word, word.seen == end, end.decisions.contains(word.decision) else { return nil }
+    return word.decision
   }
 }
 

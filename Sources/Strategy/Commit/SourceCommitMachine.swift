@@ -20,7 +20,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
     /// Deliver a verdict over a new connection: `settled`, or `failed` when it could not be delivered.
     case settle(CommitVerdict)
     /// End QEMU's migration, close its socket, and see the guest run again, as far as QEMU is there:
-    /// `guestBack` or `failed`.
+    /// `guestBack` or `failed`; `completed` when another migration has taken the guest away.
     case giveGuestBack
     /// Put QEMU's migration settings back, as far as QEMU is there.
     case restoreSettings
@@ -52,7 +52,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
   enum Step: Hashable, Sendable {
     case copying, writingCommitting, shutting, asking, writingCommitted
     case announcingCommit, awaiting, settlingCommit
-    case resuming, writingReturned, serving, retiring
+    case writingReclaiming, resuming, writingReturned, serving, retiring
     case announcingAbort, givingBack, restoring, writingTakenBack, settlingAbort
     case writingDone(SourceEnd)
     case stopped(SourceEnd)
@@ -67,20 +67,22 @@ public struct SourceCommitMachine: Hashable, Sendable {
   private var pulls = false
   /// The destination has vouched that it will not run the guest.
   private var isVouchedFor = false
-  /// A person's word, used at the first point where the agent may not decide alone.
-  private var decision: OperatorDecision?
+  /// A person's word, used where the agent may not decide alone.
+  private var word: OperatorWord<SourceEnd>?
 
   /// A migration whose pages are being moved by this agent.
   public init() { (step, holdsSocket) = (.copying, true) }
 
   /// A migration that an earlier agent left behind.
-  public init(replaying journal: SourceJournal, decision: OperatorDecision? = nil) {
-    (holdsSocket, self.decision) = (false, decision)
+  public init(replaying journal: SourceJournal, word: OperatorWord<SourceEnd>? = nil) {
+    (holdsSocket, self.word) = (false, word)
     pulls = journal.contains(.pulls)
     if journal.contains(.done) || !journal.contains(.began) {
       step = .stopped(.nothing)
     } else if journal.contains(.takenBack) {
       step = .settlingAbort
+    } else if journal.contains(.reclaiming) {
+      step = .resuming
     } else if journal.contains(.committed) {
       step = .settlingCommit
     } else {
@@ -99,6 +101,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
     case .announcingCommit: .announce(.commit)
     case .awaiting: .awaitAnswer
     case .settlingCommit: .settle(.commit)
+    case .writingReclaiming: .append(.reclaiming)
     case .resuming: .resumeGuest
     case .writingReturned, .writingTakenBack: .append(.takenBack)
     case .serving: .serve
@@ -142,6 +145,11 @@ public struct SourceCommitMachine: Hashable, Sendable {
     case (.serving, .qemuGone): stop(.needsHuman(.pagesLost))
     case (.serving, _): stop(.open(.destinationLacksPages))
     case (.retiring, _): step = .writingDone(.completed)
+    case (.writingReclaiming, .performed): step = .resuming
+    // Without the record a restarted agent would tell the destination to run the guest: harmless only where
+    // the destination has vouched that it will not.
+    case (.writingReclaiming, _):
+      if isVouchedFor { step = .resuming } else { stop(.open(.journalFailed)) }
     case (.resuming, .performed): step = .writingReturned
     case (.resuming, .qemuGone): step = .writingDone(.bothGone)
     case (.resuming, _): stop(.open(.qemuSilent))
@@ -152,6 +160,8 @@ public struct SourceCommitMachine: Hashable, Sendable {
       // After a restart nobody knows how far the stream had come.
       self.mayBePrepared = mayBePrepared || !holdsSocket
       step = .restoring
+    // This QEMU was never told SHUT 0 by us, or it would be `committing`.
+    case (.givingBack, .completed): stop(.needsHuman(.movedByAnother))
     case (.givingBack, _): stop(.open(.qemuSilent))
     case (.restoring, _):
       step =
@@ -175,24 +185,24 @@ public struct SourceCommitMachine: Hashable, Sendable {
     case .running: step = pulls ? .serving : .retiring
     case .gone, .lost:
       isVouchedFor = true
-      step = .resuming
+      step = .writingReclaiming
     case .unknown: stop(.needsHuman(.destinationForgot))
     }
   }
 
   /// Stops, or goes on where a person has said how.
   private mutating func stop(_ end: SourceEnd) {
-    let decision = self.decision
-    self.decision = nil
+    guard let decision = word?.decision, word?.seen == end, end.decisions.contains(decision) else {
+      step = .stopped(end)
+      return
+    }
+    word = nil
     switch (end, decision) {
     case (_, .forget): step = .writingDone(.forgotten)
     case (.needsHuman(.commitInDoubt), .commit): step = .writingCommitted
     case (.needsHuman(.commitInDoubt), .abort): step = .writingTakenBack
-    case (.needsHuman(.destinationForgot), .commit): step = .retiring
-    case (.needsHuman(.destinationForgot), .abort),
-      (.open(.destinationSilentAfterCommit), .abort):
-      step = .resuming
-    default: step = .stopped(end)
+    case (_, .commit): step = .retiring
+    case (_, .abort): step = .writingReclaiming
     }
   }
 }
@@ -202,7 +212,7 @@ extension SourceEnd {
   public var decisions: [OperatorDecision] {
     switch self {
     case .needsHuman(.commitInDoubt), .needsHuman(.destinationForgot): [.commit, .abort, .forget]
-    case .open(.destinationSilentAfterCommit): [.abort, .forget]
+    case .open(.destinationSilentAfterCommit), .needsHuman(.movedByAnother): [.abort, .forget]
     case .open, .needsHuman(.destinationRuns), .needsHuman(.pagesLost): [.forget]
     case .completed, .takenBack, .returned, .bothGone, .forgotten, .nothing: []
     }

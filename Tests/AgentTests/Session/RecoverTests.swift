@@ -46,7 +46,8 @@ import Testing
     #expect((item.phase, item.qemu) == ("committing", "gone"))
     #expect(item.needsHuman && !item.isSettled)
     #expect(item.choices.map(\.decision) == [.commit, .abort, .forget])
-    #expect(await agent.unsettledMigration(of: "web-1") == id)
+    let refusal = await agent.unsettledRefusal(of: "web-1") { $1.vm == "web-1" }
+    #expect(refusal?.description.contains(id) == true)
 
     // Decided, but the destination does not answer: what was decided stays in the journal.
     let decided = try await agent.recover(RecoverRequest(target: "web-1", decision: .commit))
@@ -58,7 +59,7 @@ import Testing
     let forgotten = try await agent.recover(RecoverRequest(target: id, decision: .forget))
     #expect(forgotten.first?.isSettled == true)
     #expect(try await agent.recover(RecoverRequest()).isEmpty)
-    #expect(await agent.unsettledMigration(of: "web-1") == nil)
+    #expect(await agent.unsettledRefusal(of: "web-1") { $1.vm == "web-1" } == nil)
   }
 
   @Test(.timeLimit(.minutes(1))) func preparedGuestWhoseQEMUIsGoneSettlesItself() async throws {
@@ -97,6 +98,7 @@ import Testing
     let item = try #require(try await agent.recover(RecoverRequest(target: "web-1")).first)
     #expect(item.needsHuman && item.choices.map(\.decision) == [.forget])
     #expect(item.phase == "committing" && item.state.contains("damaged"))
+    #expect(await agent.unsettledRefusal(of: "web-1") { $1.vm == "web-1" } != nil)
     #expect(FileManager.default.contents(atPath: path) == bytes)
     await #expect(throws: JournalDamage.self) {
       try await DestinationRecovery(id: id, agent: agent).carryOut(.commit)
@@ -105,6 +107,21 @@ import Testing
     #expect(forgotten.first?.isSettled == true)
     #expect(FileManager.default.contents(atPath: path + ".forgotten") == bytes)
     #expect(try await agent.recover(RecoverRequest()).isEmpty)
+  }
+
+  /// Its recovery may still end a migration of that QEMU, or run the guest: nobody else's may begin before it is over.
+  @Test(
+    arguments: [
+      ([], true), ([.committing], true), ([.committing, .committed, .reclaiming], true),
+      ([.takenBack], false), ([.done(outcome: "takenBack")], false),
+    ] as [([JournalRecord], Bool)]) func aGuestMovesAgainOnceItIsSettled(
+      records: [JournalRecord], isOpen: Bool
+    ) async throws
+  {
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    _ = try await write([sourceBegan] + records)
+    let refusal = await agent().unsettledRefusal(of: "web-1") { $1.vm == "web-1" }
+    #expect((refusal != nil) == isOpen)
   }
 
   @Test func decisionsAreAboutOneMigration() async throws {

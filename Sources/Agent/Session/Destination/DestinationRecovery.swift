@@ -21,18 +21,18 @@ struct DestinationRecovery {
 
   /// Without a verdict: what was not PREPARED is taken back, what was resuming goes on.
   ///
-  /// - Parameter decision: a person's word, in the source's place.
-  func recover(_ decision: OperatorDecision? = nil) async throws -> DestinationEnd {
-    try await run(nil, decision).end
+  /// - Parameter word: a person's, in the source's place.
+  func recover(_ word: OperatorWord<DestinationEnd>? = nil) async throws -> DestinationEnd {
+    try await run(nil, word).end
   }
 
   private func run(
-    _ verdict: CommitVerdict?, _ decision: OperatorDecision?
+    _ verdict: CommitVerdict?, _ word: OperatorWord<DestinationEnd>?
   ) async throws -> (end: DestinationEnd, answer: CommitSettlement?) {
     let records = Journal.exists(at: path) ? try Journal.records(at: path) : []
     let story = DestinationStory(records)
     var machine = DestinationCommitMachine(
-      replaying: story.facts, verdict: verdict, decision: decision)
+      replaying: story.facts, verdict: verdict, word: word)
     var answer: CommitSettlement?
     while true {
       switch machine.effect {

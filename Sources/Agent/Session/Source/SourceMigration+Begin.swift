@@ -117,7 +117,11 @@ extension SourceMigration {
       try UnixSocket.admit(pid: pid, to: path, in: configuration.runtimeDirectory)
     }
     undo.isMigrating = true
-    try await client.migrate(uri: "unix:" + path)
+    do { try await client.migrate(uri: "unix:" + path) } catch {
+      // What QEMU has refused isn't ours to end: another migration may be under way.
+      if case .refused = error.code { undo.isMigrating = false }
+      throw error
+    }
     let accepted = try await Blocking.run { try listener.accept(timeoutMs: Self.answerTimeoutMs) }
     guard let qemu = accepted else {
       let info = try await client.queryMigrate()

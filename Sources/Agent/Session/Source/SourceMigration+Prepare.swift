@@ -50,6 +50,7 @@ extension SourceMigration {
     do { vm = try await VMResolver.resolve(request.vm) } catch {
       throw Ending.refused([Refusal(.request, "\(error)", remedy: "see `godwit vms`")])
     }
+    if let refusal = await claim(vm, id) { throw Ending.refused([refusal]) }
     let monitor = try await Monitor.connect(path: vm.monitorPath, timeoutMs: Self.connectTimeoutMs)
     (undo.monitor, undo.process) = (monitor, vm.process?.identity)
     Task { [mailbox] in

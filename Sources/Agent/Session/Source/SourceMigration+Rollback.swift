@@ -27,6 +27,7 @@ extension SourceMigration {
       guard let info = try? await client.queryMigrate(timeoutMs: 5000),
         let status = try? await client.queryStatus(timeoutMs: 5000)
       else { continue }
+      if info.hasTakenGuestAway(status) { return .completed }
       if info.status.isFinal || info.status == .none {
         guard undo.guestWasRunning, !status.isRunning else {
           return .guestBack(mayBePrepared: mayBePrepared)

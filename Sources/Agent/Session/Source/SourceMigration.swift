@@ -86,6 +86,8 @@ final class SourceMigration: Sendable {
   let mailbox = Mailbox<Event>()
   let state: Guarded<State>
   let startedAtMs = MonotonicClock.nowMs
+  /// Takes the guest for this migration alone; says why it can't be had.
+  let claim: @Sendable (ResolvedVM, MigrationID) async -> Refusal?
   private let onProgress: @Sendable (MigrationProgress) -> Void
   /// Fault injection: how long to stay in a phase, see CONTRIBUTING.
   let holds: PhaseHolds
@@ -93,6 +95,7 @@ final class SourceMigration: Sendable {
   init(
     request: MigrationRequest, configuration: AgentConfiguration, share: LinkShare,
     gang: GangMember? = nil, logger: Logger,
+    claim: @escaping @Sendable (ResolvedVM, MigrationID) async -> Refusal?,
     onProgress: @escaping @Sendable (MigrationProgress) -> Void
   ) {
     var random = SystemRandomNumberGenerator()
@@ -100,7 +103,8 @@ final class SourceMigration: Sendable {
     var logger = logger
     logger[metadataKey: "migration"] = "\(id)"
     (self.request, self.configuration, self.logger) = (request, configuration, logger)
-    (self.share, self.gang, self.onProgress) = (share, gang, onProgress)
+    (self.share, self.gang) = (share, gang)
+    (self.claim, self.onProgress) = (claim, onProgress)
     holds = PhaseHolds.fromEnvironment()
     var record = MigrationRecord(outcome: .failed)
     record.id = id.description

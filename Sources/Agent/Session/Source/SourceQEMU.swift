@@ -23,6 +23,14 @@ struct SourceQEMU {
   }
 }
 
+extension MigrationInfo {
+  /// A migration out of this QEMU has completed and nobody has run the guest here since. `completed` alone says nothing: so
+  /// says a QEMU whose guest once came in.
+  func hasTakenGuestAway(_ now: VMStatus) -> Bool {
+    status == .completed && now.state == .postMigrate && !now.isRunning
+  }
+}
+
 extension SourceEnd {
   /// Why a migration is not settled, for people; for the other ends, what became of it.
   var text: String {
@@ -45,6 +53,8 @@ extension SourceEnd {
       "the guest runs at the destination and lacks pages, and the source's QEMU, which held them, is gone: it waits for them for ever"
     case .needsHuman(.commitInDoubt):
       "commit in doubt: the agent died around the hand-over and then QEMU here did; nobody knows whether the guest had run on here"
+    case .needsHuman(.movedByAnother):
+      "QEMU here says that a migration has completed, and it was not this one: somebody else has moved the guest"
     case .needsHuman(.destinationForgot):
       "the guest was given up here, and the agent that answers as the destination knows nothing of it"
     case .needsHuman(.destinationRuns):

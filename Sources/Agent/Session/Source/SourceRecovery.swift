@@ -19,13 +19,13 @@ struct SourceRecovery {
 
   /// Settles what can be settled now.
   ///
-  /// - Parameter decision: a person's word, for where no agent may decide.
-  func recover(_ decision: OperatorDecision? = nil) async throws -> SourceEnd {
+  /// - Parameter word: a person's, for where no agent may decide.
+  func recover(_ word: OperatorWord<SourceEnd>? = nil) async throws -> SourceEnd {
     let story = SourceStory(try Journal.records(at: path))
     guard let start = story.start, let id = MigrationID(id) else { return .nothing }
     // First of all: whatever becomes of the migration, a guest that runs here is slowed down till then.
     if let vcpus = story.vcpus { await giveBack(vcpus) }
-    var machine = SourceCommitMachine(replaying: story.facts, decision: decision)
+    var machine = SourceCommitMachine(replaying: story.facts, word: word)
     while true {
       let effect = machine.effect
       if case .stop(let end) = effect {
@@ -166,6 +166,7 @@ struct SourceRecovery {
       let info = try await client.queryMigrate()
       if info.status.isFinal || info.status == .none {
         let status = try await client.queryStatus()
+        if info.hasTakenGuestAway(status) { return .completed }
         if start.wasRunning, !status.isRunning,
           [.postMigrate, .finishMigrate].contains(status.state)
         {
