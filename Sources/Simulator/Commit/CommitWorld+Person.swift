@@ -42,11 +42,12 @@ extension CommitWorld {
     _ change: (inout CommitWorld) -> Void
   ) -> CommitEvent {
     var next = self
-    next.budget.decisions -= 1
+    // No part of the budget: it may be said as often as one likes.
     guard isOffered else {
       change(&next)
       return CommitEvent(actor: .person, text: text + ", which is not offered", next: next)
     }
+    next.budget.decisions -= 1
     next.personDecided = true
     if decision == .forget { next.personForgot = true }
     if decision == .commit { next.wasCommitted = true }

@@ -49,6 +49,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
   private var isAsked: Bool
   /// `resuming` was written by this agent, so no `cont` came before its own.
   private var isFirstResume = false
+  /// A person's, one that is offered where it was said.
   private var word: OperatorWord<DestinationEnd>?
   /// Pages come after the guest runs.
   private var pulls = false
@@ -61,7 +62,8 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     replaying journal: DestinationJournal, verdict: CommitVerdict?,
     word: OperatorWord<DestinationEnd>? = nil
   ) {
-    (isAsked, self.word) = (verdict != nil, word)
+    isAsked = verdict != nil
+    self.word = word.flatMap { $0.seen.decisions.contains($0.decision) ? $0 : nil }
     step = .stopped(.nothing)
     pulls = journal.contains(.pulls)
     if let outcome = journal.outcome {
@@ -177,10 +179,9 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     step = decision(at: end) == .forget ? .writingDone(.running) : .stopped(end)
   }
 
-  /// What a person who was shown `end` has said, if it may be decided there.
+  /// What a person who was shown `end` has said.
   private func decision(at end: DestinationEnd) -> OperatorDecision? {
-    guard let word, word.seen == end, end.decisions.contains(word.decision) else { return nil }
-    return word.decision
+    word?.seen == end ? word?.decision : nil
   }
 }
 

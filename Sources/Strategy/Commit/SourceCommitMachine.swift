@@ -67,7 +67,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
   private var pulls = false
   /// The destination has vouched that it will not run the guest.
   private var isVouchedFor = false
-  /// A person's word, used where the agent may not decide alone.
+  /// A person's word, used where the agent may not decide alone; one that is offered there.
   private var word: OperatorWord<SourceEnd>?
 
   /// A migration whose pages are being moved by this agent.
@@ -75,7 +75,8 @@ public struct SourceCommitMachine: Hashable, Sendable {
 
   /// A migration that an earlier agent left behind.
   public init(replaying journal: SourceJournal, word: OperatorWord<SourceEnd>? = nil) {
-    (holdsSocket, self.word) = (false, word)
+    holdsSocket = false
+    self.word = word.flatMap { $0.seen.decisions.contains($0.decision) ? $0 : nil }
     pulls = journal.contains(.pulls)
     if journal.contains(.done) || !journal.contains(.began) {
       step = .stopped(.nothing)
@@ -192,7 +193,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
 
   /// Stops, or goes on where a person has said how.
   private mutating func stop(_ end: SourceEnd) {
-    guard let decision = word?.decision, word?.seen == end, end.decisions.contains(decision) else {
+    guard let decision = word?.decision, word?.seen == end else {
       step = .stopped(end)
       return
     }
