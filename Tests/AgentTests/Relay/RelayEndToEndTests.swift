@@ -46,6 +46,35 @@ import Wire
     #expect(handedOver == !before.opaque.isEmpty)
   }
 
+  /// QEMU's own post-copy: what its package says is in it stays in one piece, however slowly it comes and whatever is owed.
+  @Test func aPackageIsNotCutByPages() throws {
+    let blocks = [RAMBlock(name: "mem0", length: 3000 << 12)]
+    var stream = SyntheticStream(blocks: blocks)
+    stream.part { writer, out in
+      for page in 0..<UInt64(3000) {
+        writer.pageHeader(block: 0, offset: page << 12, into: &out)
+        out.append(contentsOf: repeatElement(UInt8(truncatingIfNeeded: page | 1), count: 4096))
+      }
+    }
+    StreamCommand.packaged(length: 1000).encode(into: &stream.bytes)
+    let cut = stream.bytes.count + 400
+    stream.bytes += [UInt8](repeating: 0, count: 1000)
+    stream.ramEnd()
+    stream.bytes.append(0)  // the end of a post-copy stream
+    let bytes = stream.bytes
+    let before = try MemoryImage(of: bytes)
+    let rig = try RelayRig(laneCount: 1)
+    let collector = Collector(rig.destination.qemu)
+    rig.feed(Array(bytes[..<cut]), closing: false).join()
+    collector.waitForQuiet(100)
+    rig.feed(Array(bytes[cut...]), closing: false).join()
+    collector.waitForQuiet(300)
+    rig.stop()
+    let after = try MemoryImage(of: collector.finish())
+    #expect(after.pages.count == 3000 && after.pages == before.pages)
+    #expect(after.verbatim == before.verbatim)
+  }
+
   /// Every page of three blocks, then parts that rewrite some again and again.
   static func busyGuest(seed: UInt64) -> [UInt8] {
     let blocks = [

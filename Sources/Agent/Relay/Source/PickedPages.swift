@@ -39,7 +39,7 @@ extension SourceLedger.State {
   /// Takes the next pages out of the ledger: of the scan or of the cycle over dirty pages, whichever
   /// is behind its share. Nil when nothing may be sent.
   mutating func pick() -> PickedPages? {
-    guard ledger != nil else { return nil }
+    guard ledger != nil, !isInPackage else { return nil }
     // What a stopped guest that moves before its memory still owes is asked for by the destination.
     if pulls, guestIsStopped { return pickUnreadable() }
     let prefersScan = scanLead <= 0

@@ -56,6 +56,8 @@ final class SourceLedger: Sendable {
     /// Mentions not made up for by pages sent.
     var lead = 0
     var guestIsStopped = false
+    /// The stream is within bytes whose number it has told (`PACKAGED`): pages sent now would be taken for some of them.
+    var isInPackage = false
     /// QEMU waits because the pen is full: nothing can be held back, or it would wait for ever.
     var penIsFull = false
     /// The guest moves before its memory: what is owed when it stops is named, and not sent from here.
@@ -72,7 +74,7 @@ final class SourceLedger: Sendable {
     var owedCount: Int { ledger?.owedCount ?? 0 }
 
     var isReadable: Bool {
-      if guestIsStopped { return true }
+      if guestIsStopped || isInPackage { return true }
       return switch gate {
       case .open: true
       case .paced(let pages): lead < pages
@@ -96,6 +98,9 @@ final class SourceLedger: Sendable {
     self.memoryLimit = memoryLimit
     state = Guarded(State(pen: PagePen(byteLimit: memoryLimit)))
   }
+
+  /// Holds pages back from here to the end of a package.
+  func setInPackage(_ isInPackage: Bool) { state.update { $0.isInPackage = isInPackage } }
 
   func setGate(_ gate: Gate) { state.update { $0.gate = gate } }
 

@@ -36,6 +36,8 @@ struct StreamToLedger: StreamVisitor {
   /// It is; nothing of the stream's tail is passed on before all of it is here.
   private var pulls = false
   private var tailBytes: [UInt8] = []
+  /// Bytes of the package that are still to come.
+  private var packageLeft = 0
 
   init(
     ledger: SourceLedger, control: ControlLane, memory: [String: GuestPlace], mayPull: Bool,
@@ -57,7 +59,15 @@ struct StreamToLedger: StreamVisitor {
       PostcopyWriter.advise(opensReturnPath: false, into: &advice)
       try append(.verbatim(advice, inWindow: false))
     }
+    if case .command = item, case .packaged(let length)? = try? StreamCommand(record: bytes) {
+      packageLeft = Int(length)
+      ledger.setInPackage(packageLeft > 0)
+    }
     try append(.verbatim(Self.copy(bytes), inWindow: isLong))
+    if item == .packaged {
+      packageLeft -= bytes.byteCount
+      if packageLeft <= 0 { ledger.setInPackage(false) }
+    }
   }
 
   mutating func ramBlocks(_ blocks: [RAMBlock], sectionID: UInt32) throws(VisitorStopped) {
