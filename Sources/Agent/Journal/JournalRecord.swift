@@ -1,6 +1,7 @@
 import HostIO
 import QEMUStream
 import Strategy
+import Wire
 
 /// What each side writes down before it acts, one JSON object a line.
 ///
@@ -52,6 +53,11 @@ enum JournalRecord: Codable, Sendable {
     var mirrors: [DiskMirror.Handle]?
     /// Moves that may be under way in the servers of its disks; nil: none.
     var moves: [ServerMoves.Handle]?
+    /// The destination's secret, 32 hexadecimal digits: its session asks for it where pages are pulled.
+    var token: String?
+
+    /// What a connection for pulled pages shows.
+    func pullToken(_ id: MigrationID) -> MigrationID { token.flatMap { MigrationID($0) } ?? id }
   }
 
   /// What a pull goes on from when an agent died.
@@ -65,6 +71,8 @@ enum JournalRecord: Codable, Sendable {
   struct DestinationStart: Codable, Sendable {
     var id, vm, source: String
     var resumeGuest: Bool
+    /// Names of the source's certificate; empty over plain TCP.
+    var peerNames: [String]?
   }
 
   struct QEMUHandle: Codable, Sendable {

@@ -181,8 +181,12 @@ public actor MigrationAgent: AgentService {
       switch hello.role {
       case .control: await receive(hello, socket)
       case .data, .resume, .disk: await admit(hello, socket)
-      case .pull: await pull(hello, socket)
-      case .settle: await PeerVerdict.serve(hello.migration, socket, agent: self)
+      case .pull, .settle:
+        if let refusal = await refusal(of: hello, socket) {
+          return PeerConnection.welcome(socket, refusal: refusal)
+        }
+        if hello.role == .pull { return await pull(hello, socket) }
+        await PeerVerdict.serve(hello.migration, socket, agent: self)
       case .probe: await serveProbe(socket)
       case .warm: await serveWarm(socket)
       }
@@ -206,7 +210,11 @@ public actor MigrationAgent: AgentService {
 
   /// Why a migration may not come in; nil when it may.
   private func refusal(of id: MigrationID) -> String? {
-    if incoming[id] != nil { return "a migration with this id is running here" }
+    if isActive(id.description) { return "a migration with this id is running here" }
+    // Its journal is another migration's, of whoever began that, and it may not be settled.
+    if Journal.exists(at: configuration.journalDirectory + "/\(id)" + Journal.suffix) {
+      return "a migration with this id was here before"
+    }
     if isDraining { return "the agent there is shutting down" }
     guard incoming.count >= configuration.incomingMax else { return nil }
     return "\(incoming.count) migrations into that host are running, its limit (incomingMax)"
@@ -224,7 +232,7 @@ public actor MigrationAgent: AgentService {
   /// A source's connection for pages that a guest lacks here: of a migration that runs, of one that an
   /// earlier agent left behind, or of one that is through, whose source has not heard so.
   private func pull(_ hello: Hello, _ socket: any ByteConnection) async {
-    if incoming[hello.migration]?.admitPull(socket, lane: hello.lane) == true { return }
+    if incoming[hello.migration]?.admitPull(socket, hello: hello) == true { return }
     if revivals[hello.migration]?.admit(socket, lane: hello.lane) == true { return }
     await PullAnswer.serve(hello, socket, agent: self)
   }

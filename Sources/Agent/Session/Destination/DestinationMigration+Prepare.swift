@@ -31,7 +31,7 @@ extension DestinationMigration {
     undo.journal = journal
     let start = JournalRecord.DestinationStart(
       id: id.description, vm: request.vm, source: link.lane.peer,
-      resumeGuest: request.source.isRunning)
+      resumeGuest: request.source.isRunning, peerNames: peerNames)
     try await journal.append(.destinationBegan(start))
     let answers = try await takeDisks(request, launch, journal, &undo)
     let qemu: IncomingQEMU
