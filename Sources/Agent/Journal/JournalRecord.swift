@@ -26,6 +26,9 @@ enum JournalRecord: Codable, Sendable {
   case pulling(PullStart)
   /// The destination has loaded everything and is paused: it decides nothing alone any more.
   case prepared
+  /// Whether the guest ran right before it was stopped, where that isn't as the first record says: its operator paused it
+  /// or let it go on meanwhile. At both sides, before the source is about to commit.
+  case guestRan(Bool)
   /// The source is about to send SHUT 0.
   case committing
   /// The source's QEMU has given the guest up (`postmigrate`): only the destination may go on.
@@ -95,6 +98,7 @@ extension JournalRecord {
     case .disksMade: "disksMade"
     case .pulling: "pulling"
     case .prepared: "prepared"
+    case .guestRan: "guestRan"
     case .committing: "committing"
     case .committed: "committed"
     case .takenBack: "takenBack"
@@ -107,7 +111,7 @@ extension JournalRecord {
   /// Whether it tells how far the migration is.
   var isStep: Bool {
     switch self {
-    case .vcpusLimited, .vcpusRestored, .disksPlanned, .disksMade: false
+    case .vcpusLimited, .vcpusRestored, .disksPlanned, .disksMade, .guestRan: false
     default: true
     }
   }

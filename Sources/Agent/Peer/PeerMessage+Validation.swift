@@ -93,8 +93,8 @@ extension PeerMessage {
     case .abort(let reason): return .abort(reason: String(reason.prefix(Limits.reasonMax)))
     case .failed(let reason): return .failed(reason: String(reason.prefix(Limits.reasonMax)))
     case .progress(let progress): return .progress(progress.bounded)
-    case .ready, .closeDisks, .disksClosed, .loaded, .auditEnd, .commit, .running, .verdict,
-      .settled:
+    case .ready, .closeDisks, .disksClosed, .loaded, .runState, .runStateNoted, .auditEnd, .commit,
+      .running, .verdict, .settled:
       break
     }
     return self

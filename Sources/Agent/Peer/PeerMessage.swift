@@ -26,6 +26,11 @@ enum PeerMessage: Codable, Sendable {
   case disksClosed(writtenBytes: UInt64)
   /// D→S: everything is loaded, the guest is paused (PREPARED). D decides nothing alone from here.
   case loaded
+  /// S→D, once `loaded` was heard and only where it isn't as `prepare` said: whether the guest ran right before it was
+  /// stopped, and hence shall run.
+  case runState(isRunning: Bool)
+  /// D→S: that is in the journal.
+  case runStateNoted
   /// S→D: digests of pages, 16 bytes a page, from `firstPage` of a block on.
   case auditPages(block: String, firstPage: UInt64, digests: Data)
   /// S→D: all digests were sent.

@@ -119,6 +119,21 @@ import Testing
     #expect(JournalLine.checksum([UInt8](repeating: 0, count: 32)) == 0x8A91_36AA)
   }
 
+  /// What changed between prepare and the stop counts, for whoever commits after a crash.
+  @Test func theGuestsLastRunStateCounts() {
+    let began = JournalRecord.sourceBegan(
+      .init(
+        id: "a", vm: "v", destination: "d", monitorPath: "m", pid: 1, processStart: 1,
+        capabilities: [:], parameters: "{}", wasRunning: true, startedAt: 0, keepSource: false))
+    #expect(SourceStory([began]).start?.wasRunning == true)
+    #expect(SourceStory([began, .guestRan(false), .committing]).start?.wasRunning == false)
+    let start = JournalRecord.DestinationStart(
+      id: "a", vm: "v", source: "s", resumeGuest: false)
+    #expect(DestinationStory([.destinationBegan(start), .prepared]).start?.resumeGuest == false)
+    let story = DestinationStory([.destinationBegan(start), .prepared, .guestRan(true)])
+    #expect(story.start?.resumeGuest == true && story.facts == [.began, .prepared])
+  }
+
   @Test func openMigrationsAreTriedLessAndLessOften() {
     var schedule = RecoveryService.Schedule()
     var attempts: [UInt64] = []

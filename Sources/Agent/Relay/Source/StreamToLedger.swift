@@ -36,6 +36,7 @@ struct StreamToLedger: StreamVisitor {
   /// It is; nothing of the stream's tail is passed on before all of it is here.
   private var pulls = false
   private var tailBytes: [UInt8] = []
+  private var globalState = GlobalStateScanner()
 
   init(
     ledger: SourceLedger, control: ControlLane, memory: [String: GuestPlace], mayPull: Bool,
@@ -132,11 +133,21 @@ struct StreamToLedger: StreamVisitor {
   }
 
   mutating func tail(_ bytes: RawSpan) throws(VisitorStopped) {
+    lookForRunState(bytes)
     guard pulls else { return try append(.tail(Self.copy(bytes))) }
     guard tailBytes.count + bytes.byteCount <= PullEntrance.deviceStateMax else {
       return try carry(.failure(.memory("the devices' state is too long for post-copy")))
     }
     tailBytes += Self.copy(bytes)
+  }
+
+  private mutating func lookForRunState(_ bytes: RawSpan) {
+    let before = globalState.runState
+    globalState.scan(bytes)
+    let state = globalState.runState
+    guard state != before else { return }
+    // A guest that sleeps is neither; it arrives as it was at the beginning.
+    onEvent(.runState(isRunning: state.flatMap { $0 == "suspended" ? nil : $0 == "running" }))
   }
 
   mutating func ended(descriptionLength: Int) throws(VisitorStopped) {

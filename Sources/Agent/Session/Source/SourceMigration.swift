@@ -31,6 +31,8 @@ final class SourceMigration: Sendable {
     var isCancelled = false
     /// The whole stream is on its way, so the destination can have all of the guest.
     var streamHasEnded = false
+    /// Whether the guest ran right before it was stopped, as the stream says; nil: not known.
+    var guestRan: Bool?
     /// The source's QEMU died with the guest frozen and the whole stream out: the destination is
     /// all there is, and nothing else can ever run the guest.
     var qemuHasDied = false
@@ -129,6 +131,7 @@ final class SourceMigration: Sendable {
       try await copyDisks(setup, &undo)
       let copy = try await begin(setup, origin, &undo)
       try await copyUntilLoaded(setup, copy)
+      try await agreeOnRunState(setup, copy, undo)
       try await auditIfThere(setup, copy)
       try await readyToCommit(copy)
       machine.handle(
@@ -139,6 +142,8 @@ final class SourceMigration: Sendable {
       describe(error, undo)
       machine.handle(.gaveUp)
     }
+    // Paused meanwhile it stays so, also here.
+    if let guestRan = state.read({ $0.guestRan }) { undo.guestWasRunning = guestRan }
     conclude(await settle(&machine, &undo))
     await stopPull()
     await undo.closeLinks()
