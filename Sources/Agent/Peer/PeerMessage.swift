@@ -35,8 +35,11 @@ enum PeerMessage: Codable, Sendable {
   case auditPages(block: String, firstPage: UInt64, digests: Data)
   /// S→D: all digests were sent.
   case auditEnd
-  /// D→S: the outcome of the comparison.
-  case audited(pagesCompared: UInt64, pagesDiffering: UInt64, examples: [String])
+  /// D→S: the outcome of the comparison. `pagesLeft`: pages of a pull, which are compared as they come; `uncoveredBlocks`:
+  /// RAM blocks that D can't find in its QEMU. Nil: none of either.
+  case audited(
+    pagesCompared: UInt64, pagesDiffering: UInt64, examples: [String], pagesLeft: UInt64?,
+    uncoveredBlocks: [String]?)
   /// S→D: the source's QEMU has given the guest up. Run it.
   case commit
   /// D→S: the guest runs here; milliseconds from `commit` to running.

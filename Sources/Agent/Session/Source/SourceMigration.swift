@@ -44,6 +44,8 @@ final class SourceMigration: Sendable {
     var pullServer: PullServer?
     /// How the pull ended, once it has.
     var pullEnd: PullEnd?
+    /// Pages that an audit left to the pull.
+    var auditLeftPages: UInt64 = 0
     /// Of the guest, as its QEMU says; zeros where it has none.
     var guestUUID = ""
     /// When everything was done but keeping a copy, in milliseconds; nil: nothing is kept.
