@@ -56,8 +56,7 @@ extension DestinationMigration {
           pid: qemu.identity.pid, processStart: qemu.identity.startTime,
           monitorPath: qemu.monitorPath)))
     Task { [mailbox] in
-      while (try? await qemu.waitForExit(timeoutMs: 60_000)) == .some(nil) {}
-      mailbox.put(.qemuGone)
+      if await qemu.identity.waitUntilGone() { mailbox.put(.qemuGone) }
     }
     let facts = try await VMFacts.gather(qemu.monitor.client)
     try checkDisks(facts, undo)
