@@ -112,9 +112,10 @@ public actor MigrationAgent: AgentService {
     if let forecast = request.forecast { record.forecast.add(forecast) }
     share.leave()
     if let gang { leaveGang(gang, record) }
-    counters.add(record)
     await historyStore?.add(record)
-    // Last: an agent that drains ends once nothing is here any more.
+    // Last: an agent that drains ends once nothing is here any more. Both at once: what has ended is counted, what runs is
+    // added to it, and whoever looks sees each migration in one of the two.
+    counters.add(record, sentBytes: migration.progress.wireBytes)
     outgoing[request.vm] = nil
     return record
   }
@@ -138,6 +139,17 @@ public actor MigrationAgent: AgentService {
     {
       try? await Task.sleep(nanoseconds: 20_000_000)
     }
+  }
+
+  /// What the metrics are made of, as of one instant.
+  struct Snapshot: Sendable {
+    let isDraining: Bool
+    let counters: AgentCounters
+    let running: [MigrationProgress]
+  }
+
+  var snapshot: Snapshot {
+    Snapshot(isDraining: isDraining, counters: counters, running: status())
   }
 
   /// How many run, each way.
@@ -203,8 +215,8 @@ public actor MigrationAgent: AgentService {
     incoming[hello.migration] = migration
     PeerConnection.welcome(socket)
     let record = await migration.run()
-    counters.addIncoming(completed: migration.progress.phase == .done)
     if let record { await historyStore?.add(record) }
+    counters.addIncoming(completed: migration.progress.phase == .done)
     incoming[hello.migration] = nil
   }
 
