@@ -25,7 +25,7 @@ import Testing
         "gang",
       ],
       "guest": ["heartbeats", "errors"],
-      "audit": ["pagesCompared", "pagesDiffering", "durationMs"],
+      "audit": ["pagesCompared", "pagesDiffering", "durationMs", "pagesUncovered"],
       "forecast": [
         "totalMs", "totalLowMs", "totalHighMs", "plannedDowntimeMs", "modelTotalMs", "downtimeMs",
       ],
@@ -94,6 +94,10 @@ import Testing
         "  audit         131,088 pages compared, 0 differ",
         "  QEMU          7.2.22 to 10.0.2",
       ])
+    record.audit.pagesUncovered = 1024
+    #expect(
+      RecordReport.lines(record).contains(
+        "  audit         131,088 pages compared, 0 differ, 1,024 could not be compared"))
   }
 
   @Test func outcomesHaveTheDocumentedExitCodes() {

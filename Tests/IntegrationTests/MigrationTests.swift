@@ -40,6 +40,8 @@ struct MigrationTests {
     #expect(trial.record.pageSource == pageSource)
     #expect(trial.record.audit.pagesDiffering == 0)
     #expect((trial.record.audit.pagesCompared ?? 0) > 80_000)
+    // Of an older QEMU's ROMs that are switched off nobody can say where they lie.
+    #expect((trial.record.audit.pagesUncovered ?? .max) < 1024)
     #expect(trial.brokenConnections == 0)
     #expect((trial.scansAfter ?? 0) > 0)
   }

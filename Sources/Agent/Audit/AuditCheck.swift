@@ -10,11 +10,17 @@ struct AuditCheck {
 
   private var compared: UInt64 = 0
   private var differing: UInt64 = 0
+  /// Pages that were not here yet: they are compared as a pull brings them.
+  private var left: UInt64 = 0
+  /// RAM blocks whose place in QEMU is not known.
+  private var uncovered: Set<String> = []
   private var examples: [String] = []
   private var own: GuestDigests?
 
   var message: PeerMessage {
-    .audited(pagesCompared: compared, pagesDiffering: differing, examples: examples)
+    .audited(
+      pagesCompared: compared, pagesDiffering: differing, examples: examples, pagesLeft: left,
+      uncoveredBlocks: uncovered.sorted())
   }
 
   /// - Parameter pull: of a guest that moves before its memory: it compares what comes later.
@@ -29,8 +35,15 @@ struct AuditCheck {
       self.own = own
     }
     let theirs = try Self.decode([UInt8](digests))
-    guard own.length(of: block) != nil else { return }
+    guard own.length(of: block) != nil else {
+      uncovered.insert(block)
+      guard uncovered.count <= PeerMessageLimits.blocksMax else {
+        throw RelayFailure.protocolViolation("\(uncovered.count) RAM blocks that are not here")
+      }
+      return
+    }
     let isHere = try pull?.expect(block: block, firstPage: firstPage, digests: theirs)
+    left += UInt64(isHere?.count { !$0 } ?? 0)
     // Memory that QEMU waits for must not be touched: its reader would wait as well.
     var next = 0
     while let first = Self.firstPage(in: isHere, from: next, of: theirs.count) {

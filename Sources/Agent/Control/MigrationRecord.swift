@@ -42,11 +42,14 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     @OrNull public var pagesDiffering: UInt64?
     /// How long the comparison took; the guest was stopped, so `downtimeMs` contains it.
     @OrNull public var durationMs: UInt64?
+    /// Pages of RAM blocks that one of the sides could not find in its QEMU, and of a pull that was not compared to its end.
+    @OrNull public var pagesUncovered: UInt64?
     public init(
-      pagesCompared: UInt64? = nil, pagesDiffering: UInt64? = nil, durationMs: UInt64? = nil
+      pagesCompared: UInt64? = nil, pagesDiffering: UInt64? = nil, durationMs: UInt64? = nil,
+      pagesUncovered: UInt64? = nil
     ) {
       (self.pagesCompared, self.pagesDiffering) = (pagesCompared, pagesDiffering)
-      self.durationMs = durationMs
+      (self.durationMs, self.pagesUncovered) = (durationMs, pagesUncovered)
     }
   }
   public struct Forecast: Codable, Sendable, Equatable {

@@ -1,7 +1,7 @@
 import FoundationEssentials
 
 /// A line of a journal: `FORMAT CHECKSUM RECORD`, the checksum (CRC-32C, eight hexadecimal digits) over
-/// the record's JSON. Lines that begin with `{` are of the time before there were any.
+/// the record's JSON.
 enum JournalLine {
   /// What this version writes, and the newest it reads.
   static let format = 1
@@ -17,7 +17,6 @@ enum JournalLine {
 
   /// - Parameter line: without its newline.
   static func decode(_ line: some Collection<UInt8>) throws(Refusal) -> JournalRecord {
-    if line.first == UInt8(ascii: "{") { return try record(Array(line)) }
     let parts = line.split(separator: UInt8(ascii: " "), maxSplits: 2)
     guard parts.count == 3, let format = Int(String(decoding: parts[0], as: UTF8.self)) else {
       throw Refusal(code: .corrupt)

@@ -1,6 +1,7 @@
 import HostIO
 import QEMUStream
 import Strategy
+import Wire
 
 /// What each side writes down before it acts, one JSON object a line.
 ///
@@ -25,6 +26,9 @@ enum JournalRecord: Codable, Sendable {
   case pulling(PullStart)
   /// The destination has loaded everything and is paused: it decides nothing alone any more.
   case prepared
+  /// Whether the guest ran right before it was stopped, where that isn't as the first record says: its operator paused it
+  /// or let it go on meanwhile. At both sides, before the source is about to commit.
+  case guestRan(Bool)
   /// The source is about to send SHUT 0.
   case committing
   /// The source's QEMU has given the guest up (`postmigrate`): only the destination may go on.
@@ -54,6 +58,11 @@ enum JournalRecord: Codable, Sendable {
     var mirrors: [DiskMirror.Handle]?
     /// Moves that may be under way in the servers of its disks; nil: none.
     var moves: [ServerMoves.Handle]?
+    /// The destination's secret, 32 hexadecimal digits: its session asks for it where pages are pulled.
+    var token: String?
+
+    /// What a connection for pulled pages shows.
+    func pullToken(_ id: MigrationID) -> MigrationID { token.flatMap { MigrationID($0) } ?? id }
   }
 
   /// What a pull goes on from when an agent died.
@@ -67,6 +76,8 @@ enum JournalRecord: Codable, Sendable {
   struct DestinationStart: Codable, Sendable {
     var id, vm, source: String
     var resumeGuest: Bool
+    /// Names of the source's certificate; empty over plain TCP.
+    var peerNames: [String]?
   }
 
   struct QEMUHandle: Codable, Sendable {
@@ -89,6 +100,7 @@ extension JournalRecord {
     case .disksMade: "disksMade"
     case .pulling: "pulling"
     case .prepared: "prepared"
+    case .guestRan: "guestRan"
     case .committing: "committing"
     case .committed: "committed"
     case .reclaiming: "reclaiming"
@@ -102,7 +114,7 @@ extension JournalRecord {
   /// Whether it tells how far the migration is.
   var isStep: Bool {
     switch self {
-    case .vcpusLimited, .vcpusRestored, .disksPlanned, .disksMade: false
+    case .vcpusLimited, .vcpusRestored, .disksPlanned, .disksMade, .guestRan: false
     default: true
     }
   }

@@ -21,6 +21,7 @@ struct SourceStory {
       case .pulling(let start):
         pull = start
         facts.insert(.pulls)
+      case .guestRan(let isSo): start?.wasRunning = isSo
       case .committing: facts.insert(.committing)
       case .committed: facts.insert(.committed)
       case .reclaiming: facts.insert(.reclaiming)
@@ -64,6 +65,7 @@ struct DestinationStory {
         pull = start
         facts.insert(.pulls)
       case .prepared: facts.insert(.prepared)
+      case .guestRan(let isSo): start?.resumeGuest = isSo
       case .resuming: facts.insert(.resuming)
       case .refused: facts.insert(.refused)
       case .done(JournalRecord.outcomeRunning): facts.insert(.running)

@@ -13,9 +13,10 @@ struct AgentCounters: Sendable, Equatable {
   /// Mean error of the ETA as a part of the whole time.
   var etaErrors = MetricHistogram(boundsMilli: [20, 50, 100, 200, 500, 1000])
 
-  mutating func add(_ record: MigrationRecord) {
+  /// - Parameter sentBytes: what was last said of it while it ran: the sum of both must never become smaller.
+  mutating func add(_ record: MigrationRecord, sentBytes: UInt64 = 0) {
     ended[Ending(side: "source", outcome: record.outcome.rawValue), default: 0] += 1
-    wireBytes &+= record.wireBytes ?? 0
+    wireBytes &+= max(record.wireBytes ?? 0, sentBytes)
     for (kind, count) in record.pages.byKind { pages[kind, default: 0] &+= count ?? 0 }
     guard record.outcome == .completed else { return }
     if let ms = record.totalMs { durations.add(ms) }

@@ -31,11 +31,12 @@ struct AgentHealth: Sendable {
 
   private var metrics: AgentMetrics {
     get async {
-      AgentMetrics(
+      let snapshot = await agent.snapshot
+      return AgentMetrics(
         version: GodwitVersion.current.godwit, nowSeconds: MonotonicClock.wallSeconds,
-        startedAtSeconds: startedAtSeconds, isReady: await !agent.isDraining,
-        configuration: agent.configuration, counters: await agent.counters,
-        running: await agent.status())
+        startedAtSeconds: startedAtSeconds, isReady: !snapshot.isDraining,
+        configuration: agent.configuration, counters: snapshot.counters,
+        running: snapshot.running)
     }
   }
 }

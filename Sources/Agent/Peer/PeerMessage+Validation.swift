@@ -88,13 +88,14 @@ extension PeerMessage {
       guard digests.count % 16 == 0, firstPage < 1 << 52 else {
         throw .protocolViolation("\(digests.count) bytes of digests from page \(firstPage) on")
       }
-    case .audited(_, _, let examples):
+    case .audited(_, _, let examples, _, let uncovered):
       try Self.check(examples.count, Limits.auditExamplesMax, "examples")
+      try Self.check(uncovered?.count ?? 0, Limits.blocksMax, "RAM blocks without an audit")
     case .abort(let reason): return .abort(reason: String(reason.prefix(Limits.reasonMax)))
     case .failed(let reason): return .failed(reason: String(reason.prefix(Limits.reasonMax)))
     case .progress(let progress): return .progress(progress.bounded)
-    case .ready, .closeDisks, .disksClosed, .loaded, .auditEnd, .commit, .running, .verdict,
-      .settled:
+    case .ready, .closeDisks, .disksClosed, .loaded, .runState, .runStateNoted, .auditEnd, .commit,
+      .running, .verdict, .settled:
       break
     }
     return self

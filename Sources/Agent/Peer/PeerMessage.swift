@@ -26,12 +26,20 @@ enum PeerMessage: Codable, Sendable {
   case disksClosed(writtenBytes: UInt64)
   /// D→S: everything is loaded, the guest is paused (PREPARED). D decides nothing alone from here.
   case loaded
+  /// S→D, once `loaded` was heard and only where it isn't as `prepare` said: whether the guest ran right before it was
+  /// stopped, and hence shall run.
+  case runState(isRunning: Bool)
+  /// D→S: that is in the journal.
+  case runStateNoted
   /// S→D: digests of pages, 16 bytes a page, from `firstPage` of a block on.
   case auditPages(block: String, firstPage: UInt64, digests: Data)
   /// S→D: all digests were sent.
   case auditEnd
-  /// D→S: the outcome of the comparison.
-  case audited(pagesCompared: UInt64, pagesDiffering: UInt64, examples: [String])
+  /// D→S: the outcome of the comparison. `pagesLeft`: pages of a pull, which are compared as they come; `uncoveredBlocks`:
+  /// RAM blocks that D can't find in its QEMU. Nil: none of either.
+  case audited(
+    pagesCompared: UInt64, pagesDiffering: UInt64, examples: [String], pagesLeft: UInt64?,
+    uncoveredBlocks: [String]?)
   /// S→D: the source's QEMU has given the guest up. Run it.
   case commit
   /// D→S: the guest runs here; milliseconds from `commit` to running.

@@ -10,8 +10,10 @@ enum PullQuestion {
 
   static let timeoutMs: UInt64 = 5000
 
-  static func ask(_ peer: String, _ id: MigrationID, _ security: PeerSecurity) -> Answer {
-    let hello = Hello(role: .pull, lane: 0, migration: id, token: id)
+  static func ask(
+    _ peer: String, _ id: MigrationID, token: MigrationID, _ security: PeerSecurity
+  ) -> Answer {
+    let hello = Hello(role: .pull, lane: 0, migration: id, token: token)
     guard
       let socket = try? PeerConnection.open(peer, hello, security: security, timeoutMs: timeoutMs)
     else { return .unreachable }

@@ -28,6 +28,7 @@ final class RevivedServer: Sendable {
     }
     await monitor.close()
     let (peer, security) = (start.destination, PeerSecurity(configuration))
+    let token = start.pullToken(id)
     let status = Guarded(PullRevival.Status.running)
     let server = PullServer(
       memory: memory, laneCount: 4,
@@ -35,7 +36,7 @@ final class RevivedServer: Sendable {
         patienceMs: { .max },
         dial: { role, lane in
           try PeerConnection.open(
-            peer, Hello(role: role, lane: lane, migration: id, token: id), security: security,
+            peer, Hello(role: role, lane: lane, migration: id, token: token), security: security,
             timeoutMs: SourceMigration.redialTimeoutMs)
         }),
       bytesWritten: Guarded(0)

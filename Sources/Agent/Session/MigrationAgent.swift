@@ -115,9 +115,10 @@ public actor MigrationAgent: AgentService {
     if let forecast = request.forecast { record.forecast.add(forecast) }
     share.leave()
     if let gang { leaveGang(gang, record) }
-    counters.add(record)
     await historyStore?.add(record)
-    // Last: an agent that drains ends once nothing is here any more.
+    // Last: an agent that drains ends once nothing is here any more. Both at once: what has ended is counted, what runs is
+    // added to it, and whoever looks sees each migration in one of the two.
+    counters.add(record, sentBytes: migration.progress.wireBytes)
     outgoing[request.vm] = nil
     return record
   }
@@ -158,6 +159,17 @@ public actor MigrationAgent: AgentService {
     {
       try? await Task.sleep(nanoseconds: 20_000_000)
     }
+  }
+
+  /// What the metrics are made of, as of one instant.
+  struct Snapshot: Sendable {
+    let isDraining: Bool
+    let counters: AgentCounters
+    let running: [MigrationProgress]
+  }
+
+  var snapshot: Snapshot {
+    Snapshot(isDraining: isDraining, counters: counters, running: status())
   }
 
   /// How many run, each way.
@@ -201,8 +213,12 @@ public actor MigrationAgent: AgentService {
       switch hello.role {
       case .control: await receive(hello, socket)
       case .data, .resume, .disk: await admit(hello, socket)
-      case .pull: await pull(hello, socket)
-      case .settle: await PeerVerdict.serve(hello.migration, socket, agent: self)
+      case .pull, .settle:
+        if let refusal = await refusal(of: hello, socket) {
+          return PeerConnection.welcome(socket, refusal: refusal)
+        }
+        if hello.role == .pull { return await pull(hello, socket) }
+        await PeerVerdict.serve(hello.migration, socket, agent: self)
       case .probe: await serveProbe(socket)
       case .warm: await serveWarm(socket)
       }
@@ -219,14 +235,18 @@ public actor MigrationAgent: AgentService {
     incoming[hello.migration] = migration
     PeerConnection.welcome(socket)
     let record = await migration.run()
-    counters.addIncoming(completed: migration.progress.phase == .done)
     if let record { await historyStore?.add(record) }
+    counters.addIncoming(completed: migration.progress.phase == .done)
     incoming[hello.migration] = nil
   }
 
   /// Why a migration may not come in; nil when it may.
   private func refusal(of id: MigrationID) -> String? {
-    if incoming[id] != nil { return "a migration with this id is running here" }
+    if isActive(id.description) { return "a migration with this id is running here" }
+    // Its journal is another migration's, of whoever began that, and it may not be settled.
+    if Journal.exists(at: configuration.journalDirectory + "/\(id)" + Journal.suffix) {
+      return "a migration with this id was here before"
+    }
     if isDraining { return "the agent there is shutting down" }
     guard incoming.count >= configuration.incomingMax else { return nil }
     return "\(incoming.count) migrations into that host are running, its limit (incomingMax)"
@@ -244,7 +264,7 @@ public actor MigrationAgent: AgentService {
   /// A source's connection for pages that a guest lacks here: of a migration that runs, of one that an
   /// earlier agent left behind, or of one that is through, whose source has not heard so.
   private func pull(_ hello: Hello, _ socket: any ByteConnection) async {
-    if incoming[hello.migration]?.admitPull(socket, lane: hello.lane) == true { return }
+    if incoming[hello.migration]?.admitPull(socket, hello: hello) == true { return }
     if revivals[hello.migration]?.admit(socket, lane: hello.lane) == true { return }
     await PullAnswer.serve(hello, socket, agent: self)
   }

@@ -4,21 +4,30 @@ import Logging
 public import ServiceLifecycle
 
 /// Settles what earlier agents of this host left behind, at the start and until nothing is left.
+///
+/// Each migration has a task of its own: a peer that does not answer holds up nobody's but its own. What needs no peer (a
+/// guest's processors that are still limited, above all) is the first step of each.
 public struct RecoveryService: Service {
   static let intervalMs: UInt64 = 2000
   /// Ended incoming migrations may be asked about again; their journals stay this long.
   static let keepSeconds: Int64 = 7 * 24 * 3600
 
   private let agent: MigrationAgent
+  /// Migrations that are being settled by this service now.
+  private let underWay = Guarded<Set<String>>([])
 
   public init(agent: MigrationAgent) { self.agent = agent }
 
   public func run() async throws {
     await cancelWhenGracefulShutdown {
-      var schedule = Schedule()
-      while !Task.isCancelled {
-        await settleAll(&schedule)
-        try? await Task.sleep(nanoseconds: Self.intervalMs * 1_000_000)
+      await withDiscardingTaskGroup { group in
+        var schedule = Schedule()
+        while !Task.isCancelled {
+          for (path, id) in await due(&schedule) {
+            group.addTask { await settleOne(path, id) }
+          }
+          try? await Task.sleep(nanoseconds: Self.intervalMs * 1_000_000)
+        }
       }
     }
   }
@@ -37,18 +46,27 @@ public struct RecoveryService: Service {
     }
   }
 
-  func settleAll(_ schedule: inout Schedule) async {
+  /// Open journals whose turn it is; whoever gets them calls `settleOne` for each.
+  private func due(_ schedule: inout Schedule) async -> [(path: String, id: String)] {
+    var due: [(path: String, id: String)] = []
     for path in Journal.unfinished(in: agent.configuration.journalDirectory) {
       guard let name = path.split(separator: "/").last else { continue }
       let id = String(name.dropLast(Journal.suffix.count))
-      guard await !agent.isActive(id), schedule.isDue(id, nowMs: MonotonicClock.nowMs) else {
-        continue
-      }
-      do { try await settle(path, id) } catch {
-        agent.logger.warning(
-          "migration not settled yet", metadata: ["migration": "\(id)", "error": "\(error)"])
-      }
+      guard !underWay.read({ $0.contains(id) }), await !agent.isActive(id),
+        schedule.isDue(id, nowMs: MonotonicClock.nowMs)
+      else { continue }
+      underWay.update { _ = $0.insert(id) }
+      due.append((path, id))
     }
+    return due
+  }
+
+  private func settleOne(_ path: String, _ id: String) async {
+    do { try await settle(path, id) } catch {
+      agent.logger.warning(
+        "migration not settled yet", metadata: ["migration": "\(id)", "error": "\(error)"])
+    }
+    underWay.update { _ = $0.remove(id) }
   }
 
   private func settle(_ path: String, _ id: String) async throws {

@@ -56,7 +56,10 @@ struct MigrateCommand: AsyncParsableCommand {
     transform: UnitArguments.milliseconds)
   var stoppedPatience: UInt64?
   @Flag(
-    help: "Compare every page on both sides while the guest is stopped; this adds to the downtime.")
+    help: """
+      Compare the guest's memory on both sides, page for page, while the guest is stopped; this adds to the downtime. RAM \
+      that QEMU doesn't show is counted as not compared.
+      """)
   var audit = false
   @Flag(help: "Leave the QEMU process at the source (in state postmigrate) instead of ending it.")
   var keepSource = false

@@ -57,7 +57,9 @@ enum RecordReport {
     guard let compared = audit.pagesCompared, let differing = audit.pagesDiffering else {
       return nil
     }
+    let uncovered = audit.pagesUncovered ?? 0
     return "\(grouped(compared)) pages compared, \(grouped(differing)) differ"
+      + (uncovered > 0 ? ", \(grouped(uncovered)) could not be compared" : "")
   }
 
   private static func kept(_ kept: MigrationRecord.Kept) -> String? {

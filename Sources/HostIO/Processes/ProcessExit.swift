@@ -31,6 +31,28 @@ extension ProcessIdentity {
     }
   }
 
+  /// Returns once the process is gone, and takes its status when it was our child. A wait that fails proves nothing: then
+  /// the process is looked at now and then, until waiting works again.
+  ///
+  /// - Returns: false when the task was cancelled first.
+  public func waitUntilGone() async -> Bool {
+    await Self.waitUntilGone(isAlive: { isAlive }, pauseMs: 1000) {
+      try await waitForExit(timeoutMs: 60_000)
+    }
+  }
+
+  static func waitUntilGone(
+    isAlive: () -> Bool, pauseMs: UInt64, _ wait: () async throws -> ProcessEnd?
+  ) async -> Bool {
+    while !Task.isCancelled {
+      do { if try await wait() != nil { return true } } catch {
+        guard isAlive() else { return true }
+        try? await Task.sleep(nanoseconds: pauseMs * 1_000_000)
+      }
+    }
+    return false
+  }
+
   /// Ends the process with SIGTERM, and with SIGKILL when it is still there `graceMs` later.
   ///
   /// An incoming post-copy QEMU ignores SIGTERM, hence the second step.

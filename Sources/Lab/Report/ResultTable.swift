@@ -31,7 +31,7 @@ public enum ResultTable {
       figure($0.map { $0.throughput?.recoveryMs }, Milliseconds.format)
     }
     row("guest self-check", selfCheck)
-    row("audit of all pages", audit)
+    row("audit of the pages", audit)
     return format(rows) + remarks(trials)
   }
 
@@ -81,7 +81,9 @@ public enum ResultTable {
     guard let compared = sum(group.map(\.record.audit.pagesCompared)),
       let differing = sum(group.map(\.record.audit.pagesDiffering))
     else { return nil }
-    return differing == 0 ? "\(compared) equal" : "\(differing) of \(compared) differ"
+    let uncovered = group.compactMap(\.record.audit.pagesUncovered).reduce(0, +)
+    return (differing == 0 ? "\(compared) equal" : "\(differing) of \(compared) differ")
+      + (uncovered > 0 ? ", \(uncovered) not compared" : "")
   }
 
   /// The kinds that occurred: `81000 raw, 50000 zero`.
@@ -98,7 +100,7 @@ public enum ResultTable {
   private static func remarks(_ trials: [Trial]) -> [String] {
     let audited = trials.contains { $0.record.audit.pagesCompared != nil }
     let note =
-      "audited: every page was compared while the guest was stopped, which is part of the downtime"
+      "audited: pages were compared while the guest was stopped, which is part of the downtime"
     let troubles = trials.flatMap { trial -> [String] in
       let reason = trial.record.reason.map { ["\(title(trial)): \($0)"] } ?? []
       return reason + trial.damage.map { "\(title(trial)): NOT INTACT: \($0)" }

@@ -14,7 +14,8 @@ public struct Hello: Sendable, Hashable {
     /// The control lane of a running migration again, after its connection broke; `token` as for data.
     case resume = 4
     /// A connection of a pull, `lane` 0 for requests and what the guest waits for, others for what is
-    /// asked for ahead. Whoever knows the migration's id may open it, as for `settle`.
+    /// asked for ahead. For the host that began the migration, as `settle` is; `token` as for data while the session
+    /// that received it lives.
     case pull = 5
     /// A look at the link and at what this host would take, for a forecast; nothing begins. Agents that
     /// don't know it refuse it.

@@ -131,3 +131,45 @@ import Testing
     }
   }
 }
+
+/// A scrape while migrations end.
+@Suite(.timeLimit(.minutes(2))) struct MetricsSnapshotTests {
+  /// Each migration is among those that run or among those that have ended, never in both: a counter that adds the two
+  /// would go back with the next look.
+  @Test func eachMigrationIsCountedOnce() async throws {
+    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    var configuration = AgentConfiguration()
+    configuration.outgoingMax = 64
+    let agent = MigrationAgent(
+      configuration: configuration, history: await HistoryStore.inMemory(logger), logger: logger)
+    let count = 40
+    var mostSeen = 0
+    await withTaskGroup(of: Void.self) { group in
+      for number in 0..<count {
+        // Refused once its guest was looked for.
+        group.addTask {
+          let request = MigrationRequest(vm: "nobody-\(number)", destination: "127.0.0.1:1")
+          _ = await agent.migrate(request) { _ in }
+        }
+      }
+      var ended = 0
+      while ended < count {
+        let snapshot = await agent.snapshot
+        ended = Int(snapshot.counters.ended.values.reduce(0, +))
+        mostSeen = max(mostSeen, ended + snapshot.running.count)
+        await Task.yield()
+      }
+    }
+    #expect(mostSeen == count)
+  }
+
+  /// What was said while it ran is not taken back when it ends without a word.
+  @Test func bytesNeverBecomeFewer() {
+    var counters = AgentCounters()
+    var record = MigrationRecord(outcome: .failed)
+    counters.add(record, sentBytes: 900)
+    record.wireBytes = 1000
+    counters.add(record, sentBytes: 900)
+    #expect(counters.wireBytes == 1900)
+  }
+}

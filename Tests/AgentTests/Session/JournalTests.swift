@@ -106,17 +106,33 @@ import Testing
     #expect(newer?.code == .newer(format: 2))
   }
 
-  @Test func linesWithoutChecksumAreStillRead() throws {
+  /// What its checksum doesn't vouch for may be anything.
+  @Test func linesWithoutChecksumAreDamage() throws {
     let directory = folder()
     defer { try? FileManager.default.removeItem(atPath: directory) }
     try FileManager.default.createDirectory(
       atPath: directory, withIntermediateDirectories: true)
-    let path = directory + "/old.journal"
-    let lines = #"{"committing":{}}"# + "\n" + #"{"done":{"outcome":"completed"}}"# + "\n"
-    try Data(lines.utf8).write(to: URL(fileURLWithPath: path))
-    #expect(SourceStory(try Journal.records(at: path)).facts == [.committing, .done])
+    let path = directory + "/bare.journal"
+    try Data((#"{"committing":{}}"# + "\n").utf8).write(to: URL(fileURLWithPath: path))
+    let damage = #expect(throws: JournalDamage.self) { try Journal.records(at: path) }
+    #expect(damage?.code == .corrupt)
     // RFC 3720, appendix B.4: 32 bytes of zeroes.
     #expect(JournalLine.checksum([UInt8](repeating: 0, count: 32)) == 0x8A91_36AA)
+  }
+
+  /// What changed between prepare and the stop counts, for whoever commits after a crash.
+  @Test func theGuestsLastRunStateCounts() {
+    let began = JournalRecord.sourceBegan(
+      .init(
+        id: "a", vm: "v", destination: "d", monitorPath: "m", pid: 1, processStart: 1,
+        capabilities: [:], parameters: "{}", wasRunning: true, startedAt: 0, keepSource: false))
+    #expect(SourceStory([began]).start?.wasRunning == true)
+    #expect(SourceStory([began, .guestRan(false), .committing]).start?.wasRunning == false)
+    let start = JournalRecord.DestinationStart(
+      id: "a", vm: "v", source: "s", resumeGuest: false)
+    #expect(DestinationStory([.destinationBegan(start), .prepared]).start?.resumeGuest == false)
+    let story = DestinationStory([.destinationBegan(start), .prepared, .guestRan(true)])
+    #expect(story.start?.resumeGuest == true && story.facts == [.began, .prepared])
   }
 
   @Test func openMigrationsAreTriedLessAndLessOften() {

@@ -98,6 +98,28 @@ final class MoveRig: Sendable {
     }
   }
 
+  /// Waits until the destination was written to so many times more.
+  func untilWritten(_ count: Int) async throws {
+    let before = target.store.writes.load(ordering: .relaxed)
+    let deadline = MonotonicClock.nowMs + 100_000
+    while target.store.writes.load(ordering: .relaxed) < before + count {
+      guard MonotonicClock.nowMs < deadline else { throw MoveError("nothing is written") }
+      try await Task.sleep(for: .milliseconds(5))
+    }
+  }
+
+  /// Waits until the destination is written to no more: what was on its way may still come.
+  func untilQuiet(forMs quietMs: UInt64) async throws {
+    var (seen, sinceMs) = (-1, MonotonicClock.nowMs)
+    let deadline = MonotonicClock.nowMs + 100_000
+    while MonotonicClock.nowMs < sinceMs + quietMs {
+      let writes = target.store.writes.load(ordering: .relaxed)
+      if writes != seen { (seen, sinceMs) = (writes, MonotonicClock.nowMs) }
+      guard MonotonicClock.nowMs < deadline else { throw MoveError("the disk is written to") }
+      try await Task.sleep(for: .milliseconds(5))
+    }
+  }
+
   /// Waits until nothing of the disk is in a surrogate any more.
   func untilAllIsBack() async throws {
     try await until("back") { $0.surrogate == nil }

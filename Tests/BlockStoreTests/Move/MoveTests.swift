@@ -46,14 +46,14 @@ import Testing
     let load = try await rig.load(seed: 3, for: method)
     try await rig.move(rig.wish(method, .switching, bytesPerSecond: 24 << 20))
     try await rig.until("switched") { $0.phase == .switched }
-    try await Task.sleep(for: .milliseconds(100))
+    try await rig.untilWritten(20)
     // A connection that breaks now costs a wait; what was answered over there and is lost with the power comes again.
     var random = SplitMix64(seed: 3)
     let begun = try #require(rig.movable.moveStatus).connectionCount
     for round in UInt64(1)...2 {
       rig.target.cut(power: &random)
       try await rig.until("there again") { $0.connectionCount >= begun + round }
-      try await Task.sleep(for: .milliseconds(100))
+      try await rig.untilWritten(20)
     }
     let expected = try await load.stop()
     #expect(try difference(rig.bytes(of: rig.target.store), expected) == nil)
@@ -73,11 +73,14 @@ import Testing
     var random = SplitMix64(seed: seed)
     try await rig.move(rig.wish(method, .wait, bytesPerSecond: 16 << 20))
     try await rig.until("under way") { $0.arrivedBytes > 0 }
+    var connections: UInt64 = 0
     for _ in 0..<4 {
+      // Anywhere in what happens then.
       try await Task.sleep(for: .milliseconds(60 + random.next() % 150))
+      connections = rig.movable.moveStatus?.connectionCount ?? 0
       rig.target.cut(power: &random)
     }
-    try await Task.sleep(for: .milliseconds(300))
+    try await rig.until("there again") { [connections] in $0.connectionCount > connections }
     let expected = try await load.stop()
     let status = try await rig.until("the same") { $0.phase == .mirroring && $0.neededBytes == 0 }
     #expect(status.connectionCount > 1)
@@ -116,10 +119,7 @@ import Testing
     try await rig.move(rig.wish(method, .wait, bytesPerSecond: 4 << 20))
     try await rig.until("under way") { $0.arrivedBytes > 1 << 20 }
     try rig.movable.pauseMove()
-    try await Task.sleep(for: .milliseconds(50))
-    let writes = rig.target.store.writes.load(ordering: .relaxed)
-    try await Task.sleep(for: .milliseconds(100))
-    #expect(rig.target.store.writes.load(ordering: .relaxed) == writes)
+    try await rig.untilQuiet(forMs: 150)
     #expect(rig.movable.moveStatus?.phase == .paused)
     await #expect(throws: MoveError.self) { try await rig.move(rig.wish(method)) }
     try rig.movable.resumeMove()

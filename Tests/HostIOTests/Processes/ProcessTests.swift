@@ -1,6 +1,7 @@
 import Foundation
-import HostIO
 import Testing
+
+@testable import HostIO
 
 @Suite(.timeLimit(.minutes(1))) struct ProcessTests {
   private func spawn(_ script: String, log: String = "/dev/null") throws -> ProcessIdentity {
@@ -97,5 +98,40 @@ import Testing
     #expect(throws: SystemError.self) { try PrivateDirectory.make(folder + "/a/b") }
     symlink("/tmp", folder + "/link")
     #expect(throws: SystemError.self) { try PrivateDirectory.make(folder + "/link") }
+  }
+}
+
+@Suite struct ProcessExitTests {
+  private struct NoHandle: Error {}
+
+  /// A wait that fails is no end, and no reason to ask without a pause; the process itself tells.
+  @Test(.timeLimit(.minutes(1))) func aFailedWaitIsNoEnd() async {
+    var (waits, looks) = (0, 0)
+    let isGone = await ProcessIdentity.waitUntilGone(
+      isAlive: {
+        looks += 1
+        return looks < 3
+      }, pauseMs: 1
+    ) {
+      waits += 1
+      if waits == 2 { return nil }
+      throw NoHandle()
+    }
+    #expect(isGone)
+    #expect((waits, looks) == (4, 3))
+  }
+
+  @Test(.timeLimit(.minutes(1))) func endsWithTheTask() async {
+    let waiting = Task {
+      await ProcessIdentity.waitUntilGone(isAlive: { true }, pauseMs: 60_000) { throw NoHandle() }
+    }
+    waiting.cancel()
+    #expect(await !waiting.value)
+  }
+
+  @Test(.timeLimit(.minutes(1))) func anEndIsSeen() async throws {
+    let process = try ChildProcess("sleep", ["1"])
+    let identity = try #require(ProcessIdentity(pid: process.pid))
+    #expect(await identity.waitUntilGone())
   }
 }

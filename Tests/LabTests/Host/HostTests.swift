@@ -93,8 +93,13 @@ import Testing
       let others = try #require(
         try await CompetingTraffic.start(hosts, ByteRate(parsing: "80Mbit")))
       let meter = try await WireMeter.start(hosts, others)
-      try await Task.sleep(for: .milliseconds(500))
-      let reading = try await meter.read()
+      // Long enough that a burst doesn't count, and until something got through.
+      var reading: WireMeter.Reading
+      let until = MonotonicClock.nowMs + 30_000
+      repeat {
+        try await Task.sleep(for: .milliseconds(500))
+        reading = try await meter.read()
+      } while reading.competingBytesPerSecond == 0 && MonotonicClock.nowMs < until
       others.stop()
       let rate = try #require(reading.competingBytesPerSecond)
       // Never more than asked for, but for the burst.

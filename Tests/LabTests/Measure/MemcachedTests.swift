@@ -26,6 +26,19 @@ import Testing
     await memcached.terminate()
   }
 
+  /// What the clients say once it is `isSo`.
+  private func report(
+    _ client: StoreClient, _ what: String, _ isSo: (StoreClient.Report) -> Bool
+  ) async throws -> StoreClient.Report {
+    let until = MonotonicClock.nowMs + 30_000
+    while true {
+      let report = client.report()
+      if isSo(report) { return report }
+      guard MonotonicClock.nowMs < until else { throw LabError("not \(what)") }
+      try await Task.sleep(for: .milliseconds(5))
+    }
+  }
+
   @Test(.enabled(if: program != nil, "skipped: memcached is not installed"))
   func clientsSeeOperationsAndADeath() async throws {
     try await withMemcached { port, memcached in
@@ -36,22 +49,23 @@ import Testing
       defer { client.stop() }
       try await client.waitUntilConnected(timeoutMs: 5000)
       let fromUs = MonotonicClock.nowUs
-      try await Task.sleep(for: .milliseconds(300))
-      let alive = client.report()
-      #expect(alive.connected == options.connections)
+      let alive = try await report(client, "busy") { report in
+        report.connected == options.connections
+          && report.completionsUs.count { $0 >= fromUs } > 5
+      }
       #expect(alive.brokenConnections == 0 && alive.wrongValues == 0)
-      #expect(alive.completionsUs.count > 5)
-      let buckets = alive.timeline(fromUs: fromUs, toUs: fromUs + 300_000)
-      #expect(buckets.count == 31)
-      #expect(buckets.reduce(0, +) > 0)
-      #expect(alive.longestGapMs(fromUs: fromUs, toUs: fromUs + 250_000) != nil)
+      let lastUs = try #require(alive.completionsUs.last)
+      #expect(alive.timeline(fromUs: fromUs, toUs: lastUs + 1).reduce(0, +) > 5)
+      #expect(alive.timeline(fromUs: fromUs, toUs: fromUs + 300_000).count == 31)
+      #expect(alive.longestGapMs(fromUs: fromUs, toUs: lastUs) != nil)
 
       await memcached.terminate()
-      let deathUs = MonotonicClock.nowUs
-      try await Task.sleep(for: .milliseconds(300))
-      let dead = client.report()
-      #expect(dead.brokenConnections >= UInt64(options.connections))
-      #expect(dead.longestGapMs(fromUs: fromUs, toUs: deathUs + 300_000) ?? 0 >= 290)
+      let dead = try await report(client, "broken off") {
+        $0.brokenConnections >= UInt64(options.connections)
+      }
+      // Nothing is answered any more, however far one looks.
+      let toUs = try #require(dead.completionsUs.last) + 300_000
+      #expect(dead.longestGapMs(fromUs: fromUs, toUs: toUs) ?? 0 >= 300)
     }
   }
 
@@ -64,14 +78,19 @@ import Testing
       defer { client.stop() }
       try await client.waitUntilConnected(timeoutMs: 5000)
       let fromUs = MonotonicClock.nowUs
+      _ = try await report(client, "busy") { $0.completionsUs.contains { $0 >= fromUs } }
       memcached.send(signal: SIGSTOP)
-      try await Task.sleep(for: .milliseconds(400))
+      _ = try await report(client, "silent") {
+        MonotonicClock.nowUs >= ($0.completionsUs.last ?? 0) + 400_000
+      }
+      let contUs = MonotonicClock.nowUs
       memcached.send(signal: SIGCONT)
-      try await Task.sleep(for: .milliseconds(300))
-      let report = client.report()
-      #expect(report.brokenConnections == 0 && report.wrongValues == 0)
-      let gap = try #require(report.longestGapMs(fromUs: fromUs, toUs: MonotonicClock.nowUs))
-      #expect(gap >= 350)
+      let after = try await report(client, "busy again") {
+        $0.completionsUs.contains { $0 >= contUs }
+      }
+      #expect(after.brokenConnections == 0 && after.wrongValues == 0)
+      let gap = try #require(after.longestGapMs(fromUs: fromUs, toUs: MonotonicClock.nowUs))
+      #expect(gap >= 400)
     }
   }
 

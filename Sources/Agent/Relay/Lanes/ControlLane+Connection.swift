@@ -24,18 +24,30 @@ extension ControlLane {
     calls?.onBreak(true)
   }
 
+  /// Reads a connection on a thread of its own, which hands nothing on before the thread of the connection before it has
+  /// ended: that may still be busy with the frame before. What the peer has received is noted meanwhile, for who is busy
+  /// may wait for just that.
   func startReader(_ frames: FrameSocket, epoch: Int) {
-    _ = WorkerThread("gw-control-rx") { [self] in
-      do throws(RelayFailure) {
-        while let header = try frames.receiveHeader() {
-          guard try take(header, try frames.receivePayload(of: header), epoch) else {
-            return finish(nil)
-          }
+    reader.update { reader in
+      let before = reader
+      reader = WorkerThread("gw-control-rx") { [self] in read(frames, epoch, after: before) }
+    }
+  }
+
+  private func read(_ frames: FrameSocket, _ epoch: Int, after previous: WorkerThread?) {
+    var previous = previous
+    do throws(RelayFailure) {
+      while let header = try frames.receiveHeader() {
+        let payload = try frames.receivePayload(of: header)
+        if header.type != .heartbeat {
+          previous?.join()
+          previous = nil
         }
-        broke(epoch, .peer("closed by \(peer)"))
-      } catch {
-        broke(epoch, error)
+        guard try take(header, payload, epoch) else { return finish(nil) }
       }
+      broke(epoch, .peer("closed by \(peer)"))
+    } catch {
+      broke(epoch, error)
     }
   }
 

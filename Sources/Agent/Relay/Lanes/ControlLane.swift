@@ -52,6 +52,8 @@ final class ControlLane: Sendable {
   let bytesWritten: Guarded<UInt64>
   let state: Guarded<State>
   private let writer = Guarded<WorkerThread?>(nil)
+  /// Of the present connection, or of the one that broke last.
+  let reader = Guarded<WorkerThread?>(nil)
   private let handlers = Guarded<Handlers?>(nil)
 
   struct Handlers: Sendable {

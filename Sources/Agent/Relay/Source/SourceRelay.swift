@@ -162,9 +162,6 @@ final class SourceRelay: Sendable {
     try unsafe qemu.writeAll(bytes.span.bytes)
   }
 
-  /// The stream's RAM blocks, once it named them.
-  var blockNames: [String] { blocks.map(\.name) }
-
   /// Bytes written to all lanes, the control lane included.
   var wireBytes: UInt64 { control.bytesWritten.read { $0 } }
 

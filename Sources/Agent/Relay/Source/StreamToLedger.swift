@@ -38,6 +38,7 @@ struct StreamToLedger: StreamVisitor {
   private var tailBytes: [UInt8] = []
   /// Bytes of the package that are still to come.
   private var packageLeft = 0
+  private var globalState = GlobalStateScanner()
 
   init(
     ledger: SourceLedger, control: ControlLane, memory: [String: GuestPlace], mayPull: Bool,
@@ -142,11 +143,21 @@ struct StreamToLedger: StreamVisitor {
   }
 
   mutating func tail(_ bytes: RawSpan) throws(VisitorStopped) {
+    lookForRunState(bytes)
     guard pulls else { return try append(.tail(Self.copy(bytes))) }
     guard tailBytes.count + bytes.byteCount <= PullEntrance.deviceStateMax else {
       return try carry(.failure(.memory("the devices' state is too long for post-copy")))
     }
     tailBytes += Self.copy(bytes)
+  }
+
+  private mutating func lookForRunState(_ bytes: RawSpan) {
+    let before = globalState.runState
+    globalState.scan(bytes)
+    let state = globalState.runState
+    guard state != before else { return }
+    // A guest that sleeps is neither; it arrives as it was at the beginning.
+    onEvent(.runState(isRunning: state.flatMap { $0 == "suspended" ? nil : $0 == "running" }))
   }
 
   mutating func ended(descriptionLength: Int) throws(VisitorStopped) {

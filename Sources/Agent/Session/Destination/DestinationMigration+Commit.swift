@@ -89,6 +89,7 @@ extension DestinationMigration {
       case .qemuGone:
         undo.fail(Ending.failed("the destination's QEMU died before the guest ran in it"))
         return .qemuGone
+      case .peer(.message(.runState(let isRunning))): await noteRunState(isRunning, &undo)
       case .peer(.message(let message)): await audit(message, &undo)
       case .relay(.failed(let failure)) where undo.relay?.pull != nil:
         undo.pullFailure = undo.pullFailure ?? failure
@@ -97,6 +98,20 @@ extension DestinationMigration {
         logger.warning("the source is gone after PREPARED; waiting for its verdict")
       case .relay(.streamFed), .relay(.pull), .relay(.pullConnection), .peer(.connection): break
       }
+    }
+  }
+
+  /// The guest was paused, or went on, since the migration began: it arrives like that, whatever becomes of this agent.
+  private func noteRunState(_ isRunning: Bool, _ undo: inout DestinationUndo) async {
+    do {
+      guard !undo.hasRunState else { throw RelayFailure.protocolViolation("said twice") }
+      undo.hasRunState = true
+      try await undo.journal?.append(.guestRan(isRunning))
+      undo.resumesGuest = isRunning
+      logger.info("the guest's run state changed", metadata: ["isRunning": "\(isRunning)"])
+      try link.send(.runStateNoted)
+    } catch {
+      _ = try? link.send(.abort(reason: "the guest's run state cannot be kept: \(error)"))
     }
   }
 

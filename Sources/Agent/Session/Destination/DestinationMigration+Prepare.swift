@@ -31,7 +31,7 @@ extension DestinationMigration {
     undo.journal = journal
     let start = JournalRecord.DestinationStart(
       id: id.description, vm: request.vm, source: link.lane.peer,
-      resumeGuest: request.source.isRunning)
+      resumeGuest: request.source.isRunning, peerNames: peerNames)
     try await journal.append(.destinationBegan(start))
     let answers = try await takeDisks(request, launch, journal, &undo)
     let qemu: IncomingQEMU
@@ -56,8 +56,7 @@ extension DestinationMigration {
           pid: qemu.identity.pid, processStart: qemu.identity.startTime,
           monitorPath: qemu.monitorPath)))
     Task { [mailbox] in
-      while (try? await qemu.waitForExit(timeoutMs: 60_000)) == .some(nil) {}
-      mailbox.put(.qemuGone)
+      if await qemu.identity.waitUntilGone() { mailbox.put(.qemuGone) }
     }
     let facts = try await VMFacts.gather(qemu.monitor.client)
     try checkDisks(facts, undo)

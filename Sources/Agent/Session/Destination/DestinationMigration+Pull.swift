@@ -68,7 +68,9 @@ extension DestinationMigration {
       guard let event = await mailbox.take(timeoutMs: Self.pullPollMs) else { continue }
       switch event {
       case .verdict(_, let answer): answer(.running)
-      case .qemuGone: return .qemuGone
+      // What is said now lets go of the pages at the source.
+      case .qemuGone:
+        if !qemu.identity.isAlive { return .qemuGone }
       case .relay(.failed(let failure)):
         logger.error(
           "pages cannot be given to QEMU", metadata: ["error": "\(failure)"])

@@ -98,11 +98,15 @@ final class DestinationMigration: Sendable {
     return nil
   }
 
-  /// Lets a connection in that pages are asked for over; false: none is expected.
-  func admitPull(_ socket: any ByteConnection, lane: UInt16) -> Bool {
+  /// Lets a connection in that pages are asked for over, or tells it why not; false: none is expected.
+  func admitPull(_ socket: any ByteConnection, hello: Hello) -> Bool {
+    guard hello.token == token else {
+      PeerConnection.welcome(socket, refusal: "wrong token")
+      return true
+    }
     guard let port = state.read({ $0.relay?.port }) else { return false }
     PeerConnection.welcome(socket)
-    return port.attach(socket, lane: lane)
+    return port.attach(socket, lane: hello.lane)
   }
 
   /// Runs to the end. Everything that was started is gone afterwards, unless the guest runs here.

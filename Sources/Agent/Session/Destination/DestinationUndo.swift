@@ -20,6 +20,8 @@ struct DestinationUndo {
   var audits = false
   /// The guest ran at the source, so it shall run here.
   var resumesGuest = true
+  /// The source has said so anew, which it does once at most.
+  var hasRunState = false
   /// Who gave a verdict over a connection of its own, and waits; nil: nobody, or the session's own link.
   var asker: (@Sendable (CommitSettlement?) -> Void)?
   /// Why the guest does not come to live here; the first reason counts.

@@ -199,7 +199,7 @@ extension SourceMigration {
       parameters: JSONValue.object(parameters.values).line, wasRunning: status.isRunning,
       startedAt: state.read { $0.record.startedAt } ?? 0, keepSource: request.keepSource,
       mirrors: mirrored.isEmpty ? nil : DiskMirror.handles(mirrored, id: id.description),
-      moves: moves.isEmpty ? nil : moves)
+      moves: moves.isEmpty ? nil : moves, token: setup.offer.token)
   }
 
   /// QEMU writes as fast as we read, keeps the guest until we say SHUT, and waits for our word (or

@@ -91,6 +91,7 @@ extension SourceMigration {
       }
       setup.link.lane.setSilenceLimit(ms: PeerLink.stoppedSilenceLimitMs)
       try await enter(.switchover)
+    case .runState(let isRunning): note { $0.guestRan = isRunning }
     case .ended: note { $0.streamHasEnded = true }
     case .handedOver(let reason):
       logger.warning("the stream is passed through unread", metadata: ["reason": "\(reason)"])

@@ -145,8 +145,10 @@ extension SourceMigration {
       if state.pullServer?.identifies == true { state.record.noteLocal(done) }
       state.record.retries = (state.record.retries ?? 0) + (server?.breaks ?? 0)
       state.record.wireBytes = state.pullServer?.wireBytes ?? state.record.wireBytes
-      if done.comparedPages > 0 {
+      if state.auditLeftPages > 0 {
         let audit = state.record.audit
+        let missed = state.auditLeftPages - min(done.comparedPages, state.auditLeftPages)
+        state.record.audit.pagesUncovered = (audit.pagesUncovered ?? 0).addingSaturating(missed)
         state.record.audit.pagesCompared = (audit.pagesCompared ?? 0).addingSaturating(
           done.comparedPages)
         state.record.audit.pagesDiffering = (audit.pagesDiffering ?? 0).addingSaturating(

@@ -31,6 +31,8 @@ final class SourceMigration: Sendable {
     var isCancelled = false
     /// The whole stream is on its way, so the destination can have all of the guest.
     var streamHasEnded = false
+    /// Whether the guest ran right before it was stopped, as the stream says; nil: not known.
+    var guestRan: Bool?
     /// The source's QEMU died with the guest frozen and the whole stream out: the destination is
     /// all there is, and nothing else can ever run the guest.
     var qemuHasDied = false
@@ -42,6 +44,8 @@ final class SourceMigration: Sendable {
     var pullServer: PullServer?
     /// How the pull ended, once it has.
     var pullEnd: PullEnd?
+    /// Pages that an audit left to the pull.
+    var auditLeftPages: UInt64 = 0
     /// Of the guest, as its QEMU says; zeros where it has none.
     var guestUUID = ""
     /// When everything was done but keeping a copy, in milliseconds; nil: nothing is kept.
@@ -133,6 +137,7 @@ final class SourceMigration: Sendable {
       try await copyDisks(setup, &undo)
       let copy = try await begin(setup, origin, &undo)
       try await copyUntilLoaded(setup, copy)
+      try await agreeOnRunState(setup, copy, undo)
       try await auditIfThere(setup, copy)
       try await readyToCommit(copy)
       machine.handle(
@@ -143,6 +148,8 @@ final class SourceMigration: Sendable {
       describe(error, undo)
       machine.handle(.gaveUp)
     }
+    // Paused meanwhile it stays so, also here.
+    if let guestRan = state.read({ $0.guestRan }) { undo.guestWasRunning = guestRan }
     conclude(await settle(&machine, &undo))
     await stopPull()
     await undo.closeLinks()

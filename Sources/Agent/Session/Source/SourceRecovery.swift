@@ -104,7 +104,8 @@ struct SourceRecovery {
     if let process = story.process, !process.isAlive {
       // Gone with the pages, or because the destination had them all and only the last record is missing.
       let (peer, security) = (start.destination, PeerSecurity(agent.configuration))
-      let answer = try? await Blocking.run { PullQuestion.ask(peer, id, security) }
+      let token = start.pullToken(id)
+      let answer = try? await Blocking.run { PullQuestion.ask(peer, id, token: token, security) }
       switch answer {
       case .hasAll: return .performed
       case .lacksPages: return .qemuGone
