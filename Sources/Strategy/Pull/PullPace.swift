@@ -1,3 +1,5 @@
+import Base
+
 /// How many pages a pull asks for ahead of faults: enough to keep the link busy and no more, because the
 /// answer to a fault stands behind all of them on the link. Pure.
 ///
@@ -14,8 +16,8 @@ public struct PullPace: Sendable {
   /// What a fault may have to wait behind pages asked for ahead; an eighth of the shortest answer's time where that
   /// is longer.
   static let queueUs: UInt64 = 2000
-  /// Samples whose best rate counts.
-  private static let samplesMax = 8
+  /// Slow samples in a row after which the way itself has become longer.
+  private static let slowMax = 8
 
   /// Pages that may be asked for ahead and not there yet.
   public private(set) var pages: Int
@@ -26,9 +28,8 @@ public struct PullPace: Sendable {
   /// Samples in a row that took longer than they should although little is on its way.
   private var slowInARow = 0
   private var isStarting = true
-  /// Pages a second, of the last samples, as a ring.
-  private var rates: [UInt64] = []
-  private var nextRate = 0
+  /// Pages a second.
+  private var rates = RecentRates()
 
   /// - Parameter pagesMax: bounds `pages`, at least 1.
   public init(pagesMax: Int = Self.pagesMax) {
@@ -52,17 +53,17 @@ public struct PullPace: Sendable {
     guard let timed, timed.page == page else { return }
     self.timed = nil
     let tookUs = max(nowUs > timed.askedAtUs ? nowUs - timed.askedAtUs : 0, 1)
-    note(rate: (arrivedCount - timed.arrivedBefore).scaled(by: 1_000_000, over: tookUs))
+    rates.note((arrivedCount - timed.arrivedBefore).scaled(by: 1_000_000, over: tookUs))
     let shortest = min(shortestUs ?? tookUs, tookUs)
     shortestUs = shortest
     let boundUs = shortest.addingSaturating(max(Self.queueUs, shortest / 8))
     if tookUs > boundUs { isStarting = false }
     // With so little on its way no queue is ours: the way itself has become longer.
     slowInARow = tookUs > boundUs && pages <= Self.pagesMin ? slowInARow + 1 : 0
-    if slowInARow >= Self.samplesMax {
+    if slowInARow >= Self.slowMax {
       (shortestUs, slowInARow, isStarting) = (tookUs, 0, true)
     }
-    let needed = (rates.max() ?? 0).scaled(by: boundUs, over: 1_000_000)
+    let needed = (rates.best ?? 0).scaled(by: boundUs, over: 1_000_000)
     let wanted = isStarting ? pages * 2 : Int(clamping: needed)
     // Never by leaps: one sample may be wrong.
     let bounded = min(max(wanted, pages - pages / 4), pages * 2)
@@ -71,10 +72,4 @@ public struct PullPace: Sendable {
 
   /// The connections broke: what was timed will never arrive, and the next ones may be another link.
   mutating func forget() { self = PullPace(pagesMax: pagesMost) }
-
-  private mutating func note(rate: UInt64) {
-    if rates.count < Self.samplesMax { return rates.append(rate) }
-    rates[nextRate] = rate
-    nextRate = (nextRate + 1) % Self.samplesMax
-  }
 }
