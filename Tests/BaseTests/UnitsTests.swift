@@ -23,6 +23,21 @@ import Testing
     #expect(ByteRate(parsing: text)?.bytesPerSecond == bytesPerSecond)
   }
 
+  /// The best of the last eight; what is older is forgotten.
+  @Test func ofRecentRatesTheBestCounts() {
+    var rates = RecentRates()
+    #expect(rates.best == nil)
+    rates.note(900)
+    for rate in 1...7 as ClosedRange<UInt64> { rates.note(rate) }
+    #expect(rates.best == 900)
+    rates.note(8)
+    #expect(rates.best == 8)
+    for _ in 0..<7 { rates.note(1) }
+    #expect(rates.best == 8)
+    rates.note(1)
+    #expect(rates.best == 1)
+  }
+
   @Test func zeroRateIsNoRate() { #expect(ByteRate(parsing: "0Gbit") == nil) }
 
   @Test func durationsNeedAUnit() {

@@ -71,6 +71,67 @@ import Testing
     #expect(try JSONLine.encode(PlanAnswer(other, plain)).contains(#""known":null"#))
   }
 
+  /// What the destination has costs the link little, and processors as much as they take.
+  @Test func whatProcessorsTakeCounts() throws {
+    func pages(_ pages: UInt64) -> GuestSample.Pages {
+      .init(PageEstimate(found: pages, of: 262_144, ramPages: 262_144))
+    }
+    func change(_ report: inout PlanReport, nameNs: UInt64?) {
+      report.guest?.packedPermille = 500
+      report.guest?.known = .init(
+        snapshot: pages(40_000), disk: pages(80_000), vault: pages(11_072))
+      report.guest?.processors = .init(threads: 2, packPageNs: 7500, namePageNs: nameNs)
+    }
+    let (_, quick) = try planned { change(&$0, nameNs: nil) }
+    // 131,072 pages of 100 µs, two at a time, are 6.5 s.
+    let (report, slow) = try planned { change(&$0, nameNs: 100_000) }
+    for (strategy, total) in quick.modelTotals {
+      let longer = try #require(slow.modelTotals[strategy])
+      #expect((5000...8500).contains(longer - total), "\(strategy): \(total), \(longer)")
+    }
+    let text = slow.lines.joined(separator: "\n")
+    #expect(
+      text.contains("each of 2 threads here packs a page in 7.5 µs, and names one in 100.0 µs"))
+    #expect(text.contains("is not known from earlier moves"))
+    let line = try JSONLine.encode(PlanAnswer(report, slow))
+    #expect(line.contains(#""packPageNs":7500"#) && line.contains(#""destinationPageNs":null"#))
+    // The destination is slower still, as a move to it showed.
+    var record = MigrationRecord(outcome: .completed)
+    (record.pages.disk, record.pages.raw) = (100_000, 1000)
+    (record.wireBytes, record.encodeMs, record.totalMs) = (10_000_000, 900, 15_300)
+    let past = try #require(PastKnownMove(record))
+    let (later, learned) = try planned {
+      change(&$0, nameNs: 100_000)
+      $0.earlierKnown = [past]
+    }
+    // 15 s less 44 ms of the link's for 100,000 pages.
+    #expect((149_000...150_000).contains(try #require(learned.costs.destinationNs)))
+    for (strategy, total) in learned.modelTotals {
+      #expect(total > (try #require(slow.modelTotals[strategy])) + 9000, "\(strategy)")
+    }
+    #expect(try JSONLine.encode(PlanAnswer(later, learned)).contains(#""destinationPageNs":149"#))
+    #expect(learned.lines.joined().contains("as earlier moves show"))
+  }
+
+  /// On a link that carries pages sooner than they are packed they go as they are.
+  @Test func packingHasToPay() throws {
+    let (_, packed) = try planned { $0.guest?.packedPermille = 500 }
+    let (_, raw) = try planned {
+      $0.guest?.packedPermille = 500
+      $0.guest?.processors = .init(threads: 1, packPageNs: 50_000, namePageNs: nil)
+    }
+    let (small, large) = try (
+      #require(packed.forecast.rows[0].wireBytes), #require(raw.forecast.rows[0].wireBytes)
+    )
+    #expect(large.median > small.median * 1.8)
+    #expect(raw.lines.joined().contains("no page is packed: the link carries them sooner"))
+    // Who is told to packs all the same, and waits for it: 196,608 pages of 50 µs.
+    var request = MigrationRequest(vm: "web-1", destination: "b")
+    request.compaction = .lz4
+    let chosen = try PlannedForecast(raw.report, request, strategies: [.precopy], runs: 4, seed: 1)
+    #expect(try #require(chosen.modelTotals[.precopy]) > 9500)
+  }
+
   /// A slower cap counts, and a time that nothing can keep is a refusal.
   @Test func constraintsCount() throws {
     let (_, free) = try planned()

@@ -1,4 +1,5 @@
 import Base
+import Foundation
 import Testing
 
 @testable import Agent
@@ -68,6 +69,30 @@ import Testing
     #expect(ProgressView.line(look).contains("2.1 s left (1.8 s or more)"))
     look.isConnected = false
     #expect(ProgressView.line(look).contains("looking for the other agent"))
+  }
+
+  /// While nothing comes through there is no end to name, only how long that has been so.
+  @Test func aWaitTakesTheEndsPlace() {
+    var look = Self.example
+    (look.etaLowMs, look.etaHighMs) = (1800, 2600)
+    look.waits(forMs: 12_300)
+    #expect(look.etaMs == nil && look.etaLowMs == nil && look.etaHighMs == nil)
+    #expect(
+      ProgressView.line(look).contains("  end not known, nothing has come through for 12.3 s  "))
+    look.isConnected = false
+    let bar = ProgressView.lines(look, width: 100, ageMs: 1000)[1]
+    #expect(bar.hasSuffix("6.2 s, looking for the other agent for 13.3 s"))
+    look.waits(forMs: .max)
+    #expect(!ProgressView.lines(look, width: 100, ageMs: 1000).isEmpty)
+    // Who has handed the guest over waits for nobody.
+    look.phase = .keep
+    look.waits(forMs: 5000)
+    #expect(look.waitedMs == nil)
+  }
+
+  @Test func aWaitIsWrittenWithItsFieldAlsoWhereNobodyWaits() throws {
+    let json = String(decoding: try JSONEncoder().encode(Self.example), as: UTF8.self)
+    #expect(json.contains(#""waitedMs":null"#))
   }
 
   @Test func unknownFiguresAreLeftOut() {

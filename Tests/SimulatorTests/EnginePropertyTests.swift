@@ -46,6 +46,7 @@ private struct Forgetful: SimulatedMemory {
   var sentPages: Double { inner.sentPages }
   var supersededPages: Double { inner.supersededPages }
   var sentZeroPages: Double { inner.sentZeroPages }
+  var sentBytes: Double { inner.sentBytes }
   var owedBytes: Double { inner.owedBytes }
   var invalidByGroup: [Double] { inner.invalidByGroup }
 

@@ -1,4 +1,5 @@
 public import Base
+import Strategy
 
 /// Phases of a migration, in order (`ARCHITECTURE.md`, "A migration, step by step").
 public enum MigrationPhase: String, Codable, Sendable, CaseIterable, Comparable {
@@ -56,6 +57,9 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   public var retries: UInt64 = 0
   /// False while the other agent cannot be reached and is looked for.
   public var isConnected = true
+  /// Milliseconds for which nothing has come through, because the connection is broken, or silent in a pull; nil: it
+  /// goes on. There is no ETA meanwhile.
+  @OrNull public var waitedMs: UInt64?
 
   public init(
     id: String, vm: String, peer: String, side: String, phase: MigrationPhase, strategy: String
@@ -63,4 +67,25 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
     (self.id, self.vm, self.peer, self.side) = (id, vm, peer, side)
     (self.phase, self.strategy) = (phase, strategy)
   }
+}
+
+extension MigrationProgress {
+  /// Notes that nothing has come through for so long: then there is no end to name.
+  mutating func waits(forMs ms: UInt64?) {
+    waitedMs = phase < .keep ? ms : nil
+    guard waitedMs != nil else { return }
+    (etaMs, etaLowMs, etaHighMs) = (nil, nil, nil)
+  }
+}
+
+/// Since when the other agent cannot be reached.
+struct ConnectionWait: Sendable, Equatable {
+  private var sinceMs: UInt64?
+
+  mutating func note(isConnected: Bool, nowMs: UInt64) {
+    sinceMs = isConnected ? nil : sinceMs ?? nowMs
+  }
+
+  /// Nil: it can be.
+  func waitedMs(nowMs: UInt64) -> UInt64? { sinceMs.map { nowMs.minusFloored($0) } }
 }

@@ -1,4 +1,5 @@
 import Base
+import Strategy
 
 /// Draws a running migration as lines of text. Pure: what is shown depends on the arguments alone.
 public enum ProgressView {
@@ -42,13 +43,22 @@ public enum ProgressView {
   private static func eta(_ progress: MigrationProgress, ageMs: UInt64) -> String {
     guard progress.phase != .done else { return "done" }
     guard progress.phase != .keep else { return "moved" }
-    guard progress.isConnected else { return "looking for the other agent" }
+    if progress.waitedMs != nil || !progress.isConnected { return waiting(progress, ageMs: ageMs) }
     guard let etaMs = progress.etaMs else { return "end not known yet" }
     func left(_ ms: UInt64) -> String { coarse(ms > ageMs ? ms - ageMs : 0) }
     let text = "\(left(etaMs)) left"
     guard let lowMs = progress.etaLowMs else { return text }
     guard let highMs = progress.etaHighMs else { return text + " (\(left(lowMs)) or more)" }
     return text + " (\(left(lowMs)) to \(left(highMs)))"
+  }
+
+  /// Nothing comes through, so there is no end to name.
+  private static func waiting(_ progress: MigrationProgress, ageMs: UInt64) -> String {
+    let text =
+      progress.isConnected
+      ? "end not known, nothing has come through" : "looking for the other agent"
+    guard let waitedMs = progress.waitedMs else { return text }
+    return text + " for \(coarse(waitedMs.addingSaturating(ageMs)))"
   }
 
   /// Tenths of a second below a minute: finer digits only flicker.

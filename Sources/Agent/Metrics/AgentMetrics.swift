@@ -111,6 +111,9 @@ struct AgentMetrics {
     each("eta_high_seconds", "Latest end that recent looks expected.") {
       $0.etaHighMs.map { .milli($0) }
     }
+    each("waited_seconds", "For how long nothing has come through, while that is so.") {
+      $0.waitedMs.map { .milli($0) }
+    }
     each("expected_downtime_seconds", "Pause if the guest were stopped now.") {
       $0.expectedDowntimeMs.map { .milli($0) }
     }

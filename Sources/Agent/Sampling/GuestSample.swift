@@ -45,6 +45,15 @@ public struct GuestSample: Codable, Sendable, Equatable {
     }
   }
 
+  /// What pages take of this host's processors, as it was timed on those looked at.
+  public struct Processors: Codable, Sendable, Equatable {
+    /// Threads that a migration has for it.
+    public var threads: UInt64
+    /// What one of them takes to pack a page with LZ4, and to name one of `known`, in nanoseconds; nil: there was none.
+    @OrNull public var packPageNs: UInt64?
+    @OrNull public var namePageNs: UInt64?
+  }
+
   public var source: Source
   /// Pages looked at, pages of RAM, and of these pages that nobody can look at.
   public var sampledPages, ramPages, unseenPages: UInt64
@@ -61,13 +70,18 @@ public struct GuestSample: Codable, Sendable, Equatable {
   @OrNull public var packedPermille: UInt64?
   /// Nil: the destination doesn't say, nobody asked, or the memory can't be read here.
   @OrNull public var known: Known?
+  /// Nil: the memory can't be read here.
+  @OrNull public var processors: Processors?
   public var dirtyCurve: [Point]
 }
 
 extension GuestSample {
-  /// - Parameter known: which of its contents the destination could make; nil: not known.
+  /// - Parameters:
+  ///   - known: which of its contents the destination could make; nil: not known.
+  ///   - threads: that a migration has for packing and naming pages.
   init(
-    _ result: GuestSampler.Result, of memory: SampledMemory, seed: UInt64, known: KnownPages? = nil
+    _ result: GuestSampler.Result, of memory: SampledMemory, seed: UInt64, threads: Int,
+    known: KnownPages? = nil
   ) {
     let history = result.history
     (source, self.seed) = (memory.source, seed)
@@ -75,8 +89,11 @@ extension GuestSample {
     ramPages = memory.ramPages + memory.unseenPages
     (durationMs, cpuMs) = (result.durationMs, result.cpuMs)
     zeroPages = Pages(history.zeroPages)
-    packedPermille = result.contents.packedPermille(
+    let packing = result.contents.packing(
       without: known.map { $0.ways.map { $0 != nil } } ?? [])
+    packedPermille = packing?.permille
+    processors = Processors(
+      threads: UInt64(max(threads, 1)), packPageNs: packing?.pageNs, namePageNs: known?.nameNs)
     self.known = known.map { Known($0) }
     dirtyCurve = history.curve.points.map(Point.init)
   }

@@ -18,6 +18,8 @@ struct KnownPages: Sendable, Equatable {
 
   /// By page of the contents; nil: it has to be sent.
   let ways: [Way?]
+  /// How long one thread takes to name such a page here and now, in nanoseconds; nil: there is none.
+  let nameNs: UInt64?
   private let lookedPages, ramPages: UInt64
 
   /// - Parameters:
@@ -39,6 +41,7 @@ struct KnownPages: Sendable, Equatable {
       ways.append(way)
     }
     self.ways = ways
+    nameNs = contents.nameNs(ways, disks: disks)
     (lookedPages, ramPages) = (contents.lookedPages, contents.ramPages)
   }
 

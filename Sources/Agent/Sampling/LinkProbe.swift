@@ -115,7 +115,7 @@ struct LinkProbe: Sendable {
     // One frame first: buffers must not swallow more than a slow link carries in a while.
     let pilotUs = MonotonicClock.nowUs
     try unsafe frames.send(.probe, [], body: filler.part(0, filler.byteCount))
-    var arrivals = [arrival(try ask(frames, firstMark))]
+    var arrivals = [try arrival(try ask(frames, firstMark))]
     let perPilot = max(burstUs / max(MonotonicClock.nowUs - pilotUs, 1), 1)
     let most = min(
       bytesMax, perPilot.multipliedReportingOverflow(by: size * pilotFactor).partialValue)
@@ -130,7 +130,7 @@ struct LinkProbe: Sendable {
       asked += 1
       try send(frames, asked)
     }
-    for number in firstMark..<asked { arrivals.append(arrival(try answer(frames, number + 1))) }
+    for number in firstMark..<asked { arrivals.append(try arrival(try answer(frames, number + 1))) }
     return arrivals
   }
 
@@ -140,8 +140,12 @@ struct LinkProbe: Sendable {
     return true
   }
 
-  private static func arrival(_ mark: ProbeMark) -> LinkEstimate.Arrival {
-    LinkEstimate.Arrival(bytes: mark.receivedBytes, atUs: mark.atUs)
+  /// - Throws: when more has arrived than may be sent: such rates are lies, and too large to be added.
+  static func arrival(_ mark: ProbeMark) throws(RelayFailure) -> LinkEstimate.Arrival {
+    guard mark.receivedBytes <= ProbeLimits.connectionBytesMax else {
+      throw .protocolViolation("\(mark.receivedBytes) bytes have arrived of a probe")
+    }
+    return LinkEstimate.Arrival(bytes: mark.receivedBytes, atUs: mark.atUs)
   }
 
   /// Bytes that nothing on the way can compress.

@@ -1,3 +1,5 @@
+import Strategy
+
 /// The link to a destination, as a short burst found it.
 public struct LinkSample: Codable, Sendable, Equatable {
   /// What arrived per second, all lanes together.
@@ -20,15 +22,38 @@ public struct PastForecast: Codable, Sendable, Equatable {
     guard record.outcome == .completed, let strategy = record.strategy,
       let model = record.forecast.modelTotalMs, let actual = record.totalMs, model > 0, actual > 0
     else { return nil }
-    // What the destination has already costs processors more than the link, and the model knows of the link alone: such a
-    // move says nothing of others.
-    let pages = record.pages
-    let known =
-      (pages.snapshot ?? 0) + (pages.vault ?? 0) + (pages.gang ?? 0) + (pages.disk ?? 0)
-    let sent = (pages.raw ?? 0) + (pages.compressed ?? 0)
-    guard known <= sent / 8 else { return nil }
+    // What the destination has already costs processors more than the link: such a move says nothing of others, only of
+    // processors (`PastKnownMove`).
+    guard !record.pages.areMuchKnown else { return nil }
     (self.strategy, modelMs, actualMs) = (strategy, model, actual)
   }
+}
+
+/// A migration much of whose memory the destination had already: what such pages take there.
+public struct PastKnownMove: Codable, Sendable, Equatable {
+  /// Pages that the destination made of what it had, at least 1.
+  public var knownPages: UInt64
+  public var wireBytes, encodeMs, totalMs: UInt64
+
+  /// Nil: not such a one, not completed, or something else took its time: disks, a pull, a broken connection.
+  public init?(_ record: MigrationRecord) {
+    guard record.outcome == .completed, record.pages.areMuchKnown, record.pull == nil,
+      record.disk.movedBytes == nil, record.retries ?? 0 == 0,
+      let wire = record.wireBytes, let encode = record.encodeMs, let total = record.totalMs,
+      total > 0
+    else { return nil }
+    (knownPages, wireBytes, encodeMs, totalMs) = (record.pages.known, wire, encode, total)
+  }
+}
+
+extension MigrationRecord.Pages {
+  /// Pages that the destination made of what it had.
+  fileprivate var known: UInt64 {
+    [snapshot, vault, gang, disk].reduce(0 as UInt64) { $0.addingSaturating($1 ?? 0) }
+  }
+
+  /// More than one for eight that were sent.
+  fileprivate var areMuchKnown: Bool { known > (raw ?? 0).addingSaturating(compressed ?? 0) / 8 }
 }
 
 /// A disk that would move with the guest.
@@ -60,6 +85,9 @@ public struct PlanReport: Codable, Sendable, Equatable {
   public var canPull = false
   /// Of migrations to the same destination, newest first.
   public var earlier: [PastForecast] = []
+  /// Those of them that brought much that the destination had, whether they were forecast or not, newest first; nil: an
+  /// agent that doesn't say.
+  public var earlierKnown: [PastKnownMove]?
   /// Disks that were asked for; nil: none.
   public var disks: [PlannedDisk]?
 

@@ -116,6 +116,7 @@ struct PlanSession: Sendable {
       ? await GuestImages.indexed(monitor.client, vm: vm.name, configuration) : []
     question.images = wantsKnown ? indexes.map(ImageClaim.init) : nil
     let (asked, filterBytesMax) = (question, configuration.memoryLimitBytes / 4)
+    let threads = configuration.compactionThreadCount
     return try await WorkerThread.run("gw-known") {
       // A forecast without it is no worse than one to an agent that doesn't say.
       var known: KnownPages?
@@ -124,7 +125,7 @@ struct PlanSession: Sendable {
           asked, result.contents, blocks: memory.blocks.map(\.name), indexes: indexes,
           filterBytesMax: filterBytesMax)
       }
-      return GuestSample(result, of: memory, seed: sampler.seed, known: known)
+      return GuestSample(result, of: memory, seed: sampler.seed, threads: threads, known: known)
     }
   }
 }

@@ -52,20 +52,35 @@ final class SampledContents: Sendable {
     }
   }
 
-  /// What the pages cost once they are packed as a migration with little time does it (LZ4), in thousandths; nil: there
-  /// are none.
+  /// What packing pages comes to.
+  struct Packing: Sendable, Equatable {
+    /// What they cost packed, in thousandths of their size.
+    let permille: UInt64
+    /// What one thread takes for a page, in nanoseconds.
+    let pageNs: UInt64
+  }
+
+  /// What the pages cost once they are packed as a migration with little time does it (LZ4), and how long that takes
+  /// here and now; nil: there are none.
   ///
-  /// - Parameter isLeftOut: by page: it would not be sent.
-  func packedPermille(without isLeftOut: [Bool] = []) -> UInt64? {
+  /// - Parameters:
+  ///   - isLeftOut: by page: it would not be sent.
+  ///   - nowUs: the clock.
+  func packing(
+    without isLeftOut: [Bool] = [], nowUs: () -> UInt64 = { MonotonicClock.nowUs }
+  ) -> Packing? {
     let batch = PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
     let packer = BatchPacker()
+    var times = PageTimes()
     var (full, packed, held) = (0, 0, 0)
     func pack() {
       guard held > 0 else { return }
+      let beganUs = nowUs()
       let header = BatchHeader(
         place: SequencedHeader(sequence: 1, after: 0),
         runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: UInt32(held))])
       let saved = unsafe packer.pack(header, batch.span(held * Page.size), .lz4).savedBytes
+      times.note(pages: held, us: nowUs().minusFloored(beganUs))
       full += held * Page.size
       packed += held * Page.size - max(saved, 0)
       held = 0
@@ -77,6 +92,6 @@ final class SampledContents: Sendable {
       if held == BatchLimits.rawPagesMax { pack() }
     }
     pack()
-    return full > 0 ? UInt64(packed * 1000 / full) : nil
+    return times.medianNs.map { Packing(permille: UInt64(packed * 1000 / full), pageNs: $0) }
   }
 }

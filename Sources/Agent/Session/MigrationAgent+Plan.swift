@@ -13,15 +13,16 @@ extension MigrationAgent {
     var report = try await PlanSession(
       request: request, configuration: configuration, share: share
     ).run()
-    report.earlier = await pastForecasts(to: request.destination)
+    let past = await pastRecords(to: request.destination)
+    report.earlier = past.compactMap(PastForecast.init)
+    report.earlierKnown = past.compactMap(PastKnownMove.init)
     return report
   }
 
   /// Of the newest migrations; none when the history can't be read, which makes a forecast no worse than a first one.
-  private func pastForecasts(to destination: String) async -> [PastForecast] {
+  private func pastRecords(to destination: String) async -> [MigrationRecord] {
     let records = (try? await history(limit: Self.pastRecords)) ?? []
     return records.filter { $0.side == "source" && $0.destination == destination }
-      .compactMap(PastForecast.init)
   }
 
   private static let pastRecords = 500

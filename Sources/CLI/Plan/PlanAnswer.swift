@@ -13,6 +13,8 @@ struct PlanAnswer: Encodable {
   @OrNull var autoTakes: String?
   @OrNull var guest: GuestSample?
   @OrNull var link: LinkSample?
+  /// What the destination takes for a page that it has, as earlier moves show, in nanoseconds; nil: not known.
+  @OrNull var destinationPageNs: UInt64?
   /// Disks that were asked for, and how long their copy takes at the link's rate; nil: none.
   @OrNull var disks: [PlannedDisk]?
   @OrNull var diskCopyMs: UInt64?
@@ -23,6 +25,7 @@ struct PlanAnswer: Encodable {
     (vm, destination) = (report.vm, report.destination)
     (guest, link, disks) = (report.guest, report.link, report.disks)
     diskCopyMs = planned?.diskCopyMs
+    destinationPageNs = planned?.costs.destinationNs
     guard let planned else {
       (outcome, autoTakes, forecast, assumptions) = ("refused", nil, [], [])
       reason = report.refusals.map(\.description).joined(separator: "\n")

@@ -11,6 +11,8 @@ struct PlannedForecast {
   let forecast: MigrationForecast
   /// What the model said of total times, before earlier outcomes were put in, in milliseconds.
   let modelTotals: [StrategyName: Double]
+  /// What pages take of processors.
+  let costs: ProcessorCosts
   /// How long the disks take at the link's rate, before the memory; nil: none was asked for.
   let diskCopyMs: UInt64?
 
@@ -24,13 +26,13 @@ struct PlannedForecast {
     }
     (self.report, self.guest, self.link) = (report, guest, link)
     var profile = GuestProfile(guest, vcpuCount: report.vcpuCount)
-    if let packed = guest.packedPermille, request.compaction != .off {
-      profile.pageBytes *= Double(packed) / 1000
-    }
-    if let known = guest.known, request.compaction != .off {
-      (profile.heldPages, profile.namedPages) = (known.snapshot.pages, known.namedPages)
-    }
     let rate = min(link.bytesPerSecond, request.bandwidthBytesPerSecond ?? .max)
+    let costs = ProcessorCosts(report, guest, bytesPerSecond: Double(rate))
+    self.costs = costs
+    var isPacked = false
+    if request.compaction != .off {
+      isPacked = profile.apply(costs, guest, request, rate: Double(rate))
+    }
     var setup = SimulationSetup(
       .auto, profile.model,
       LinkModel(
@@ -49,7 +51,8 @@ struct PlannedForecast {
     var forecast = MigrationForecast(
       setup, strategies: strategies,
       runs: runs, seed: seed, spread: profile.spread)
-    forecast.assumptions += Self.assumptions(report, guest, request)
+    forecast.assumptions += Self.assumptions(
+      report, guest, costs, request, isPacked: isPacked)
     modelTotals = forecast.rows.reduce(into: [:]) { $0[$1.strategy] = $1.totalMs?.median }
     for index in forecast.rows.indices {
       let calibration = ForecastCalibration(report.earlier, of: forecast.rows[index].strategy)
@@ -111,10 +114,14 @@ struct PlannedForecast {
   }
 
   /// Starting QEMU at the destination and opening connections, in milliseconds.
-  private static let startMs = 250.0
+  static let startMs = 250.0
+  /// What a pause costs beside its pages, in milliseconds.
+  static let pauseMs = 50.0
 
   private static func assumptions(
-    _ report: PlanReport, _ guest: GuestSample, _ request: MigrationRequest
+    _ report: PlanReport, _ guest: GuestSample, _ costs: ProcessorCosts,
+    _ request: MigrationRequest,
+    isPacked: Bool
   ) -> [String] {
     var lines: [String] = []
     if let point = guest.dirtyCurve.last {
@@ -128,9 +135,13 @@ struct PlannedForecast {
     if guest.zeroPages == nil { lines.append("no page is zero: QEMU doesn't say") }
     if request.compaction != .off, guest.packedPermille != nil || guest.known != nil {
       if let packed = guest.packedPermille {
-        lines.append("a page costs \(packed / 10) % of its size, as LZ4 packs it")
+        lines.append(
+          isPacked
+            ? "a page costs \(packed / 10) % of its size, as LZ4 packs it"
+            : "no page is packed: the link carries them sooner than they would be")
       }
       lines.append(known(guest))
+      lines.append(contentsOf: processors(costs, guest))
     } else {
       lines.append("no page is compressed")
     }
@@ -154,8 +165,8 @@ struct PlannedForecast {
     func share(_ pages: GuestSample.Pages) -> String { percent(pages.pages, of: guest.ramPages) }
     return
       "the destination already has \(share(known.disk)) in images, \(share(known.snapshot)) kept at the same place and "
-      + "\(share(known.vault)) kept elsewhere, as far as the guest doesn't write there; what finding and reading "
-      + "them takes is not counted, nor what a gang has in common"
+      + "\(share(known.vault)) kept elsewhere, as far as the guest doesn't write there; what a gang has in common is not "
+      + "counted"
   }
 
   private static func size(_ pages: UInt64) -> String {

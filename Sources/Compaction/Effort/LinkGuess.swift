@@ -3,6 +3,11 @@
 /// Lanes also have enough when the destination has: it writes pages whole, however small they came. So where few bytes
 /// went over, and as much memory as the link carries unpacked, the destination is taken to be the limit, for a second: a
 /// link that has become slow shows in the end.
+///
+/// `SendWindow` (`Wire`) answers another question, and neither does for the other: it wants what was *applied*, so as not to
+/// put more on the way than that, and may stay below what the link could carry. Here that would be the end of it: as
+/// long as nobody tries with less effort, nobody sees that the link has room. So this one goes up by guesses, from what was
+/// handed to the lanes, and comes down when a try finds the end.
 struct LinkGuess: Sendable, Equatable {
   /// Decisions for which one measurement is believed (0.3 s of them), and two alike (2 s of them), and at most. The first
   /// ones are of connections that are only coming up to speed: who packs as for a slow link would be none the wiser.

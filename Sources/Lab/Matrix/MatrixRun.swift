@@ -46,7 +46,7 @@ public struct MatrixRun: Sendable {
         try Task.checkCancellation()
         await observer.note("[\(index + 1)/\(todo.count)] \(cell.key)")
         do {
-          let past = summary.results.reversed().compactMap { PastForecast($0.record) }
+          let past = summary.results.reversed().map(\.record)
           let found = try await trials(
             cell, number: index, build, past: past, hosts: hosts, folder: folder)
           failures = 0
@@ -110,7 +110,7 @@ public struct MatrixRun: Sendable {
   }
 
   private func trials(
-    _ cell: MatrixCell, number: Int, _ build: LabBuild, past: [PastForecast], hosts: HostPair,
+    _ cell: MatrixCell, number: Int, _ build: LabBuild, past: [MigrationRecord], hosts: HostPair,
     folder: RunFolder
   ) async throws -> [MatrixResult] {
     var options = try options(for: cell)
@@ -122,7 +122,8 @@ public struct MatrixRun: Sendable {
         folder: folder, observer: observer)
       return try await trial.run().map { MatrixResult($0, facts) }
     }
-    options.pastForecasts = past
+    options.pastForecasts = past.compactMap(PastForecast.init)
+    options.pastKnownMoves = past.compactMap(PastKnownMove.init)
     let run = LabRun(options: options, observer: observer)
     let commandLine = try await run.prepare(CacheFolder())
     var facts = try facts(cell, options, hosts, build)

@@ -46,26 +46,45 @@ public struct HeartbeatLog: Sendable {
   public private(set) var otherLines: [String] = []
   /// `READY`: the workload filled its memory and started.
   public private(set) var isReady = false
-  /// The line of each side that has no end yet, and the side that was heard last.
+  /// The line of each side that has no end yet, its last bytes, and the side that was heard last.
   private var partial: [Side: [UInt8]] = [:]
+  private var tails: [Side: [UInt8]] = [:]
   private var speaker = Side.source
+  /// Since the other side was heard, until it is clear where its words begin.
+  private var seam: SerialSeam?
 
   public init() {}
 
   /// Takes what a serial port gave at `atUs`; lines may come in any pieces.
   public mutating func receive(_ bytes: some Sequence<UInt8>, from side: Side, atUs: UInt64) {
-    var rest = partial[side] ?? []
-    if side != speaker, rest.isEmpty {
-      // A line that was begun where the guest was ends where it is, there and back.
-      rest = partial[speaker] ?? []
-      partial[speaker] = nil
+    let fresh = bytes.filter { $0 != UInt8(ascii: "\r") }
+    guard !fresh.isEmpty else { return }
+    if side != speaker {
+      if let seam { partial[speaker] = seam.unfinished }
+      let isBegun = partial[side]?.isEmpty == false
+      seam = isBegun ? nil : SerialSeam(begun: partial[speaker] ?? [], said: tails[speaker] ?? [])
+      if !isBegun { partial[speaker] = nil }
     }
     speaker = side
+    let tail = (tails[side] ?? []) + fresh.suffix(SerialSeam.repeatedMax)
+    tails[side] = Array(tail.suffix(SerialSeam.repeatedMax))
+    var rest = fresh[...]
+    while seam != nil, let byte = rest.popFirst() {
+      let last = entries.last?.beat
+      guard let known = seam?.append(byte, after: last) else { continue }
+      seam = nil
+      takeLines(known, from: side, atUs: atUs)
+    }
+    takeLines(rest, from: side, atUs: atUs)
+  }
+
+  private mutating func takeLines(_ bytes: some Sequence<UInt8>, from side: Side, atUs: UInt64) {
+    var rest = partial[side] ?? []
     for byte in bytes {
       if byte == UInt8(ascii: "\n") || rest.count == Self.lineBytesMax {
         take(String(decoding: rest, as: UTF8.self), from: side, atUs: atUs)
         rest.removeAll(keepingCapacity: true)
-      } else if byte != UInt8(ascii: "\r") {
+      } else {
         rest.append(byte)
       }
     }

@@ -68,27 +68,49 @@ public final class SerialCapture: Sendable {
     return lines.isEmpty ? "; it said nothing" : "; it said: \(lines.joined(separator: " | "))"
   }
 
-  /// Takes what has arrived from every connection, the oldest first. What a guest said at the source is there before
-  /// it says anything at the destination; two threads that each read a connection of their own could still take
-  /// the one after the other.
+  /// Takes what has arrived from every connection.
   private func takeArrived() {
     var chunk = [UInt8](repeating: 0, count: 4096)
     connections.withLock { all in
-      for index in all.indices where !all[index].isAtEnd {
-        let connection = all[index]
-        do {
+      ArrivalOrder.take(
+        count: all.count,
+        read: { index -> ArraySlice<UInt8>? in
+          guard !all[index].isAtEnd else { return nil }
           // SAFETY: the buffer lives for the call, and its own count bounds it.
-          while let count = unsafe try chunk.withUnsafeMutableBytes({
-            unsafe try connection.socket.readArrived(into: $0)
-          }) {
-            all[index].isAtEnd = count == 0
-            guard count > 0 else { break }
-            let now = MonotonicClock.nowUs
-            state.withLock { $0.receive(chunk[..<count], from: connection.side, atUs: now) }
-          }
-        } catch {
-          all[index].isAtEnd = true
-        }
+          guard
+            let count = try? unsafe chunk.withUnsafeMutableBytes({
+              unsafe try all[index].socket.readArrived(into: $0)
+            })
+          else { return nil }
+          all[index].isAtEnd = count == 0
+          return count > 0 ? chunk[..<count] : nil
+        },
+        take: { index, bytes in
+          let now = MonotonicClock.nowUs
+          state.withLock { $0.receive(bytes, from: all[index].side, atUs: now) }
+        })
+    }
+  }
+}
+
+/// The order in which a guest spoke, over connections that come one after the other.
+enum ArrivalOrder {
+  /// Takes what has arrived from each of so many connections, the oldest first.
+  ///
+  /// What a guest says at its destination it says after all that it said at the source. But that may have come since the
+  /// source's connection was found empty: a reader that is short of time looks at the one before the move's pause, and at the
+  /// other behind it. So what is read from a connection counts after everything that the older ones have by then.
+  ///
+  /// - Parameters:
+  ///   - read: what has arrived at one of them; nil: nothing.
+  ///   - take: is given it in order.
+  static func take<Bytes>(
+    count: Int, read: (Int) -> Bytes?, take: (Int, Bytes) -> Void
+  ) {
+    for index in 0..<count {
+      while let bytes = read(index) {
+        self.take(count: index, read: read, take: take)
+        take(index, bytes)
       }
     }
   }

@@ -45,6 +45,7 @@ struct GodwitMover: Mover {
       await observer.note("godwit-\(strategy): looking at guest and link for a forecast")
       var report = try await ControlClient(path: agents.source.controlSocket).plan(request)
       report.earlier += session.options.pastForecasts
+      report.earlierKnown = (report.earlierKnown ?? []) + session.options.pastKnownMoves
       return try forecaster(report, request)
     } catch {
       throw agents.failure(error)

@@ -51,6 +51,7 @@ public struct LabOptions: Sendable {
   /// Forecasts of earlier trials on the same hosts, newest first: each trial's agents are new ones, without a
   /// history of their own.
   public var pastForecasts: [PastForecast] = []
+  public var pastKnownMoves: [PastKnownMove] = []
   public typealias Forecaster =
     @Sendable (PlanReport, MigrationRequest) throws -> MigrationRecord.Forecast?
   /// The `godwit` that the agents are started from; nil: this program itself.

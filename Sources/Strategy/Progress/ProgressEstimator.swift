@@ -18,6 +18,7 @@ public struct ProgressEstimator: Sendable, Equatable {
   public private(set) var band = EtaBand()
   /// When the pause is to end, on the clock of the samples.
   private var pauseEndMs: UInt64?
+  private var pull = PullEta()
   private var first: (nowMs: UInt64, remaining: UInt64)?
   /// Least that was left at a look in a later pass, in bytes.
   private var leastRemaining: UInt64?
@@ -32,7 +33,7 @@ public struct ProgressEstimator: Sendable, Equatable {
 
   public static func == (a: Self, b: Self) -> Bool {
     a.permille == b.permille && a.etaMs == b.etaMs && a.band == b.band
-      && a.pauseEndMs == b.pauseEndMs && a.workingSet == b.workingSet
+      && a.pauseEndMs == b.pauseEndMs && a.pull == b.pull && a.workingSet == b.workingSet
       && a.downtimeLimitMs == b.downtimeLimitMs && a.passBegan?.pass == b.passBegan?.pass
       && a.passBegan?.atMs == b.passBegan?.atMs && a.leastRemaining == b.leastRemaining
       && a.first?.nowMs == b.first?.nowMs && a.first?.remaining == b.first?.remaining
@@ -79,16 +80,24 @@ public struct ProgressEstimator: Sendable, Equatable {
   }
 
   /// The guest runs at the destination and is given the rest of its memory.
-  public mutating func pulling(nowMs: UInt64, remaining: ByteCount, rate: ByteRate?) {
+  ///
+  /// - Parameter linkRate: what the link carries, believed until the pull has a pace of its own.
+  public mutating func pulling(_ look: PullEta.Look, linkRate: ByteRate?, nowMs: UInt64) {
     raise(to: 999)
-    etaMs = rate?.milliseconds(for: remaining)
+    pull.note(look, linkRate: linkRate, nowMs: nowMs)
+    etaMs = pull.etaMs
+    // A wait says nothing of the ends that were foretold before it.
+    guard pull.waitedMs == nil else { return band = EtaBand() }
     band.note(nowMs: nowMs, etaMs: etaMs)
   }
+
+  /// Milliseconds for which a pull has waited for its connection; nil: it doesn't.
+  public var waitedMs: UInt64? { pull.waitedMs }
 
   public mutating func finished() {
     permille = 1000
     etaMs = 0
-    band = EtaBand()
+    (band, pull) = (EtaBand(), PullEta())
   }
 
   private mutating func raise(to value: UInt64) { permille = max(permille, min(value, 999)) }

@@ -1,3 +1,5 @@
+import Base
+
 /// How many pages a pull asks for ahead of faults: enough to keep the link busy and no more, because the
 /// answer to a fault stands behind all of them on the link. Pure.
 ///
@@ -19,8 +21,8 @@ public struct PullPace: Sendable {
   /// What a fault may have to wait behind pages asked for ahead; an eighth of the shortest answer's time where that
   /// is longer.
   static let queueUs: UInt64 = 2000
-  /// Samples whose best rate counts.
-  private static let samplesMax = 8
+  /// Slow samples in a row after which the way itself has become longer.
+  private static let slowMax = 8
   /// Late samples in a row that are a queue.
   private static let lateMax = 4
 
@@ -38,9 +40,8 @@ public struct PullPace: Sendable {
   /// Samples in a row that took longer than they should although little is on its way.
   private var slowInARow = 0
   private var isStarting = true
-  /// Pages a second, of the last samples, as a ring.
-  private var rates: [UInt64] = []
-  private var nextRate = 0
+  /// Pages a second.
+  private var rates = RecentRates()
 
   /// - Parameter pagesMax: bounds `pages`, at least 1.
   public init(pagesMax: Int = Self.pagesMax) {
@@ -64,7 +65,7 @@ public struct PullPace: Sendable {
     guard let timed, timed.page == page else { return }
     self.timed = nil
     let tookUs = max(nowUs > timed.askedAtUs ? nowUs - timed.askedAtUs : 0, 1)
-    note(rate: (arrivedCount - timed.arrivedBefore).scaled(by: 1_000_000, over: tookUs))
+    rates.note((arrivedCount - timed.arrivedBefore).scaled(by: 1_000_000, over: tookUs))
     let shortest = min(shortestUs ?? tookUs, tookUs)
     shortestUs = shortest
     note(jitter: tookUs)
@@ -72,11 +73,11 @@ public struct PullPace: Sendable {
     lateInARow = tookUs > boundUs ? lateInARow + 1 : 0
     // With so little on its way no queue is ours: the way itself has become longer.
     slowInARow = tookUs > boundUs && pages <= Self.pagesMin ? slowInARow + 1 : 0
-    if slowInARow >= Self.samplesMax {
+    if slowInARow >= Self.slowMax {
       (shortestUs, slowInARow, lateInARow, isStarting) = (tookUs, 0, 0, true)
       return
     }
-    let needed = Int(clamping: (rates.max() ?? 0).scaled(by: boundUs, over: 1_000_000))
+    let needed = Int(clamping: (rates.best ?? 0).scaled(by: boundUs, over: 1_000_000))
     let isQueue = lateInARow >= Self.lateMax || tookUs / 2 > boundUs
     if isQueue { (isStarting, lateInARow) = (false, 0) }
     let wanted =
@@ -95,11 +96,5 @@ public struct PullPace: Sendable {
       jitterUs = jitterUs - jitterUs / 8 + differenceUs / 8
     }
     lastUs = tookUs
-  }
-
-  private mutating func note(rate: UInt64) {
-    if rates.count < Self.samplesMax { return rates.append(rate) }
-    rates[nextRate] = rate
-    nextRate = (nextRate + 1) % Self.samplesMax
   }
 }

@@ -1,3 +1,5 @@
+import Base
+
 /// How fast the destination takes pages with contents, whatever they are packed to: the best of the last samples that
 /// had enough to take.
 ///

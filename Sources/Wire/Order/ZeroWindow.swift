@@ -1,3 +1,5 @@
+import Base
+
 /// Bounds the pages of zeros that are on their way: picked, and not yet taken by the destination's QEMU.
 ///
 /// On the wire they are next to nothing, so a window of bytes lets all of a guest's through at once. But QEMU looks at

@@ -124,10 +124,64 @@ import Wire
     let contents = try contents()
     let isNoise = contents.places.map { $0.page < 400 }
     let (all, text) = try (
-      #require(contents.packedPermille()), #require(contents.packedPermille(without: isNoise))
+      #require(contents.packing()).permille, #require(contents.packing(without: isNoise)).permille
     )
     #expect((600...720).contains(all) && text < 100, "\(all), \(text)")
-    #expect(contents.packedPermille(without: isNoise.map { _ in true }) == nil)
+    #expect(contents.packing(without: isNoise.map { _ in true }) == nil)
+  }
+
+  /// What one thread takes for a page, by whatever clock: here each look at it is 64 µs after the last one.
+  @Test func pagesAreTimed() throws {
+    try keepAndChange()
+    let contents = try contents()
+    let known = KnownPages(contents, stored: places(contents, configuration), disks: nil)
+    var now: UInt64 = 0
+    func tick() -> UInt64 {
+      now += 64
+      return now
+    }
+    // 350 pages to name, 64 at a time; 450 to pack, 128 at a time.
+    #expect(contents.nameNs(known.ways, disks: nil, nowUs: tick) == 1000)
+    #expect(contents.packing(nowUs: tick)?.pageNs == 500)
+    // Fewer than a part are timed all the same; none are not.
+    var few = [KnownPages.Way?](repeating: nil, count: known.ways.count)
+    #expect(contents.nameNs(few, disks: nil, nowUs: tick) == nil)
+    for index in 0..<16 { few[index] = .vault }
+    #expect(contents.nameNs(few, disks: nil, nowUs: tick) == 4000)
+    // By the real clock: a hash of 4 KiB takes some time, and no millisecond.
+    #expect((100...1_000_000).contains(try #require(known.nameNs)))
+    var times = PageTimes()
+    #expect(times.medianNs == nil)
+    for us in [5, 900_000, 4, 6, 3] as [UInt64] { times.note(pages: 2, us: us) }
+    times.note(pages: 0, us: 7)
+    #expect(times.medianNs == 2500)
+  }
+
+  /// Of the moves that went before those with many such pages say what they take, and the others what the model misses.
+  @Test func earlierMovesAreOfOneKindOrTheOther() throws {
+    var record = MigrationRecord(outcome: .completed)
+    (record.strategy, record.forecast.modelTotalMs) = ("hotpages", 4000)
+    (record.totalMs, record.wireBytes, record.encodeMs) = (5000, 70_000_000, 1500)
+    (record.pages.raw, record.pages.compressed) = (800, 800)
+    (record.pages.disk, record.pages.vault) = (100, 100)
+    #expect(PastForecast(record) != nil && PastKnownMove(record) == nil)
+    record.pages.disk = 101
+    #expect(PastForecast(record) == nil)
+    let known = try #require(PastKnownMove(record))
+    #expect(known.knownPages == 201 && known.totalMs == 5000 && known.encodeMs == 1500)
+    // What else took time says nothing of pages.
+    for change in [
+      { $0.retries = 1 }, { $0.pull = .init() }, { $0.disk.movedBytes = 1 },
+      { $0.outcome = .failed }, { $0.encodeMs = nil }, { $0.totalMs = 0 },
+    ] as [(inout MigrationRecord) -> Void] {
+      var other = record
+      change(&other)
+      #expect(PastKnownMove(other) == nil)
+    }
+    // As a damaged history may have it.
+    (record.pages.snapshot, record.pages.gang) = (.max, .max)
+    (record.pages.raw, record.pages.compressed) = (.max, .max)
+    #expect(PastKnownMove(record)?.knownPages == .max && PastForecast(record) == nil)
   }
 
   /// Both together, asked of an agent as `godwit plan` does it.

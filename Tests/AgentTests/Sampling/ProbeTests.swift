@@ -2,6 +2,7 @@ import Base
 import Foundation
 import HostIO
 import QMP
+import Strategy
 import Testing
 import Wire
 
@@ -85,6 +86,17 @@ import Wire
       return "\(refusals)".contains("hello role")
     }
     try await older.value
+  }
+
+  /// A destination that says it has received what nobody sent: the probe fails, and no sum of such numbers traps.
+  @Test func whatWasNotSentHasNotArrived() throws {
+    let most = ProbeLimits.connectionBytesMax
+    #expect(try LinkProbe.arrival(ProbeMark(number: 1, receivedBytes: most)).bytes == most)
+    for bytes in [most + 1, .max] {
+      #expect(throws: RelayFailure.self) {
+        try LinkProbe.arrival(ProbeMark(number: 1, receivedBytes: bytes, atUs: 7))
+      }
+    }
   }
 
   /// Whatever a peer sends on a probe: it ends, and the next one is served.

@@ -26,7 +26,7 @@ struct SampledMemoryTests {
     #expect(memory.unseenPages < memory.ramPages / 20)
     let sampler = GuestSampler(memory, seed: 1)
     let result = try await sampler.run(.init(intervalMs: 20, intervals: 4, pagesMax: 1 << 20))
-    let sample = GuestSample(result, of: memory, seed: 1)
+    let sample = GuestSample(result, of: memory, seed: 1, threads: 3)
     // Nothing runs: nothing changes, and nearly all of RAM was never touched.
     #expect(sample.dirtyCurve.count == 3)
     #expect(sample.dirtyCurve.allSatisfy { $0.dirtied.pages == 0 })

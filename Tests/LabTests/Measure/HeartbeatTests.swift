@@ -76,6 +76,68 @@ import Testing
     #expect(log.sequenceBreaks == 0 && log.otherLines.isEmpty)
   }
 
+  /// The reader looks at the source's connection before the guest's last words there, and at the destination's after
+  /// its first words there: they are heard in the order in which they were said.
+  @Test func aSlowReaderHearsThemInOrder() {
+    var log = HeartbeatLog()
+    var (source, destination) = ([Array("HB 1 20 5 0 0 9 0 0\nHB 2 4".utf8)], [[UInt8]]())
+    // Two connections; between a look at the first and one at the second the guest moves.
+    var looks = 0
+    ArrivalOrder.take(
+      count: 2,
+      read: { index -> [UInt8]? in
+        if index == 0 {
+          guard source.isEmpty else { return source.removeFirst() }
+          looks += 1
+          if looks == 1 {
+            source = [Array("0 9 1 0 9 0 0\n".utf8)]
+            destination = [Array("HB 3 60 12 1 0 9 0 0\n".utf8)]
+          }
+          return nil
+        }
+        return destination.isEmpty ? nil : destination.removeFirst()
+      },
+      take: { index, bytes in
+        log.receive(bytes, from: index == 0 ? .source : .destination, atUs: 1000)
+      })
+    #expect(log.entries.map(\.beat.sequence) == [1, 2, 3])
+    #expect(log.entries.map(\.side) == [.source, .source, .destination])
+    #expect(log.sequenceBreaks == 0 && log.otherLines.isEmpty)
+  }
+
+  /// Up to 17 bytes that QEMU's UART could not get rid of before the stop come from both sides, wherever they begin.
+  @Test func whatBothSidesSayCountsOnce() {
+    let lines = (10..<14).map { "HB \($0) \($0 * 20) 512 3 0 61\($0) 0 0\n" }
+    let all = Array(lines.joined().utf8)
+    for end in lines[0].utf8.count..<(all.count - lines[3].utf8.count) {
+      for repeated in 0...SerialSeam.repeatedMax {
+        var log = HeartbeatLog()
+        log.receive(all[..<end], from: .source, atUs: 1000)
+        let words = all[(end - repeated)...]
+        let cut = words.index(words.startIndex, offsetBy: (end + repeated) % words.count)
+        log.receive(words[..<cut], from: .destination, atUs: 2000)
+        log.receive(words[cut...], from: .destination, atUs: 3000)
+        let told = "\(repeated) bytes before \(end)"
+        #expect(log.entries.map(\.beat.sequence) == [10, 11, 12, 13], "\(told)")
+        #expect(log.entries.allSatisfy { $0.beat.uptimeMs == $0.beat.sequence * 20 }, "\(told)")
+        #expect(log.sequenceBreaks == 0 && log.otherLines.isEmpty, "\(told)")
+      }
+    }
+  }
+
+  /// A guest that went back says whole lines again, and that is no repetition of QEMU's.
+  @Test func aLineThatIsSaidTwiceIsSeen() {
+    for repeated in 18...60 {
+      var log = HeartbeatLog()
+      let all = Array("HB 10 200 512 3 0 6110 0 0\nHB 11 220 512 3 0 6111 0 0\n".utf8)
+      let more = Array("HB 12 240 512 3 0 6112 0 0\nHB 13 260 512 3 0 6113 0 0\n".utf8)
+      log.receive(all, from: .source, atUs: 1000)
+      log.receive(all.suffix(repeated) + more, from: .destination, atUs: 2000)
+      #expect(log.entries.count > 4 || !log.otherLines.isEmpty, "\(repeated)")
+      if repeated >= 27 { #expect(log.sequenceBreaks > 0, "\(repeated)") }
+    }
+  }
+
   @Test func lossIsSeen() {
     var log = HeartbeatLog()
     log.receive(Array("HB 1 20 5 0 0 9 0 0\nHB 2 40 9 1 0 9 0 0\n".utf8), from: .source, atUs: 1000)

@@ -55,7 +55,10 @@ extension DestinationMigration {
       case nil: break
       case 0:
         if await hasCompleted(qemu) {
-          state.update { $0.progress.phase = .done }
+          state.update { state in
+            state.progress.phase = .done
+            (state.progress.progressPermille, state.progress.etaMs) = (1000, 0)
+          }
           return .performed
         }
       case let code?:
@@ -63,7 +66,7 @@ extension DestinationMigration {
         return qemu.identity.isAlive ? .failed : .qemuGone
       }
       state.update { state in
-        state.progress.remainingBytes = UInt64(pull.missingCount) << UInt64(Page.shift)
+        state.note(missingPages: UInt64(pull.missingCount), nowMs: MonotonicClock.nowMs)
       }
       guard let event = await mailbox.take(timeoutMs: Self.pullPollMs) else { continue }
       switch event {
@@ -76,7 +79,7 @@ extension DestinationMigration {
           "pages cannot be given to QEMU", metadata: ["error": "\(failure)"])
         return qemu.identity.isAlive ? .failed : .qemuGone
       case .relay(.pullConnection(let isUp)):
-        state.update { $0.progress.isConnected = isUp }
+        state.update { $0.note(isConnected: isUp, nowMs: MonotonicClock.nowMs) }
         if !isUp {
           logger.warning("the guest's missing pages wait for the source, whose connection broke")
         }
@@ -90,5 +93,25 @@ extension DestinationMigration {
       return false
     }
     return info.status == .completed
+  }
+}
+
+extension DestinationMigration.State {
+  mutating func note(isConnected: Bool, nowMs: UInt64) {
+    progress.isConnected = isConnected
+    wait.note(isConnected: isConnected, nowMs: nowMs)
+  }
+
+  /// The source has not said how long a pull takes: this side knows best what is missing.
+  mutating func note(missingPages: UInt64, nowMs: UInt64) {
+    progress.remainingBytes = missingPages << UInt64(Page.shift)
+    let first = missingAtFirst ?? missingPages
+    missingAtFirst = first
+    let given = first.minusFloored(missingPages)
+    pullEta.note(
+      .init(
+        given: given, crossed: given, left: missingPages, isConnected: progress.isConnected),
+      nowMs: nowMs)
+    (progress.etaMs, progress.etaLowMs, progress.etaHighMs) = (pullEta.etaMs, nil, nil)
   }
 }

@@ -27,6 +27,10 @@ final class DestinationMigration: Sendable {
     var laneCount: UInt16 = 1
     /// Disks that come with the guest, while they are served.
     var disks: IncomingDisks?
+    var wait = ConnectionWait()
+    /// When the guest has its last page; and how many were missing at the first look.
+    var pullEta = PullEta()
+    var missingAtFirst: UInt64?
   }
 
   static let answerTimeoutMs: UInt64 = 60_000
@@ -68,7 +72,9 @@ final class DestinationMigration: Sendable {
   var progress: MigrationProgress {
     state.read { state in
       var progress = state.progress
-      progress.elapsedMs = MonotonicClock.nowMs - startedAtMs
+      let nowMs = MonotonicClock.nowMs
+      progress.elapsedMs = nowMs - startedAtMs
+      progress.waits(forMs: state.pullEta.waitedMs ?? state.wait.waitedMs(nowMs: nowMs))
       return progress
     }
   }
@@ -200,7 +206,7 @@ final class DestinationMigration: Sendable {
       throw Ending.failed("connection to the source: \(failure?.description ?? "closed")")
     case .relay(.failed(let failure)): throw Ending.failed("\(failure)")
     case .peer(.connection(let isUp)):
-      state.update { $0.progress.isConnected = isUp }
+      state.update { $0.note(isConnected: isUp, nowMs: MonotonicClock.nowMs) }
       return nil
     case .relay(.streamFed), .relay(.pull), .relay(.pullConnection): return nil
     case .qemuGone: throw Ending.failed("the destination's QEMU ended")

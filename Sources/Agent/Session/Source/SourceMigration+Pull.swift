@@ -131,8 +131,10 @@ extension SourceMigration {
       state.progress.remainingBytes = remaining
       // What the destination makes itself does not take the link's time.
       state.estimator.pulling(
-        nowMs: now, remaining: ByteCount(pages.crossing(of: owed) << UInt64(Page.shift)),
-        rate: ByteRate(bytesPerSecond: state.progress.wireBytesPerSecond))
+        .init(
+          given: sent, crossed: pages.urgentPages + pages.aheadPages,
+          left: pages.crossing(of: owed), isConnected: state.progress.isConnected),
+        linkRate: ByteRate(bytesPerSecond: state.progress.wireBytesPerSecond), nowMs: now)
     }
     report()
   }

@@ -28,6 +28,7 @@ final class SourceMigration: Sendable {
     var estimator: ProgressEstimator
     /// What the ETA said so far.
     var etaTrack = EtaTrack()
+    var wait = ConnectionWait()
     var isCancelled = false
     /// The whole stream is on its way, so the destination can have all of the guest.
     var streamHasEnded = false
@@ -187,10 +188,12 @@ final class SourceMigration: Sendable {
   /// Publishes what is known now.
   func report() {
     let progress = state.update { state in
-      state.progress.elapsedMs = MonotonicClock.nowMs - startedAtMs
+      let nowMs = MonotonicClock.nowMs
+      state.progress.elapsedMs = nowMs - startedAtMs
       if state.stoppedAtMs != nil, state.progress.phase < .pull {
-        state.estimator.stopped(nowMs: MonotonicClock.nowMs)
+        state.estimator.stopped(nowMs: nowMs)
       }
+      state.wait.note(isConnected: state.progress.isConnected, nowMs: nowMs)
       let memoryPermille = state.estimator.permille
       // While disks are copied the memory's turn has not come, and `noteDisks` has said how far it is.
       guard state.progress.phase != .disks else { return state.progress }
@@ -198,10 +201,11 @@ final class SourceMigration: Sendable {
       state.progress.etaMs = state.estimator.etaMs
       let band = state.estimator.band
       (state.progress.etaLowMs, state.progress.etaHighMs) = (band.lowMs, band.highMs)
+      state.progress.waits(forMs: state.estimator.waitedMs ?? state.wait.waitedMs(nowMs: nowMs))
       if state.progress.phase < .done {
         state.etaTrack.note(
-          atMs: state.progress.elapsedMs, etaMs: state.estimator.etaMs, lowMs: band.lowMs,
-          highMs: band.highMs)
+          atMs: state.progress.elapsedMs, etaMs: state.progress.etaMs,
+          lowMs: state.progress.etaLowMs, highMs: state.progress.etaHighMs)
       }
       return state.progress
     }

@@ -97,7 +97,7 @@ public enum FleetRun {
     return Move(
       source: source, destination: destination,
       path: setup.path(from: source, to: destination),
-      run: MigrationRun(one, memory: FluidMemory(guest), seed: seed))
+      run: MigrationRun(one, memory: FluidMemory(guest, bytesPerSecond: link.goodput), seed: seed))
   }
 
   /// One tick of all moves; gives the milliseconds in which a rack's uplink was full, as a mean over racks.

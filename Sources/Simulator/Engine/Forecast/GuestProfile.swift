@@ -15,6 +15,10 @@ public struct GuestProfile: Sendable, Equatable {
   /// them the guest does not write goes as references.
   public var heldPages: UInt64 = 0
   public var namedPages: UInt64 = 0
+  /// How long the processors of the slower host take for a page that is sent, and for one that the destination has, in
+  /// microseconds.
+  public var pageUs = 0.0
+  public var knownUs = 0.0
   public var vcpuCount: UInt64
   /// By rising window; a longer window has at least as many pages.
   public var dirtyCurve: [Point]
@@ -54,7 +58,7 @@ public struct GuestProfile: Sendable, Equatable {
     for index in groups.indices {
       groups[index].pages *= scale
       groups[index].writesPerSecond *= scale
-      groups[index].wireBytes = pageBytes
+      (groups[index].wireBytes, groups[index].processorUs) = (pageBytes, pageUs)
     }
     var left = Double(ramPages) - groups.reduce(0) { $0 + $1.pages }
     let zero = min(Double(ramPages) * Double(zeroPermille) / 1000, left)
@@ -65,9 +69,13 @@ public struct GuestProfile: Sendable, Equatable {
     ] {
       let known = min(Double(pages), left)
       left -= known
-      if known > 0 { groups.append(PageGroup(pages: known, wireBytes: bytes)) }
+      if known > 0 {
+        groups.append(PageGroup(pages: known, wireBytes: bytes, processorUs: knownUs))
+      }
     }
-    if left > 0.5 { groups.append(PageGroup(pages: left, wireBytes: pageBytes)) }
+    if left > 0.5 {
+      groups.append(PageGroup(pages: left, wireBytes: pageBytes, processorUs: pageUs))
+    }
     return GuestModel(groups: groups, vcpuCount: vcpuCount)
   }
 

@@ -16,16 +16,25 @@ public struct PageGroup: Sendable, Equatable {
   public var pattern: Pattern
   /// What a page of it costs on the wire, in bytes.
   public var wireBytes: Double
+  /// How long the processors of the slower host take for a page of it, all of their threads at work, in microseconds.
+  public var processorUs: Double
 
   /// Whether its pages are zeros.
   var isZero: Bool { wireBytes <= GuestModel.zeroBytes }
 
+  /// What could have crossed a link of that rate in the time that a page takes, in bytes: its own, or more where
+  /// processors are slower than the link.
+  func linkBytes(at bytesPerSecond: Double) -> Double {
+    max(wireBytes, processorUs * bytesPerSecond / 1e6)
+  }
+
   public init(
     pages: Double, writesPerSecond: Double = 0, pattern: Pattern = .scattered,
-    wireBytes: Double = 4120
+    wireBytes: Double = 4120, processorUs: Double = 0
   ) {
     (self.pages, self.writesPerSecond) = (max(pages, 0), max(writesPerSecond, 0))
     (self.pattern, self.wireBytes) = (pattern, max(wireBytes, 1))
+    self.processorUs = max(processorUs, 0)
   }
 }
 
@@ -64,6 +73,11 @@ public struct GuestModel: Sendable, Equatable {
 
   /// What all of RAM costs on the wire once, in bytes.
   public var wireBytes: Double { groups.reduce(0) { $0 + $1.pages * $1.wireBytes } }
+
+  /// The same as time on a link of that rate: with what the link waits for processors, in bytes.
+  func linkBytes(at bytesPerSecond: Double) -> Double {
+    groups.reduce(0) { $0 + $1.pages * $1.linkBytes(at: bytesPerSecond) }
+  }
 
   /// Writes per page and second of a group at an instant.
   func writesPerPage(_ group: Int, atMs ms: Double) -> Double {

@@ -29,10 +29,13 @@ struct ExactMemory: SimulatedMemory {
   private(set) var sentPages = 0.0
   private(set) var supersededPages = 0.0
   private(set) var sentZeroPages = 0.0
+  private(set) var sentBytes = 0.0
+  private let bytesPerSecond: Double
   private var wentBack = false
 
-  init(_ guest: GuestModel) {
-    self.guest = guest
+  /// - Parameter bytesPerSecond: of the link, where processors may be slower; 0: they are not looked at.
+  init(_ guest: GuestModel, bytesPerSecond: Double = 0) {
+    (self.guest, self.bytesPerSecond) = (guest, bytesPerSecond)
     var groups: [Int] = []
     for (index, group) in guest.groups.enumerated() {
       groups += Array(repeating: index, count: Int(group.pages))
@@ -56,7 +59,7 @@ struct ExactMemory: SimulatedMemory {
   var owedByHeat: [Double] { owedCounts.map { Double($0) } }
 
   var owedBytes: Double {
-    version.indices.reduce(0) { isFresh[$1] || isOwed[$1] ? $0 + wireBytes($1) : $0 }
+    version.indices.reduce(0) { isFresh[$1] || isOwed[$1] ? $0 + linkBytes($1) : $0 }
   }
 
   var invalidByGroup: [Double] {
@@ -65,7 +68,9 @@ struct ExactMemory: SimulatedMemory {
     return sums
   }
 
-  private func wireBytes(_ page: Int) -> Double { guest.groups[groupOf[page]].wireBytes }
+  private func linkBytes(_ page: Int) -> Double {
+    guest.groups[groupOf[page]].linkBytes(at: bytesPerSecond)
+  }
 
   mutating func run(ms: Double, atMs: Double, speed: Double, noise: inout Noise) {
     for (index, group) in guest.groups.enumerated() where group.pages >= 1 {
@@ -119,7 +124,9 @@ struct ExactMemory: SimulatedMemory {
     left -= sendDirty(bytes: left, holdFrom: heat)
     left -= scan(bytes: left)
     // Part of a page: kept for the next tick, unless there is nothing to send.
-    credit = freshCount > 0 || owedCounts.contains { $0 > 0 } ? min(left, GuestModel.rawBytes) : 0
+    let largestBytes = max(
+      guest.groups.map { $0.linkBytes(at: bytesPerSecond) }.max() ?? 0, GuestModel.rawBytes)
+    credit = freshCount > 0 || owedCounts.contains { $0 > 0 } ? min(left, largestBytes) : 0
     return budget - left
   }
 
@@ -127,8 +134,8 @@ struct ExactMemory: SimulatedMemory {
     var used = 0.0
     while scanAt < version.count {
       if isFresh[scanAt] {
-        guard used + wireBytes(scanAt) <= bytes else { break }
-        used += wireBytes(scanAt)
+        guard used + linkBytes(scanAt) <= bytes else { break }
+        used += linkBytes(scanAt)
         deliver(scanAt)
       }
       scanAt += 1
@@ -141,8 +148,8 @@ struct ExactMemory: SimulatedMemory {
     var left = owedCounts.prefix(Int(heat)).reduce(0, +)
     for _ in version.indices where left > 0 {
       if isOwed[cursor], history[cursor].nonzeroBitCount < Int(heat) {
-        guard used + wireBytes(cursor) <= bytes else { break }
-        used += wireBytes(cursor)
+        guard used + linkBytes(cursor) <= bytes else { break }
+        used += linkBytes(cursor)
         left -= 1
         deliver(cursor)
       }
@@ -158,6 +165,7 @@ struct ExactMemory: SimulatedMemory {
     if delivered[page] > version[page] { wentBack = true }
     delivered[page] = version[page]
     sentPages += 1
+    sentBytes += guest.groups[groupOf[page]].wireBytes
     if guest.groups[groupOf[page]].isZero { sentZeroPages += 1 }
   }
 

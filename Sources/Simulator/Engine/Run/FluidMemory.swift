@@ -22,9 +22,14 @@ struct FluidMemory: SimulatedMemory {
   private(set) var sentPages = 0.0
   private(set) var supersededPages = 0.0
   private(set) var sentZeroPages = 0.0
+  private(set) var sentBytes = 0.0
+  /// What a page of each group takes of the link's time, in bytes.
+  private let linkBytes: [Double]
 
-  init(_ guest: GuestModel) {
+  /// - Parameter bytesPerSecond: of the link, where processors may be slower; 0: they are not looked at.
+  init(_ guest: GuestModel, bytesPerSecond: Double = 0) {
     self.guest = guest
+    linkBytes = guest.groups.map { $0.linkBytes(at: bytesPerSecond) }
     let none = [Double](repeating: 0, count: guest.groups.count)
     fresh = guest.groups.map(\.pages)
     (untouched, intensity, found) = (none, none, none)
@@ -42,8 +47,8 @@ struct FluidMemory: SimulatedMemory {
 
   var owedBytes: Double {
     var bytes = 0.0
-    for (group, model) in guest.groups.enumerated() {
-      bytes += (fresh[group] + owedPages(group)) * model.wireBytes
+    for group in guest.groups.indices {
+      bytes += (fresh[group] + owedPages(group)) * linkBytes[group]
     }
     return bytes
   }
@@ -148,9 +153,9 @@ struct FluidMemory: SimulatedMemory {
   ) -> Double {
     let limit = min(Int(heat), Self.heats)
     var (freshBytes, dirtyBytes) = (0.0, 0.0)
-    for (group, model) in guest.groups.enumerated() {
-      freshBytes += fresh[group] * model.wireBytes
-      for index in 0..<limit { dirtyBytes += owed[group * Self.heats + index] * model.wireBytes }
+    for group in guest.groups.indices {
+      freshBytes += fresh[group] * linkBytes[group]
+      for index in 0..<limit { dirtyBytes += owed[group * Self.heats + index] * linkBytes[group] }
     }
     let scanShare = bytes * Double(min(scanPermille, 1000)) / 1000
     var forScan = min(freshBytes, scanShare)
@@ -172,6 +177,7 @@ struct FluidMemory: SimulatedMemory {
         clean[index] += sent
         sentPages += sent
       }
+      sentBytes += (sentPages - before) * guest.groups[group].wireBytes
       if guest.groups[group].isZero { sentZeroPages += sentPages - before }
     }
     return forScan + forDirty

@@ -24,7 +24,6 @@ extension MigrationRun {
       + max(applyingMs - sendingMs, 0)
     phase = .pausing(bytes: bytes, thenMs: fixedMs, pulls: pulls)
     outcome.downtimeMs = 0
-    if !pulls { outcome.wireBytes += memory.owedBytes }
   }
 
   mutating func pause(
@@ -49,8 +48,10 @@ extension MigrationRun {
     if pulls {
       phase = .pulling(PullModel(memory.invalidByGroup, setup))
     } else {
+      let before = memory.sentBytes
       _ = memory.send(
         bytes: .greatestFiniteMagnitude, scanPermille: 500, holdFrom: 9, noise: &noise)
+      outcome.wireBytes += memory.sentBytes - before
       complete()
     }
   }

@@ -205,12 +205,12 @@ extension MigrationRun {
     memory.run(ms: ms, atMs: nowMs, speed: speed * writeFactor, noise: &noise)
     let full = bytesPerSecond * ms / 1000
     let budget = withoutTooManyZeros(full, ms)
-    let (before, zeros) = (memory.sentPages, memory.sentZeroPages)
+    let (before, zeros, bytes) = (memory.sentPages, memory.sentZeroPages, memory.sentBytes)
     let used = memory.send(
       bytes: budget, scanPermille: scanPermille, holdFrom: holdFrom, noise: &noise)
     // Where the destination holds it up the link was idle for a part.
     meter.note(ms: ms, budget: full, used: used, pages: memory.sentPages - before)
-    outcome.wireBytes += used
+    outcome.wireBytes += memory.sentBytes - bytes
     if let pace = setup.zeroPagesPerSecond {
       zeroBacklog = max(zeroBacklog + memory.sentZeroPages - zeros - pace * ms / 1000, 0)
     }

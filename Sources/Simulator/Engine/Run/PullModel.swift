@@ -12,6 +12,8 @@ struct PullModel: Sendable, Equatable {
   /// Groups by how often a page of theirs is touched, the busiest first.
   private let order: [Int]
   private let wireBytes: [Double]
+  /// The same as time on the link, see `PageGroup.linkBytes`.
+  private let linkBytes: [Double]
   private let vcpus: Double
   private let faultMs: Double
   private(set) var sentBytes = 0.0
@@ -22,6 +24,7 @@ struct PullModel: Sendable, Equatable {
   init(_ missing: [Double], _ setup: SimulationSetup) {
     self.missing = missing
     wireBytes = setup.guest.groups.map(\.wireBytes)
+    linkBytes = setup.guest.groups.map { $0.linkBytes(at: setup.link.goodput) }
     let touches = setup.guest.groups.map {
       $0.writesPerSecond / max($0.pages, 1) * (1 + setup.guest.readsPerWrite)
     }
@@ -31,7 +34,8 @@ struct PullModel: Sendable, Equatable {
     faultMs = Self.faultMs + 2 * setup.link.latencyMs
   }
 
-  private var missingBytes: Double { zip(missing, wireBytes).reduce(0) { $0 + $1.0 * $1.1 } }
+  /// As time on the link.
+  private var missingBytes: Double { zip(missing, linkBytes).reduce(0) { $0 + $1.0 * $1.1 } }
 
   var isDone: Bool { missingBytes < 1 }
 
@@ -71,18 +75,19 @@ struct PullModel: Sendable, Equatable {
     if touches > 0 {
       for group in missing.indices {
         let share = missing[group] * touchesPerPage[group] / 1000 / touches
-        let pages = min(faults * share, missing[group], left / wireBytes[group])
+        let pages = min(faults * share, missing[group], left / linkBytes[group])
         missing[group] -= pages
-        left -= pages * wireBytes[group]
+        left -= pages * linkBytes[group]
+        sentBytes += pages * wireBytes[group]
       }
     }
     for group in order where left > 0 {
-      let rest = missing[group] * wireBytes[group]
+      let rest = missing[group] * linkBytes[group]
       let part = rest > 0 ? min(left / rest, 1) : 0
+      sentBytes += missing[group] * part * wireBytes[group]
       missing[group] *= part > 0.999_999 ? 0 : 1 - part
       left -= rest * part
     }
-    sentBytes += budget - left
     return budget - left
   }
 }

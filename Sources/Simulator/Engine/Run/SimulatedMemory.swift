@@ -8,6 +8,8 @@ protocol SimulatedMemory: Sendable {
   var supersededPages: Double { get }
   /// Of those sent, pages of zeros.
   var sentZeroPages: Double { get }
+  /// What pages that were sent came to on the wire.
+  var sentBytes: Double { get }
 
   /// The guest runs for so long at this speed, 1 being full.
   mutating func run(ms: Double, atMs: Double, speed: Double, noise: inout Noise)
@@ -15,12 +17,13 @@ protocol SimulatedMemory: Sendable {
   /// before. They count in the ledger from `finishCollect` on, which tells how many were not owed.
   mutating func beginCollect(noise: inout Noise) -> (dirtied: Double, first: Double)
   mutating func finishCollect() -> Double
-  /// Sends owed pages worth at most so many wire bytes; the scan over fresh pages gets this share of them
-  /// where both have something, and dirty pages of this heat or hotter are left out. Gives the bytes used.
+  /// Sends owed pages worth at most so many bytes of the link's time (`PageGroup.linkBytes`); the scan over fresh pages
+  /// gets this share of them where both have something, and dirty pages of this heat or hotter are left out. Gives the
+  /// bytes used.
   mutating func send(
     bytes: Double, scanPermille: UInt64, holdFrom heat: UInt8, noise: inout Noise
   ) -> Double
-  /// Wire bytes of everything owed.
+  /// Bytes of the link's time that everything owed takes.
   var owedBytes: Double { get }
   /// The guest is stopped, everything it dirtied is in the ledger, and the destination lacks what is owed:
   /// per group, the pages that it must pull.

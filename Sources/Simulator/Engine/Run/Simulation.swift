@@ -10,12 +10,12 @@ public enum Simulation {
 
   /// One run; the same seed gives the same outcome.
   public static func run(_ setup: SimulationSetup, seed: UInt64) -> SimulationOutcome {
-    run(setup, seed: seed, memory: FluidMemory(setup.guest))
+    run(setup, seed: seed, memory: FluidMemory(setup.guest, bytesPerSecond: setup.link.goodput))
   }
 
   /// One run of a small guest, page by page.
   public static func runExact(_ setup: SimulationSetup, seed: UInt64) -> SimulationOutcome {
-    run(setup, seed: seed, memory: ExactMemory(setup.guest))
+    run(setup, seed: seed, memory: ExactMemory(setup.guest, bytesPerSecond: setup.link.goodput))
   }
 
   static func run(

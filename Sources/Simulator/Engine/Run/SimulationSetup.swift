@@ -51,13 +51,13 @@ public struct SimulationSetup: Sendable, Equatable {
     return facts
   }
 
-  /// Bytes that a page of this guest costs on the wire, on average, at least 1.
+  /// Bytes that a page of this guest costs on the wire, on average, with those that processors are too slow for; at least 1.
   public var wireBytesPerPage: UInt64 {
-    max(UInt64(guest.wireBytes / max(guest.ramPages, 1)), 1)
+    max(UInt64(guest.linkBytes(at: link.goodput) / max(guest.ramPages, 1)), 1)
   }
 
   /// Milliseconds of one pass over RAM on the free link.
-  public var passMs: Double { guest.wireBytes / link.goodput * 1000 }
+  public var passMs: Double { guest.linkBytes(at: link.goodput) / link.goodput * 1000 }
 
   /// Milliseconds between two looks: 50, as the agent has it, and longer only where a pass takes hours.
   var tickMs: Double { max(50, (passMs / 6000).rounded(.up)) }
