@@ -101,7 +101,7 @@ let package = Package(
       "Agent",
       [
         "Base", "BlockStore", "DiskStrategy", "HostIO", "Strategy", "QEMUStream", "Compaction",
-        "Wire", "QMP", "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
+        "Wire", "QMP", "NBD", "PKI", logging, lifecycle, unixSignals, system, grdb, toml, http,
         .product(name: "Crypto", package: "swift-crypto"),
       ] + nio),
     program(
@@ -176,7 +176,8 @@ let package = Package(
     tests(
       "AgentTests",
       [
-        "Agent", "BlockStore", "HostIO", "PKI", "QMP", "QEMUStream", "Strategy", "Wire", "Base",
+        "Agent", "BlockStore", "HostIO", "NBD", "PKI", "QMP", "QEMUStream", "Strategy", "Wire",
+        "Base",
         "TestSupport", logging, tls,
       ], isHot: true),
     tests(

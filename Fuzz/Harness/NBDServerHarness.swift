@@ -35,6 +35,11 @@ public enum NBDServerHarness {
     guard whole.output.count <= 18 + (bytes.count / 16 + 1) * 4096 * 2 else {
       return "answers of \(whole.output.count) bytes to \(bytes.count)"
     }
+    let events = watch(bytes, cutAt: bytes.count)
+    guard joined(events) == joined(watch(bytes, cutAt: bytes.count * Int(first) / 255)) else {
+      return "a cut changes what a watcher sees"
+    }
+    if let missed = missed(whole.items, events) { return "a watcher misses \(missed)" }
     guard case .transmission(let session) = whole.outcome else { return nil }
     if security == .required { return "transmission without TLS" }
     for item in whole.items {
@@ -56,6 +61,66 @@ public enum NBDServerHarness {
     }
     if request.command == .write, request.length != item.payloadByteCount {
       return "a write of \(request.length) with \(item.payloadByteCount)"
+    }
+    return nil
+  }
+
+  /// What somebody sees who passes the bytes on.
+  private static func watch(_ bytes: [UInt8], cutAt: Int) -> [WriteWatcher.Event] {
+    var watcher = WriteWatcher()
+    var events: [WriteWatcher.Event] = []
+    for (base, part) in [(0, bytes[..<cutAt]), (cutAt, bytes[cutAt...])] {
+      let part = Array(part)
+      var start = 0
+      while let event = watcher.next(in: part.span.bytes, from: &start) {
+        guard case .data(let offset, let place) = event else {
+          events.append(event)
+          continue
+        }
+        precondition(place.lowerBound >= 0 && place.upperBound <= part.count)
+        events.append(
+          .data(offset: offset, place: place.lowerBound + base..<place.upperBound + base))
+      }
+    }
+    return events
+  }
+
+  /// Data that follow one another in the bytes and in the export are one.
+  private static func joined(_ events: [WriteWatcher.Event]) -> [WriteWatcher.Event] {
+    events.reduce(into: []) { all, event in
+      if case .data(let offset, let place) = event, case .data(let start, let before)? = all.last,
+        start + UInt64(before.count) == offset, before.upperBound == place.lowerBound
+      {
+        all[all.count - 1] = .data(offset: start, place: before.lowerBound..<place.upperBound)
+      } else {
+        all.append(event)
+      }
+    }
+  }
+
+  /// A change that the server carries out, in vain looked for behind those before it. The data of the last one may not
+  /// all be there.
+  private static func missed(
+    _ items: [RequestReader.Item], _ events: [WriteWatcher.Event]
+  ) -> NBDRequest? {
+    var rest = events[...]
+    for (number, item) in items.enumerated() {
+      guard case .success(let request) = item.request, request.command.isChange else { continue }
+      let found = rest.firstIndex { event in
+        switch event {
+        case .export: false
+        case .cleared(let offset, let length):
+          request.command != .write && offset == request.offset && length == request.length
+        case .data(let offset, let place):
+          request.command == .write && offset == request.offset
+            && (UInt64(place.count) == request.length || number == items.count - 1)
+        }
+      }
+      if let found {
+        rest = rest[(found + 1)...]
+      } else if request.command != .write || number < items.count - 1 {
+        return request
+      }
     }
     return nil
   }

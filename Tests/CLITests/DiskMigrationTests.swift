@@ -52,6 +52,45 @@ struct DiskMigrationTests {
     await rig.end()
   }
 
+  /// Memory that is the same as blocks of the disk refers to the copy that has just been made; nobody indexed anything.
+  /// Whoever copies, QEMU or a server; and not where the user doesn't want it.
+  @Test(
+    .timeLimit(.minutes(2)), arguments: qemus,
+    [(false, false), (true, false), (false, true)])
+  func cachedBlocksComeFromTheCopy(qemu: String, how: (isServed: Bool, sendsAll: Bool))
+    async throws
+  {
+    let cache = "/tmp/godwit-cache-\(UUID().uuidString.prefix(8))"
+    defer { try? FileManager.default.removeItem(atPath: cache) }
+    var random = SystemRandomNumberGenerator()
+    var bytes = Data(capacity: 8 << 20)
+    while bytes.count < 8 << 20 {
+      withUnsafeBytes(of: random.next()) { bytes.append(contentsOf: $0) }
+    }
+    try bytes.write(to: URL(filePath: cache))
+    let rig = try await DiskMigrationRig(
+      qemu, more: ["-device", "loader,file=\(cache),addr=0x1800000,force-raw=on"])
+    let server = how.isServed ? try await rig.attach() : nil
+    // As a guest that has written a file, and has it in its page cache.
+    try await rig.use("write -s \(cache) 1M 8M", at: rig.ownMonitor)
+    var request = rig.request
+    request.disks?.paths = ["vd0": rig.copy]
+    request.disks?.sendsCachedBlocks = how.sendsAll ? true : nil
+    request.audit = true
+    let record = try await rig.migrate(request)
+    #expect(record.outcome == .completed, "\(record.reason ?? "")")
+    #expect(record.audit.pagesDiffering == 0)
+    if how.sendsAll {
+      #expect(record.pages.disk ?? 0 == 0)
+    } else {
+      // Of 2048; contents may push each other out at the source.
+      #expect((record.pages.disk ?? 0) > 1900, "\(record.pages)")
+      #expect(record.refetchedPages ?? 0 < 100)
+    }
+    #expect(try rig.contents(rig.copy)[1 << 20..<9 << 20] == bytes)
+    await rig.end(server.map { [$0] } ?? [])
+  }
+
   /// Two disks are one move: planned, copied, written to, and handed over together.
   @Test(.timeLimit(.minutes(2)), arguments: qemus, [DiskWishes.Method.auto, .mirror])
   func twoDisksMoveAsOne(qemu: String, method: DiskWishes.Method) async throws {

@@ -5,7 +5,7 @@ import Strategy
 import Synchronization
 import Testing
 
-/// A guest whose page cache is full of its root disk, which both hosts have indexed.
+/// A guest whose page cache is full of its root disk, which both hosts have indexed, or which moves with it.
 @Suite(.serialized, .needsEquipment)
 struct DiskBlockTests {
   private func options(_ strategy: String) -> LabOptions {
@@ -52,6 +52,16 @@ struct DiskBlockTests {
     // Some thousand of the guest's pages were looked at.
     #expect((15_000...30_000).contains(foretold.disk.pages), "\(foretold)")
     #expect(foretold.snapshot.pages == 0 && foretold.vault.pages == 0)
+  }
+
+  /// Nobody has indexed anything: the disk moves with the guest, and its page cache refers to the copy.
+  @Test(.timeLimit(.minutes(5))) func thePageCacheComesFromTheCopy() async throws {
+    var options = options("hotpages")
+    options.movesRootDisk = true
+    let record = try await move(options)
+    #expect((record.disk.wireBytes ?? 0) > 90 << 20, "\(record.disk)")
+    #expect((record.pages.disk ?? 0) > 20_000, "\(record.pages)")
+    #expect((record.refetchedPages ?? 0) < 100)
   }
 
   /// The guest runs at the destination before most of its memory has come, and reads its page cache there.

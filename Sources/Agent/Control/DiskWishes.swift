@@ -41,6 +41,8 @@ public struct DiskWishes: Codable, Sendable, Equatable {
   public var backups: [String]?
   /// For `incremental`: the path of the manifest of the destination's copy, on the source's host.
   public var baseManifest: String?
+  /// Pages that are the same as a block of a disk that moves go as they are all the same; nil: as references to its copy.
+  public var sendsCachedBlocks: Bool?
 
   public static let backupsMax = 16
 

@@ -78,6 +78,8 @@ enum PeerMessage: Codable, Sendable {
     var images: [ImageClaim]?
     /// Disks that shall move with the guest where the hosts do not share them; nil: none.
     var disks: [DiskClaim]?
+    /// Pages may be the same as blocks of the copies of these; nil: no.
+    var copiedBlocks: Bool?
     /// The gang that the guest moves with; nil: it goes alone.
     var gang: GangRole?
   }
@@ -165,6 +167,8 @@ enum PeerMessage: Codable, Sendable {
     case references
     /// Pages that are the same as blocks of the images that were offered.
     case disk
+    /// The same of disks that move with the guest.
+    case copied
     /// Pages that are the same as those of other guests of the gang.
     case gang
     /// Pages of a pull that are the same as stored ones, wherever those lay.

@@ -51,6 +51,11 @@ struct DiskOptions: ParsableArguments {
       "For incremental: absolute path of the manifest of the older copy that lies at the destination (godwit block manifest). The copy is written to, whatever becomes of the migration.",
       valueName: "path"))
   var baseManifest: String?
+  @Flag(
+    help:
+      "Send the guest's page cache as it is; without, pages that are the same as a block of a disk that moves go as references to its copy."
+  )
+  var sendCachedBlocks = false
 
   /// Nil: no disk moves.
   var wishes: DiskWishes? {
@@ -62,17 +67,18 @@ struct DiskOptions: ParsableArguments {
     wishes.method = diskMethod
     (wishes.surrogate, wishes.manifest, wishes.baseManifest) = (surrogate, manifest, baseManifest)
     wishes.backups = backup.isEmpty ? nil : backup
+    wishes.sendsCachedBlocks = sendCachedBlocks ? true : nil
     return wishes
   }
 
   func validate() throws {
     guard disks.isEmpty else { return try validateMethod() }
     guard diskMap.isEmpty, sharedDisk.isEmpty, diskMethod == .auto, surrogate == nil,
-      manifest == nil, backup.isEmpty, baseManifest == nil
+      manifest == nil, backup.isEmpty, baseManifest == nil, !sendCachedBlocks
     else {
       throw ValidationError(
-        "--disk-map, --shared-disk, --disk-method, --surrogate, --manifest, --backup and --base-manifest "
-          + "need --disks")
+        "--disk-map, --shared-disk, --disk-method, --surrogate, --manifest, --backup, --base-manifest "
+          + "and --send-cached-blocks need --disks")
     }
   }
 

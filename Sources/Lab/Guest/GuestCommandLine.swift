@@ -27,8 +27,10 @@ public struct GuestPlacement: Sendable, Equatable {
   /// the node's number appended. Source and destination need different ones.
   public var memoryFile: String
   public var disk: String?
-  /// An image that is only read.
+  /// An image that the guest only reads.
   public var rootDisk: String?
+  /// Its device says that it could be written to, as only such a disk can move.
+  public var isRootWritable = false
 
   public init(
     network: Network, serialSocket: String, monitorSocket: String?, role: Role,
@@ -163,7 +165,8 @@ public struct GuestCommandLine: Sendable {
       arguments += Self.disk(Self.diskNode, disk, "virtio-blk-\(suffix)")
     }
     if let root = placement.rootDisk {
-      arguments += Self.disk("root0", root, "virtio-blk-\(suffix)", isReadOnly: true)
+      arguments += Self.disk(
+        Self.rootNode, root, "virtio-blk-\(suffix)", isReadOnly: !placement.isRootWritable)
     }
     if specification.hasRandomDevice {
       arguments += ["-object", "rng-random,id=rng0,filename=/dev/urandom"]
@@ -174,6 +177,8 @@ public struct GuestCommandLine: Sendable {
 
   /// The node of the guest's own disk, and the name of that disk for an agent.
   static let diskNode = "disk0"
+  /// The same of its root disk.
+  static let rootNode = "root0"
 
   /// A raw image behind a device, past the page cache. Nodes with names, as libvirt makes them: only such a disk can be
   /// put behind a server.

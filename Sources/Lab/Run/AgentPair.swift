@@ -10,7 +10,8 @@ struct AgentPair: Sendable {
   /// How long a QEMU that was told to end may take, in milliseconds.
   static let endingMs: UInt64 = 5000
 
-  /// Starts both; the destination's can start a QEMU for each guest, and both know the guests' root disk.
+  /// Starts both; the destination's can start a QEMU for each guest, and both know the guests' root disk, unless it is to
+  /// move.
   static func start(_ sessions: [GuestSession], observer: any LabObserver) async throws -> AgentPair
   {
     guard let first = sessions.first else { throw LabError("agents without a guest") }
@@ -55,7 +56,7 @@ struct AgentPair: Sendable {
   private static func indexRootDisk(
     _ session: GuestSession, _ observer: any LabObserver
   ) async throws {
-    guard let image = session.rootDisk else { return }
+    guard let image = session.rootDisk, session.movedRoot == nil else { return }
     for side in HostPair.Side.allCases {
       try LabAgent.makeFolders(side, session)
       let folder = IndexFolder(stateDirectory: LabAgent.folder(side, session) + "/state")

@@ -41,6 +41,11 @@ struct GuestSession: Sendable {
     if let disk { try await GuestDisk.create(disk) }
     var root: String?
     if let size = options.guest.rootDisk { root = try await RootDisk.prepare(size) }
+    if options.movesRootDisk, let image = root {
+      let own = folder.file("\(label)-root.raw")
+      try await Command.run("cp", ["--sparse=always", image, own], timeoutMs: 300_000)
+      root = own
+    }
     let serial = SerialCapture()
     for side in HostPair.Side.allCases {
       try serial.listen(
@@ -51,6 +56,7 @@ struct GuestSession: Sendable {
       home == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
       monitor: monitor, disks: (disk, root), number: number)
     placement.role = .source
+    placement.isRootWritable = options.movesRootDisk
     let source = try GuestProcess.start(
       commandLine.source, arguments: try commandLine.arguments(for: placement),
       monitorPath: monitor, on: hosts, side: home, folder: folder)
@@ -93,7 +99,7 @@ struct GuestSession: Sendable {
     try commandLine.arguments(
       for: Self.placement(
         role, hosts: hosts, folder: folder, label: label, monitor: monitor,
-        disks: (movedDisk ?? disk, rootDisk), number: number))
+        disks: (movedDisk ?? disk, movedRoot ?? rootDisk), number: number))
   }
 
   /// Arguments of a QEMU that an agent starts on `side` for the guest to arrive in.
@@ -101,20 +107,26 @@ struct GuestSession: Sendable {
     var placement = Self.placement(
       side == .source ? .source : .destinationOfAgent, hosts: hosts, folder: folder, label: label,
       monitor: nil,
-      disks: (side == .destination ? movedDisk ?? disk : disk, rootDisk), number: number)
+      disks: side == .destination
+        ? (movedDisk ?? disk, movedRoot ?? rootDisk) : (disk, rootDisk), number: number)
     placement.role = .destinationOfAgent
+    placement.isRootWritable = options.movesRootDisk
     return try commandLine.arguments(for: placement)
   }
 
   /// Where the guest's disk comes to lie when it moves, too; nil: both hosts share it.
   var movedDisk: String? { options.movesDisk && disk != nil ? file("disk-there.raw") : nil }
 
+  /// The same of its root disk.
+  var movedRoot: String? { options.movesRootDisk && rootDisk != nil ? file("root-there.raw") : nil }
+
   /// What an agent is asked for beside that.
   var diskWishes: DiskWishes? {
-    guard let movedDisk else { return nil }
     var wishes = DiskWishes()
-    wishes.names = [GuestCommandLine.diskNode]
-    wishes.paths = [GuestCommandLine.diskNode: movedDisk]
+    wishes.paths[GuestCommandLine.diskNode] = movedDisk
+    wishes.paths[GuestCommandLine.rootNode] = movedRoot
+    guard !wishes.paths.isEmpty else { return nil }
+    wishes.names = wishes.paths.keys.sorted()
     if server != nil, let method = options.tuning.diskMethod {
       wishes.method = method
       if method == .waio { wishes.surrogate = Self.surrogate(folder, label) }
@@ -136,7 +148,9 @@ struct GuestSession: Sendable {
     serial.close()
     serial.write(to: file("console.log"))
     // Many trials' images would fill the disk.
-    if let movedDisk { _ = unsafe unlink(movedDisk) }
+    for image in [movedDisk, movedRoot, movedRoot == nil ? nil : rootDisk] {
+      if let image { _ = unsafe unlink(image) }
+    }
     if server != nil { _ = unsafe unlink(Self.surrogate(folder, label)) }
   }
 

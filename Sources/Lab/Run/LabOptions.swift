@@ -40,6 +40,8 @@ public struct LabOptions: Sendable {
   public var forceLoopback = false
   /// The hosts don't share the guest's own disk: it moves with the guest.
   public var movesDisk = false
+  /// The guest has a root disk of its own, which nobody has indexed, and which moves with it: by Godwit alone.
+  public var movesRootDisk = false
   /// A guest that Godwit moves has its own disk behind a server (`GuestDiskServer`), which moves it. With QEMU alone it never
   /// has one.
   public var servesDisk = false

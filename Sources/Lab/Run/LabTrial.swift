@@ -17,7 +17,10 @@ extension LabRun {
     commandLine: GuestCommandLine, hosts: HostPair, folder: RunFolder, observer: any LabObserver
   ) async throws -> [Trial] {
     let returns = options.returnAfterMs != nil
-    guard !options.movesDisk || !returns else {
+    guard !options.movesRootDisk || method.kind == "godwit" else {
+      throw LabError("a root disk moves with Godwit alone")
+    }
+    guard !(options.movesDisk || options.movesRootDisk) || !returns else {
       throw LabError("a guest that returns shares its disk with both hosts")
     }
     guard !options.servesDisk || options.movesDisk else {

@@ -8,7 +8,8 @@ public struct DiskNote: Sendable, Hashable {
   /// SHA-256.
   public static let identityByteCount = 32
 
-  /// Index into the list of images that the destination offered.
+  /// Index into the list of images that the destination offered; behind all that there may be of these, the copies of disks
+  /// that move along.
   public let image: UInt16
   /// In blocks of 4096 bytes from the start of the image as its guest sees it.
   public let block: UInt64

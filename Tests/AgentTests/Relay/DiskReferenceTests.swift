@@ -78,6 +78,14 @@ import Wire
     _ hosts: Hosts, inPlace: Bool = true, laneCount: Int = 3, over wire: FlakyWire? = nil
   ) throws -> Moved {
     let (directory, held) = try hosts.agree()
+    return try Self.move(directory, held, inPlace: inPlace, laneCount: laneCount, over: wire)
+  }
+
+  /// Moves the guest, and compares every page.
+  static func move(
+    _ directory: DiskDirectory, _ held: HeldImages, inPlace: Bool, laneCount: Int = 3,
+    over wire: FlakyWire? = nil
+  ) throws -> Moved {
     let length = Self.block.length
     let memories = try (0..<2).map { _ in try MemoryFile(byteCount: Int(length), sealed: true) }
     let files = try memories.map {

@@ -1,3 +1,4 @@
+import Base
 import HostIO
 
 /// Pairs of connections that pass bytes on to one another, both ways, until either ends; then both are over.
@@ -21,8 +22,14 @@ final class ByteTunnels: Sendable {
   private let state = Guarded(State())
   /// How long to wait before so many bytes go to the far side, in microseconds.
   private let pace: @Sendable (UInt64) -> UInt64
+  /// Sees what goes to the far side, which is a client's; nil: nobody does.
+  private let copied: CopiedDisks?
 
-  init(pace: @escaping @Sendable (UInt64) -> UInt64 = { _ in 0 }) { self.pace = pace }
+  init(
+    copied: CopiedDisks? = nil, pace: @escaping @Sendable (UInt64) -> UInt64 = { _ in 0 }
+  ) {
+    (self.copied, self.pace) = (copied, pace)
+  }
 
   var sentBytes: UInt64 { state.read { $0.sentBytes } }
   var openCount: Int { state.read { $0.open.count } }
@@ -40,7 +47,10 @@ final class ByteTunnels: Sendable {
       return far.shutdown()
     }
     _ = WorkerThread("gw-disk-tx") { [self] in
-      carry(near, far, id) { [self] count in
+      var watch = copied?.watch()
+      carry(near, far, id) { [self] bytes in
+        let count = UInt64(bytes.byteCount)
+        watch?.passed(bytes)
         state.update { $0.sentBytes += count }
         let delayUs = pace(count)
         if delayUs > 0 { MonotonicClock.sleep(us: delayUs) }
@@ -63,14 +73,14 @@ final class ByteTunnels: Sendable {
 
   private func carry(
     _ from: any ByteConnection, _ to: any ByteConnection, _ id: UInt64,
-    _ note: (UInt64) -> Void
+    _ note: (RawSpan) -> Void
   ) {
     let buffer = PageBuffer(byteCount: Self.bufferBytes)
     while true {
       // SAFETY: the buffer is this thread's alone.
       let count = (try? unsafe from.read(into: buffer.part(0, buffer.byteCount))) ?? 0
       guard count > 0 else { break }
-      note(UInt64(count))
+      note(buffer.span(count))
       do { try to.writeAll(buffer.span(count)) } catch { break }
     }
     from.shutdown()

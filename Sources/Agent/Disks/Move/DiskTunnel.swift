@@ -18,15 +18,16 @@ final class DiskTunnel: Sendable {
   ///   - owned: a path whose owner may connect, who may be another user; nil: who that is is not known.
   ///   - connections: one for each of those who must not wait.
   ///   - dial: opens a further one; nil: there is none. Blocks.
+  ///   - copied: is told what goes by; nil: nobody is.
   ///   - pace: how long to wait before so many bytes are sent, in microseconds.
   init(
     path: String, in directory: String, admitting owned: String?,
     connections: [any ByteConnection] = [],
-    dial: (@Sendable () throws -> any ByteConnection)? = nil,
+    dial: (@Sendable () throws -> any ByteConnection)? = nil, copied: CopiedDisks? = nil,
     pace: @escaping @Sendable (UInt64) -> UInt64
   ) throws {
     (self.path, self.dial) = (path, dial)
-    (tunnels, ready) = (ByteTunnels(pace: pace), Guarded(connections))
+    (tunnels, ready) = (ByteTunnels(copied: copied, pace: pace), Guarded(connections))
     let listener = try UnixSocket.listen(path: path)
     if let owned { try UnixSocket.admit(ownerOf: owned, to: path, in: directory) }
     _ = WorkerThread("gw-disk-accept") { [self] in

@@ -17,10 +17,12 @@ extension ServerMoves {
 
   /// Opens the ways to the destination, one for each disk that is behind a server. Blocks.
   ///
-  /// - Parameter dial: opens a connection to the destination's agent.
+  /// - Parameters:
+  ///   - copied: is told what goes by; nil: nobody is.
+  ///   - dial: opens a connection to the destination's agent.
   static func tunnels(
     _ disks: [MovingDisk], in folder: String, id: String,
-    dial: @escaping @Sendable () throws -> any ByteConnection,
+    copied: CopiedDisks?, dial: @escaping @Sendable () throws -> any ByteConnection,
     pace: @escaping @Sendable (UInt64) -> UInt64
   ) throws -> [DiskTunnel] {
     var made: [DiskTunnel] = []
@@ -30,7 +32,7 @@ extension ServerMoves {
         made.append(
           try DiskTunnel(
             path: socketPath(disk, folder, id), in: folder, admitting: server.control,
-            dial: dial, pace: pace))
+            dial: dial, copied: copied, pace: pace))
       }
     } catch {
       for tunnel in made { tunnel.cut() }

@@ -71,8 +71,9 @@ extension DestinationMigration {
     undo.audits = request.audit
     undo.snapshot = await findSnapshot(request)
     undo.vault = await findOthers(request, undo.snapshot)
+    let copies = request.copiedBlocks == true ? undo.disks?.wanted.map(\.path) ?? [] : []
     let images = await HeldImages.offer(
-      request.images, qemu.monitor.client, vm: request.vm, configuration)
+      request.images, copies: copies, qemu.monitor.client, vm: request.vm, configuration)
     undo.images = images?.held
     undo.gang = await gangPart(request, qemu, mayPull: mayPull == true)
     try link.send(
@@ -84,7 +85,7 @@ extension DestinationMigration {
           encodings: PeerMessage.PageEncoding.allCases.map(\.rawValue),
           snapshot: undo.snapshot.flatMap { PeerMessage.SnapshotOffer($0) },
           vault: undo.vault.compactMap { PeerMessage.FurtherSnapshot($0) },
-          images: images?.matches, disks: answers,
+          images: images.flatMap { $0.matches.isEmpty ? nil : $0.matches }, disks: answers,
           gangBlocks: undo.gang.map { Array($0.places.keys) })))
     return qemu
   }

@@ -116,12 +116,15 @@ extension SourceMigration {
       throw Ending.failed("\(request.destination) sent a token that is none")
     }
     let (folder, id, share) = (configuration.runtimeDirectory, id.description, share)
+    let copied = setup.copied
     let served = setup.moving.filter { $0.server != nil }
     var moves: ServerMoves?
     if !served.isEmpty {
       let dial = diskDial(token)
       let tunnels = try await Blocking.run {
-        try ServerMoves.tunnels(served, in: folder, id: id, dial: dial) { share.take($0) }
+        try ServerMoves.tunnels(
+          served, in: folder, id: id, copied: copied, dial: dial
+        ) { share.take($0) }
       }
       moves = ServerMoves(
         served, ServerMoves.handles(served, in: folder, id: id), tunnels,
@@ -154,12 +157,13 @@ extension SourceMigration {
       opened.append(try await connect(role: .disk, lane: lane, token: token))
     }
     let (connections, share, folder) = (opened, share, configuration.runtimeDirectory)
+    let copied = setup.copied
     let path = folder + "/" + String(id.description.prefix(12)) + ".mirror"
     let process = setup.vm.process.map { "/proc/\($0.pid)" }
     let tunnel = try await Blocking.run {
-      try DiskTunnel(path: path, in: folder, admitting: process, connections: connections) {
-        share.take($0)
-      }
+      try DiskTunnel(
+        path: path, in: folder, admitting: process, connections: connections, copied: copied
+      ) { share.take($0) }
     }
     return DiskMirror(
       disks, DiskMirror.handles(disks, id: id.description), tunnel, setup.monitor.client)

@@ -25,6 +25,8 @@ extension SourceMigration {
     let disks: DiskDirectory?
     /// Disks that move with the guest.
     let moving: [MovingDisk]
+    /// Notes what their copies hold; nil: pages do not refer to that.
+    let copied: CopiedDisks?
     /// What a look at the guest beforehand says of it; nil: nobody looked, or nothing could be seen.
     let dirtyBound: DirtyBound?
     /// Where zeros lie in the guest's RAM, from a look at the same time.
@@ -83,7 +85,8 @@ extension SourceMigration {
           commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
           strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
           pull: request.mayPull, images: images.isEmpty ? nil : images.map(ImageClaim.init),
-          disks: claims.map { $0.map(\.claim) }, gang: gang?.role)))
+          disks: claims.map { $0.map(\.claim) }, copiedBlocks: namesCopiedBlocks ? true : nil,
+          gang: gang?.role)))
     // The destination starts its QEMU meanwhile.
     let look = Task { [wantsBound = request.withinMs != nil] in
       try? await GuestSampler.beforehand(
@@ -101,6 +104,7 @@ extension SourceMigration {
       source: facts, destination: offer.destination, host: offer.host, request: request)
     guard refusals.isEmpty else { throw Ending.refused(refusals) }
     let moving = try agreeOnDisks(claims, offer)
+    let copied = noteCopies(moving, offer)
     let shared = try await openShared(monitor, vm)
     let mayPull = request.mayPull && offer.mayPull == true && vm.process != nil
     // Memory that QEMU may come to wait for is written by QEMU alone.
@@ -117,8 +121,8 @@ extension SourceMigration {
     return Setup(
       vm: vm, monitor: monitor, facts: facts, link: link, offer: offer, shared: shared,
       readable: (seen?.places ?? [:]).merging(shared.mapValues { .shared($0) }) { $1 },
-      inPlaceBlocks: inPlace, mayPull: mayPull, disks: DiskDirectory(images, offer.images ?? []),
-      moving: moving,
+      inPlaceBlocks: inPlace, mayPull: mayPull,
+      disks: DiskDirectory(images, offer.images ?? [], copied), moving: moving, copied: copied,
       dirtyBound: seen?.bound, contents: seen?.contents)
   }
 
@@ -156,6 +160,21 @@ extension SourceMigration {
   private func indexedImages(_ monitor: Monitor, _ vm: ResolvedVM) async -> [StoredIndex] {
     guard request.compaction != .off else { return [] }
     return await GuestImages.indexed(monitor.client, vm: vm.name, configuration)
+  }
+
+  /// Whether pages may refer to blocks of the disks that move along.
+  private var namesCopiedBlocks: Bool {
+    guard let disks = request.disks else { return false }
+    return request.compaction != .off && disks.sendsCachedBlocks != true
+  }
+
+  /// Nil: no disk moves, or pages shall not refer to its copy.
+  private func noteCopies(
+    _ moving: [MovingDisk], _ offer: PeerMessage.PrepareOffer
+  ) -> CopiedDisks? {
+    let isUnderstood = offer.encodings?.contains(PeerMessage.PageEncoding.copied.rawValue) == true
+    guard namesCopiedBlocks, isUnderstood else { return nil }
+    return CopiedDisks(moving, memoryLimit: configuration.memoryLimitBytes)
   }
 
   /// Opens the control lane and says hello.
