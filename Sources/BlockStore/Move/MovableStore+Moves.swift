@@ -57,6 +57,7 @@ extension MovableStore {
         (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
         (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
         (state.base, state.sparesAhead) = (copy, !source.traits.isPrompt)
+        state.tail = TailPlace()
       }
       move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
         self?.moveEnded(move)

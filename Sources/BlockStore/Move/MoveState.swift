@@ -14,6 +14,8 @@ struct ActiveWrite: Sendable {
 struct ForwardedRun: Sendable {
   let blocks: Range<Int>
   let data: PageBuffer
+  /// The copier has read it, and not the guest.
+  var isCopied = false
 }
 
 /// Everything that a move knows; behind the lock of `DiskMove`.
@@ -79,6 +81,8 @@ struct MoveState: Sendable {
   var turns = SendTurns()
   /// Runs that the copier reads.
   var copierReads = 0
+  /// Where it is in a surrogate's log.
+  var tail = TailPlace()
   /// What is read ahead of the guest doesn't stay in memory for it.
   var sparesAhead = false
   /// Runs that are on the link.

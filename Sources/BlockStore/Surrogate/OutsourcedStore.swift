@@ -43,6 +43,11 @@ final class OutsourcedStore: DiskStore {
     isActive.load(ordering: .sequentiallyConsistent) ? geometry : nil
   }
 
+  /// Whether the log alone has the newest content of some of these blocks.
+  func isOutsourced(_ blocks: Range<Int>) -> Bool {
+    isInUse && state.read { $0.index.isOutsourced(blocks) }
+  }
+
   // MARK: Reading
 
   func read(
