@@ -47,7 +47,7 @@ struct MoveState: Sendable {
   /// Where blocks come from that haven't changed since a snapshot.
   var supply: BackupSupply?
   /// What the destination had before the move.
-  var base: BaseCopy?
+  var base: (any OlderCopy)?
   /// What the copier has taken, in bytes.
   var copiedBytes: UInt64 = 0
   var meter = MoveMeter()
@@ -150,6 +150,7 @@ struct MoveState: Sendable {
   /// A block that the file has as the destination's already must not become needed in memory alone: the
   /// log says first, on stable storage, that something may change there.
   mutating func note(_ blocks: Range<Int>) {
+    base?.noteChange(blocks)
     if let file, !map.isOpen(blocks) {
       let change = log.touch(geometry.bytes(of: blocks))
       do throws(SystemError) {
