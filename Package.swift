@@ -163,7 +163,8 @@ let package = Package(
     tests("NBDTests", ["NBD", "Base"]),
     tests("DiskStrategyTests", ["DiskStrategy", "Base"]),
     tests(
-      "BlockStoreTests", ["BlockStore", "DiskStrategy", "NBD", "HostIO", "Base"], isHot: true),
+      "BlockStoreTests",
+      ["BlockStore", "DiskStrategy", "Simulator", "NBD", "HostIO", "Base"], isHot: true),
     tests("CompactionTests", ["Compaction", "Wire", "Base"]),
     tests("StrategyTests", ["Strategy", "Base"]),
     tests("SimulatorTests", ["Simulator", "Strategy", "DiskStrategy", "Base"]),

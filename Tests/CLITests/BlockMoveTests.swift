@@ -228,6 +228,10 @@ struct BlockMoveTests {
       ([], ExitStatus.usage), (["--base-manifest", "here"], .usage),
       (["--base-manifest", manifest, "--samples", "0"], .usage),
       (["--base-manifest", manifest, "--backup", uri], .usage),
+      (["--base-manifest", manifest, "--base-bitmap", "b0"], .usage),
+      (["--base-bitmap", "b0", "--manifest", manifest], .usage),
+      // A raw image has none.
+      (["--base-bitmap", "b0"], .refused),
       (["--base-manifest", copy], .refused),
       // The disk's own: 16 of 384 parts of the copy have something else, and all are looked at.
       (["--base-manifest", other, "--samples", "65536"], .refused),
@@ -241,6 +245,39 @@ struct BlockMoveTests {
     #expect(end["arrivedBytes"] as? Int == 1 << 20, "\(end)")
     for server in [here, there] { await server.terminate() }
     try await Command.run("cmp", [image, copy])
+    try FileManager.default.removeItem(atPath: folder)
+  }
+
+  /// What a qcow2 image's dirty bitmap has recorded since the copy was made is sent, and no more.
+  @Test(
+    .timeLimit(.minutes(1)),
+    .enabled(
+      if: FileManager.default.isExecutableFile(atPath: "/usr/bin/qemu-nbd"), "no qemu-nbd"))
+  func aBitmapSaysWhatTheCopyLacks() async throws {
+    let qcow2 = folder + "/disk.qcow2"
+    for arguments in [
+      ["convert", "-f", "raw", "-O", "qcow2", image, qcow2], ["bitmap", "--add", qcow2, "b0"],
+    ] { try await Command.run("qemu-img", arguments) }
+    try Self.content.write(to: URL(filePath: copy))
+    try await Command.run(
+      "qemu-io", ["-f", "qcow2", "-c", "write -P 9 2M 128k", "-c", "write -P 8 20M 4k", qcow2])
+    let there = try await serve(copy, at: target)
+    let here = try await serve(
+      qcow2, at: socket, ["--format", "qcow2", "--bitmap", "b0", "--maps", folder])
+    let moved = try await block([
+      "move", "x", uri, "--method", "incremental", "--base-bitmap", "b0", "--then", "copy",
+      "--json",
+    ])
+    let end = try fields(moved.output)
+    #expect(moved.status == 0 && end["phase"] as? String == "copied", "\(moved)")
+    #expect(end["arrivedBytes"] as? Int == 3 << 16, "\(end)")
+    #expect(end["skippedBytes"] as? Int == Self.byteCount - (3 << 16), "\(end)")
+    for server in [here, there] { await server.terminate() }
+    try await Command.run("qemu-img", ["compare", "-f", "qcow2", "-F", "raw", qcow2, copy])
+    let raw = try await CommandProcess(
+      ["block", "serve", image, "--socket", socket, "--bitmap", "b0"]
+    ).end()
+    #expect(raw.status == ExitStatus.usage.rawValue)
     try FileManager.default.removeItem(atPath: folder)
   }
 

@@ -70,6 +70,35 @@ import Testing
     #expect(little.look(sample(0, round: 1)).freezes)
   }
 
+  /// First the original alone; then the surrogate, while what the guest does is sent from memory.
+  @Test func waioSendsTheSurrogateLast() {
+    var machine = MoveMachine(.waio, pauseLimitMs: 800)
+    let first = machine.look(sample(1 << 30))
+    #expect(first.defersWritten && first.yieldsToGuest && first.writes == .note)
+    #expect(!first.forwardsReads && !first.readsTail)
+    // What is left is the surrogate's, however little it is beside the pace of the original.
+    #expect(!machine.look(sample(4096)).freezes)
+    let change = machine.look(sample(4096, round: 1))
+    #expect(!change.freezes && change.readsTail && !change.defersWritten)
+    #expect(change.writes == .forward && change.forwardsReads && change.yieldsToGuest)
+    // A 4 KiB request isn't made one of sixteen, each elsewhere in the log.
+    #expect(!change.widensReads)
+    #expect(!machine.look(sample(4096, round: 1, rate: nil)).freezes)
+    // An eighth of the pause.
+    #expect(!machine.look(sample((1 << 20) / 8, round: 1)).freezes)
+    #expect(machine.look(sample(1 << 16, round: 1)).freezes)
+    machine.hold()
+    let held = machine.look(sample(1 << 20, round: 1))
+    #expect(held.writes == .mirror && held.readsTail && held.forwardsReads && !held.freezes)
+    #expect(machine.look(sample(0, round: 1)).freezes)
+  }
+
+  /// A disk of which nothing is needed any more has no first round.
+  @Test func waioEndsWithNothingLeft() {
+    var machine = MoveMachine(.waio, pauseLimitMs: 300)
+    #expect(machine.look(sample(0, rate: nil)).freezes)
+  }
+
   @Test func aMeterTellsPaceAndEnd() {
     var meter = MoveMeter()
     #expect(meter.bytesPerSecond == nil && meter.etaMs == nil)

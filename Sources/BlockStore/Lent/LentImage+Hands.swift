@@ -112,7 +112,11 @@ extension LentImage {
 
   private func open(_ use: Qcow2Image.Use) throws -> Qcow2Image {
     let (path, folder) = (path, folder)
-    let image = try Self.wait { try await Qcow2Image.open(path, use, in: folder) }
+    // While QEMU has the image, its bitmaps are QEMU's.
+    let bitmaps = use == .locked ? bitmaps : []
+    let image = try Self.wait {
+      try await Qcow2Image.open(path, use, bitmaps: bitmaps, in: folder)
+    }
     guard image.store.byteCount == byteCount else {
       try Self.wait { await image.close() }
       throw MoveError("the image has another size now; start the server anew")

@@ -25,6 +25,8 @@ public final class LentImage: DiskStore {
   public let byteCount: UInt64
   public let traits: DiskTraits
   let path: String
+  /// Dirty bitmaps that it has, told of while nobody else has it.
+  let bitmaps: [String]
   let overlay: ImageOverlay
   let folder: String
   let holding = Mutex(Holding.none)
@@ -36,8 +38,9 @@ public final class LentImage: DiskStore {
   private static let patienceMs: UInt64 = 30_000
   private static let retryMs: UInt64 = 200
 
-  private init(_ path: String, _ folder: String, _ looked: RemoteStore) {
-    (self.path, self.folder, overlay) = (path, folder, ImageOverlay(of: path))
+  private init(_ path: String, _ bitmaps: [String], _ folder: String, _ looked: RemoteStore) {
+    (self.path, self.bitmaps) = (path, bitmaps)
+    (self.folder, overlay) = (folder, ImageOverlay(of: path))
     byteCount = looked.byteCount
     var traits = DiskTraits()
     traits.blockSizes = looked.traits.blockSizes
@@ -47,10 +50,15 @@ public final class LentImage: DiskStore {
 
   /// Finds out the image's size, and leaves it to whoever has it.
   ///
-  /// - Parameter folder: made whenever the image is being opened.
-  public static func find(_ path: String, in folder: String) async throws -> LentImage {
+  /// - Parameters:
+  ///   - bitmaps: dirty bitmaps of the image's. Whoever has it open keeps them for itself until then, so whether they are
+  ///     there is seen when the image is to be written to here: without them it isn't opened.
+  ///   - folder: made whenever the image is being opened.
+  public static func find(
+    _ path: String, bitmaps: [String] = [], in folder: String
+  ) async throws -> LentImage {
     let looked = try await Qcow2Image.open(path, .frozen, in: folder)
-    let image = LentImage(path, folder, looked.store)
+    let image = LentImage(path, bitmaps, folder, looked.store)
     await looked.close()
     return image
   }
@@ -150,6 +158,18 @@ extension LentImage {
   ) throws(StoreError) -> [NBDExtent] {
     try use(writes: false) { store throws(StoreError) in
       try store.status(at: offset, count: count, extentsMax: extentsMax)
+    }
+  }
+
+  public var contexts: [String] {
+    [NBDExtent.allocation] + bitmaps.map(NBDExtent.dirtyBitmap)
+  }
+
+  public func status(
+    of context: String, at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent] {
+    try use(writes: false) { store throws(StoreError) in
+      try store.status(of: context, at: offset, count: count, extentsMax: extentsMax)
     }
   }
 }

@@ -8,7 +8,7 @@ extension DiskMove {
   ///
   /// - Parameter buffer: holds the run.
   func copy(
-    _ blocks: Range<Int>, over base: BaseCopy, _ buffer: PageBuffer, _ link: MoveLink,
+    _ blocks: Range<Int>, over base: any OlderCopy, _ buffer: PageBuffer, _ link: MoveLink,
     _ isNear: Bool
   ) {
     var (same, left): ([Range<Int>], [Range<Int>]) = ([], [])
@@ -53,9 +53,9 @@ extension DiskMove {
 
   /// Whether the copy has a part, as far as that is to be looked at.
   private func isThere(
-    _ part: Int, _ base: BaseCopy, _ link: MoveLink
+    _ part: Int, _ base: any OlderCopy, _ link: MoveLink
   ) throws(StoreError) -> Bool {
-    guard base.wish.verifiesAll else { return true }
+    guard base.verifiesAll else { return true }
     return try base.isThere(part, over: link.store)
   }
 

@@ -8,6 +8,7 @@ extension DiskMove {
     case nothing
     /// `isNear`: where the guest is.
     case copy(Range<Int>, MoveLink, isNear: Bool)
+    case tail(LogPart, MoveLink)
     case forward(ForwardedRun, MoveLink)
   }
 
@@ -30,10 +31,11 @@ extension DiskMove {
       switch work {
       case .over, .nothing: return
       case .copy(let blocks, let link, let isNear): copy(blocks, buffer, link, isNear)
+      case .tail(let part, let link): copy(part, buffer, link)
       case .forward(let run, let link):
         // SAFETY: the run's buffer is this thread's since it left the queue.
         let part = unsafe UnsafeRawBufferPointer(run.data.part(0, run.byteCount))
-        unsafe send(run.blocks, part, link, isForwarded: true)
+        unsafe send(run.blocks, part, link, isForwarded: !run.isCopied)
       }
     }
   }
@@ -54,20 +56,34 @@ extension DiskMove {
         state.turns.noteForwarded(UInt64(run.byteCount))
         return .forward(run, link)
       }
-      let followed = state.order.followedCount
-      if !state.decision.defersWritten { state.deferred = nil }
-      guard state.mayRead(nowUs),
-        let blocks = state.order.next(
-          state.map, follows: state.decision.followsGuest, nowUs: nowUs,
-          sparesAhead: state.sparesAhead, deferred: state.deferred)
-      else { return state.takeForwarded().map { .forward($0, link) } ?? .nothing }
-      state.map.begin(blocks)
-      state.turns.noteCopied(state.byteCount(blocks))
-      state.copierReads += 1
-      state.copiedBytes += state.byteCount(blocks)
-      state.readPace.spend(state.byteCount(blocks))
-      return .copy(blocks, link, isNear: state.order.followedCount > followed)
+      if state.mayRead(nowUs), let work = nextRead(&state, link, nowUs) { return work }
+      return state.takeForwarded().map { .forward($0, link) } ?? .nothing
     }
+  }
+
+  private func nextRead(_ state: inout MoveState, _ link: MoveLink, _ nowUs: UInt64) -> Work? {
+    if state.decision.readsTail {
+      switch state.nextTail(of: source) {
+      case .part(let part): return .tail(part, link)
+      case .notYet: return nil
+      case .over: break
+      }
+    }
+    let (followed, round) = (state.order.followedCount, state.order.roundCount)
+    if !state.decision.defersWritten { state.deferred = nil }
+    let next = state.order.next(
+      state.map, follows: state.decision.followsGuest, nowUs: nowUs,
+      sparesAhead: state.sparesAhead, deferred: state.deferred)
+    // The disk has been gone through to its end, and the log has its turn again.
+    if next == nil || state.order.roundCount != round { state.tail.begin() }
+    guard var blocks = next else { return nil }
+    if state.decision.readsTail, source.isOutsourced(blocks) {
+      blocks = state.order.cut(blocks, to: DiskMoveTerms.scatteredBlocksMax)
+    }
+    state.map.begin(blocks)
+    state.turns.noteCopied(state.byteCount(blocks))
+    state.noteRead(state.byteCount(blocks))
+    return .copy(blocks, link, isNear: state.order.followedCount > followed)
   }
 
   private func copy(

@@ -187,7 +187,10 @@ extension DiskMove {
         nowMs: nowUs / 1000, neededBytes: state.map.neededByteCount,
         diskBytes: geometry.byteCount, roundCount: state.order.roundCount,
         bytesPerSecond: state.meter.bytesPerSecond, isConnected: state.link != nil)
-      state.decision = state.machine.look(sample)
+      let decision = state.machine.look(sample)
+      // Another device from here on: what the one before gave says nothing of it.
+      if decision.readsTail, !state.decision.readsTail { state.meter.forget() }
+      state.decision = decision
       yieldToGuest(&state, nowUs)
       isRemote.store(state.decision.writes == .mirror, ordering: .relaxed)
       if state.isFrozen { end(&state, nowUs) } else { freezeIfDue(&state, nowUs) }

@@ -74,7 +74,7 @@ extension DiskMove {
       guard state.decision.forwardsReads, let link = state.openLink,
         blocks.count <= ForwardedRun.blocksMax, state.queuedBytes < MoveState.queueBytesMax
       else { return .plain }
-      if !isExact, count <= Self.aroundByteCount {
+      if !isExact, state.decision.widensReads, count <= Self.aroundByteCount {
         let start = offset & ~(Self.aroundByteCount - 1)
         let end = (offset + count + Self.aroundByteCount - 1) & ~(Self.aroundByteCount - 1)
         let around = geometry.touched(at: start, count: end - start)

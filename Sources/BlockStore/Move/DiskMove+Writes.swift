@@ -41,6 +41,9 @@ extension DiskMove {
         state.end(blocks, arrived: failure == nil && problem == nil, over: link)
         state.mirroredBytes += problem == nil ? count : 0
         state.wireBytes += problem == nil ? count : 0
+        if state.decision.yieldsToGuest {
+          state.order.noteGuest(blocks, nowUs: MonotonicClock.nowUs)
+        }
       }
       if let problem { judge(problem, link) }
       if let failure { throw failure }
@@ -210,6 +213,7 @@ extension MoveState {
   mutating func mayRead(_ nowUs: UInt64) -> Bool {
     if isFrozen { return true }
     if decision.yieldsToGuest, !readPace.mayGo(nowUs: nowUs) { return false }
+    if decision.readsTail, !mayReadTail(nowUs) { return false }
     return !decision.followsGuest || copierReads < DiskMoveTerms.followingReadsMax
       || !order.isGuestBusy(nowUs: nowUs)
   }

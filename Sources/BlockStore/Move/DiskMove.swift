@@ -58,7 +58,7 @@ final class DiskMove: Sendable {
         backupBytes: state.supply?.suppliedBytes.load(ordering: .relaxed),
         backupRefusals: state.supply?.refusedParts.load(ordering: .relaxed),
         skippedBytes: state.base == nil ? nil : state.skippedBytes,
-        baseRefusals: state.base?.refusedParts.load(ordering: .relaxed),
+        baseRefusals: state.base?.refusals,
         surrogate: source.surrogateStatus, problem: state.problem)
     }
   }

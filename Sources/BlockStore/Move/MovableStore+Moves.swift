@@ -37,7 +37,7 @@ extension MovableStore {
       let supply = try supply(wish)
       let surrogate = try openSurrogate(wish)
       let move: DiskMove
-      var base: BaseCopy?
+      var base: (any OlderCopy)?
       do {
         base = try self.base(wish, geometry, mapPath, destination.uri, probe)
         move = try prepare(geometry, mapPath, destination)
@@ -57,7 +57,9 @@ extension MovableStore {
         (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
         (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
         (state.base, state.sparesAhead) = (copy, !source.traits.isPrompt)
+        state.tail = TailPlace()
       }
+      readBitmap(copy)
       move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
         self?.moveEnded(move)
       }

@@ -14,6 +14,8 @@ struct ActiveWrite: Sendable {
 struct ForwardedRun: Sendable {
   let blocks: Range<Int>
   let data: PageBuffer
+  /// The copier has read it, and not the guest.
+  var isCopied = false
 }
 
 /// Everything that a move knows; behind the lock of `DiskMove`.
@@ -45,7 +47,7 @@ struct MoveState: Sendable {
   /// Where blocks come from that haven't changed since a snapshot.
   var supply: BackupSupply?
   /// What the destination had before the move.
-  var base: BaseCopy?
+  var base: (any OlderCopy)?
   /// What the copier has taken, in bytes.
   var copiedBytes: UInt64 = 0
   var meter = MoveMeter()
@@ -79,6 +81,8 @@ struct MoveState: Sendable {
   var turns = SendTurns()
   /// Runs that the copier reads.
   var copierReads = 0
+  /// Where it is in a surrogate's log.
+  var tail = TailPlace()
   /// What is read ahead of the guest doesn't stay in memory for it.
   var sparesAhead = false
   /// Runs that are on the link.
@@ -146,6 +150,7 @@ struct MoveState: Sendable {
   /// A block that the file has as the destination's already must not become needed in memory alone: the
   /// log says first, on stable storage, that something may change there.
   mutating func note(_ blocks: Range<Int>) {
+    base?.noteChange(blocks)
     if let file, !map.isOpen(blocks) {
       let change = log.touch(geometry.bytes(of: blocks))
       do throws(SystemError) {

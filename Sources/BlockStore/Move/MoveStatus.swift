@@ -17,6 +17,8 @@ public struct MoveWish: Sendable {
   public var snapshot: SnapshotWish?
   /// For `incremental`, and only for it.
   public var base: BaseWish?
+  /// The same, in place of `base`.
+  public var bitmap: BitmapWish?
 
   public init() {}
 }

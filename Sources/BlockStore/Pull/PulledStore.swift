@@ -211,4 +211,15 @@ extension PulledStore {
     }
     return try image.status(at: offset, count: count, extentsMax: extentsMax)
   }
+
+  public var contexts: [String] { image.contexts }
+
+  public func status(
+    of context: String, at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent] {
+    guard context != NBDExtent.allocation else {
+      return try status(at: offset, count: count, extentsMax: extentsMax)
+    }
+    return try image.status(of: context, at: offset, count: count, extentsMax: extentsMax)
+  }
 }

@@ -26,13 +26,18 @@ final class ConnectionLink: Sendable {
 
   let disk: ServedDisk
   let writer: ReplyWriter
-  let contexts: [UInt32]
+  /// Metadata that the client has asked for, by its number on this connection.
+  let contexts: [(id: UInt32, name: String)]
   let outlet: ReplyOutlet
   private let load = Guarded(Load())
 
   init(_ disk: ServedDisk, _ session: ServerSession, _ outlet: ReplyOutlet) {
     (self.disk, self.outlet) = (disk, outlet)
-    (writer, contexts) = (ReplyWriter(session.mode), session.contexts)
+    writer = ReplyWriter(session.mode)
+    let names = session.export.contexts
+    contexts = session.contexts.compactMap { id -> (id: UInt32, name: String)? in
+      names.indices.contains(Int(id)) ? (id, names[Int(id)]) : nil
+    }
   }
 
   /// Waits until a request of `bytes` may be in memory.

@@ -52,12 +52,20 @@ final class RequestWorker {
 
   private func status(_ request: NBDRequest, _ link: ConnectionLink) throws(StoreError) {
     let isOne = request.flags.contains(.requestOne)
-    let extents = try link.disk.store.status(
-      at: request.offset, count: request.length,
-      extentsMax: isOne ? 1 : NBDLimits.extentsMax)
+    // All of it before the first chunk: what fails has one answer.
+    var told: [(id: UInt32, extents: [NBDExtent])] = []
+    for context in link.contexts {
+      let extents = try link.disk.store.status(
+        of: context.name, at: request.offset, count: request.length,
+        extentsMax: isOne ? 1 : NBDLimits.extentsMax)
+      told.append((context.id, extents))
+    }
     header.removeAll(keepingCapacity: true)
-    // The one context that a disk has.
-    link.writer.status(request, context: link.contexts[0], extents, last: true, into: &header)
+    for (place, context) in told.enumerated() {
+      let isLast = place + 1 == told.count
+      link.writer.status(
+        request, context: context.id, context.extents, last: isLast, into: &header)
+    }
     link.outlet.send(header: header)
   }
 

@@ -29,7 +29,7 @@ public final class ServedDisk: Sendable {
     if traits.isCoherent { flags.insert(.canMultiConnect) }
     ownExport = NBDExport(
       name: name, description: description, byteCount: store.byteCount, flags: flags,
-      blockSizes: traits.blockSizes)
+      blockSizes: traits.blockSizes, contexts: store.contexts)
   }
 
   /// By which clients ask for it.

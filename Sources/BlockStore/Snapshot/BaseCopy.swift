@@ -27,14 +27,14 @@ public struct BaseWish: Sendable {
 /// The manifest tells of the copy as it was, so a part of which anything was ever sent is compared with it no
 /// more: which these are a mapped file says, beside the map of the move, which is kept when the move is over.
 /// It survives the server as written data do. After a crash of the host nobody knows, and nothing is left out.
-final class BaseCopy: Sendable {
+final class BaseCopy: OlderCopy {
   /// Behind the path of the map of moves.
   static let fileSuffix = ".base"
-  /// Blocks of a part.
-  static let partBlocks = Int(DiskManifest.partByteCount) / DiskGeometry.blockByteCount
 
   let wish: BaseWish
-  private let geometry: DiskGeometry
+  let geometry: DiskGeometry
+  var verifiesAll: Bool { wish.verifiesAll }
+  var refusals: UInt64 { refusedParts.load(ordering: .relaxed) }
   /// Of the disk's own snapshot.
   private let notes: ChangeNotes?
   /// A set bit: something was sent to the block. nil: it is closed.
@@ -115,6 +115,9 @@ final class BaseCopy: Sendable {
     }
   }
 
+  /// The disk's own content is compared with the manifest each time.
+  func noteChange(_ blocks: Range<Int>) {}
+
   /// The destination is another disk, or somebody else's from now on.
   func noteAll() {
     sent.withLock { file in
@@ -139,12 +142,6 @@ final class BaseCopy: Sendable {
   }
 
   // MARK: What needn't be sent
-
-  /// The blocks of a part.
-  func blocks(of part: Int) -> Range<Int> {
-    let first = min(part * Self.partBlocks, geometry.blockCount)
-    return first..<min(first + Self.partBlocks, geometry.blockCount)
-  }
 
   /// The parts of a run that the copy may still have as the manifest says.
   ///
@@ -196,7 +193,8 @@ final class BaseCopy: Sendable {
     guard store.byteCount >= wish.manifest.byteCount else {
       throw MoveError("the destination is smaller than the copy that the manifest tells of")
     }
-    for part in sample() where try !isThere(part, over: store) {
+    for part in sample(of: wish.manifest.partCount, wish.sampleCount, seed: wish.seed)
+    where try !isThere(part, over: store) {
       let place = wish.manifest.range(of: part).lowerBound
       throw MoveError(
         "the copy at the destination isn't what its manifest says, at \(place): make one anew (godwit block manifest), or move without"
@@ -204,21 +202,6 @@ final class BaseCopy: Sendable {
     }
   }
 
-  private func sample() -> [Int] {
-    var random = SplitMix64(seed: wish.seed)
-    let all = wish.manifest.partCount
-    guard all > wish.sampleCount * 4 else {
-      return Array(
-        parts(in: 0..<geometry.blockCount).shuffled(using: &random).prefix(wish.sampleCount))
-    }
-    // Of a large disk nobody wants a list of all parts.
-    var drawn: Set<Int> = []
-    for _ in 0..<(wish.sampleCount * 16) where drawn.count < wish.sampleCount {
-      let part = Int(random.next() % UInt64(all))
-      if !parts(in: blocks(of: part)).isEmpty { drawn.insert(part) }
-    }
-    return drawn.sorted()
-  }
 }
 
 extension MapFile {

@@ -76,6 +76,15 @@ final class ChangeNotes: Sendable {
     }
   }
 
+  /// Says which of a chunk's blocks were perhaps written, the lowest in the lowest bit; nil: that is no longer known.
+  func changedWords<R>(_ body: ((Int) -> UInt64) -> R) -> R? {
+    state.read { state in
+      guard state.file != nil else { return nil }
+      let needed = state.map.needed
+      return body { needed.word($0) }
+    }
+  }
+
   /// The server ends.
   func close() {
     state.update { state in

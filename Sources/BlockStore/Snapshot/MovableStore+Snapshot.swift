@@ -81,17 +81,21 @@ extension MovableStore {
   func base(
     _ wish: MoveWish, _ geometry: DiskGeometry, _ mapPath: String, _ uri: String,
     _ probe: RemoteStore
-  ) throws -> BaseCopy? {
+  ) throws -> (any OlderCopy)? {
     let path = mapPath + BaseCopy.fileSuffix
+    guard wish.method == .incremental || (wish.base == nil && wish.bitmap == nil) else {
+      throw MoveError("the manifest of a copy, or a bitmap, is for incremental alone")
+    }
     guard let wanted = wish.base else {
-      guard wish.method != .incremental else {
-        throw MoveError("incremental needs the manifest of the destination's copy")
+      let copy = try wish.bitmap.map { try bitmap($0, geometry, probe) }
+      guard copy != nil || wish.method != .incremental else {
+        throw MoveError("incremental needs the manifest of the destination's copy, or a bitmap")
       }
       try BaseCopy.spoil(path, geometry, identity: identity, uri: uri)
-      return nil
+      return copy
     }
-    guard wish.method == .incremental else {
-      throw MoveError("the manifest of a copy is for incremental alone")
+    guard wish.bitmap == nil else {
+      throw MoveError("a copy has its manifest, or a bitmap, and not both")
     }
     var notes: ChangeNotes?
     if let own = wanted.own { notes = try self.notes(of: own) }
@@ -105,5 +109,28 @@ extension MovableStore {
       throw error
     }
     return base
+  }
+
+  /// What the bitmap says now; what is written before it is read once more (`readBitmap`) is in it.
+  private func bitmap(
+    _ wish: BitmapWish, _ geometry: DiskGeometry, _ probe: RemoteStore
+  ) throws -> BitmapCopy {
+    let copy = try BitmapCopy(wish, geometry, source)
+    try copy.load()
+    try copy.checkSample(over: probe)
+    return copy
+  }
+
+  /// The move has the copy, and hears of every write from now on: reads the bitmap of those before.
+  func readBitmap(_ copy: (any OlderCopy)?) {
+    guard let copy = copy as? BitmapCopy else { return }
+    // Writes that began before the move had it.
+    calls.turn()
+    do throws(StoreError) {
+      try copy.load()
+    } catch {
+      log("\(name): the bitmap can't be read any more, all is sent: \(error)")
+      copy.noteAll()
+    }
   }
 }

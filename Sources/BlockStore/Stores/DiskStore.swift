@@ -82,6 +82,14 @@ public protocol DiskStore: AnyObject, Sendable {
   /// What is allocated from `offset` on (`base:allocation`): at least one extent, at most
   /// `extentsMax`, none beyond `offset + count`.
   func status(at offset: UInt64, count: UInt64, extentsMax: Int) throws(StoreError) -> [NBDExtent]
+
+  /// Names of the metadata that clients may ask for. They stay as long as the store does.
+  var contexts: [String] { get }
+
+  /// The same of one of `contexts`.
+  func status(
+    of context: String, at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent]
 }
 
 extension DiskStore {
@@ -92,4 +100,10 @@ extension DiskStore {
   public func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool { false }
   public func forget(at offset: UInt64, count: UInt64) {}
   public var isAtRest: Bool { false }
+  public var contexts: [String] { [NBDExtent.allocation] }
+  public func status(
+    of context: String, at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent] {
+    try status(at: offset, count: count, extentsMax: extentsMax)
+  }
 }

@@ -1,5 +1,6 @@
 import Glibc
 import HostIO
+import NBD
 
 /// A qcow2 image, read and written by QEMU's own `qemu-nbd` underneath (`Docs/adr/0011`).
 ///
@@ -26,9 +27,12 @@ public struct Qcow2Image: Sendable {
     return "driver=qcow2,file.driver=file,file.filename=\(file)"
   }
 
-  /// - Parameter folder: made for as long as the image is being opened.
+  /// - Parameters:
+  ///   - bitmaps: dirty bitmaps of the image's that its store tells of (`NBDExtent.dirtyBitmap`); it can't be opened without
+  ///     one of them.
+  ///   - folder: made for as long as the image is being opened.
   public static func open(
-    _ path: String, _ use: Use, in folder: String
+    _ path: String, _ use: Use, bitmaps: [String] = [], in folder: String
   ) async throws -> Qcow2Image {
     let readOnly = use != .locked
     try PrivateDirectory.make(folder)
@@ -41,6 +45,7 @@ public struct Qcow2Image: Sendable {
       "--image-opts", "--socket", socket, "--shared", "1", "--discard", "unmap",
     ]
     if readOnly { arguments.append("--read-only") }
+    arguments += bitmaps.map { "--bitmap=\($0)" }
     // Read-only alone keeps others from writing.
     let sharing = use == .frozen ? ",force-share=on,read-only=on" : ""
     arguments.append(options(path) + sharing)
@@ -51,7 +56,9 @@ public struct Qcow2Image: Sendable {
       if let connection = try? UnixSocket.connect(path: socket) {
         // It listens before it has opened the image; then the handshake fails and it says why.
         let opened = try? await WorkerThread.run("block-open") {
-          try RemoteStore(over: connection, exportName: "", isReadOnly: readOnly)
+          try RemoteStore(
+            over: connection, exportName: "", isReadOnly: readOnly,
+            contexts: bitmaps.map(NBDExtent.dirtyBitmap))
         }
         guard let opened else { break }
         // It ends with this connection from now on, once what was written is flushed.

@@ -12,13 +12,15 @@ enum RemoteHandshake {
   ///
   /// - Parameters:
   ///   - secure: nil: no TLS.
+  ///   - contexts: asked for beside `base:allocation`.
   ///   - limitMs: for all of it, in milliseconds.
   static func run(
     _ socket: StreamSocket, _ exportName: String, _ secure: RemoteStore.Secure?,
-    limitMs: UInt64 = RemoteHandshake.limitMs
+    contexts: [String] = [], limitMs: UInt64 = RemoteHandshake.limitMs
   ) throws -> (ClientSession, any ByteConnection, InputBuffer) {
     var wish = ClientHandshake.Wish(exportName: exportName)
     wish.startsTLS = secure != nil
+    wish.contexts += contexts
     var handshake = ClientHandshake(wish)
     var connection: any ByteConnection = socket
     var input = InputBuffer(connection)

@@ -1,7 +1,7 @@
 import Base
 import Glibc
 public import HostIO
-public import NBD
+import NBD
 import Synchronization
 
 /// A disk that another NBD server has.
@@ -18,8 +18,9 @@ public final class RemoteStore: DiskStore {
     let target: UnsafeMutableRawBufferPointer?
     let offset: UInt64
     let kind: SilenceWatch.Kind
-    let result = Guarded<Result<[NBDExtent], StoreError>?>(nil)
-    var extents: [NBDExtent] = []
+    let result = Guarded<Result<[UInt32: [NBDExtent]], StoreError>?>(nil)
+    /// By the context's number.
+    var extents: [UInt32: [NBDExtent]] = [:]
     var failure: StoreError?
 
     init(
@@ -49,7 +50,7 @@ public final class RemoteStore: DiskStore {
 
   public let byteCount: UInt64
   public let traits: DiskTraits
-  private let session: ClientSession
+  let session: ClientSession
   /// What the server says of the disk.
   public var exportDescription: String { session.description }
   private let connection: any ByteConnection
@@ -64,12 +65,14 @@ public final class RemoteStore: DiskStore {
   ///
   /// - Parameters:
   ///   - secure: nil: no TLS. Otherwise nothing is said before it.
+  ///   - contexts: metadata to ask for beside `base:allocation`; which of it the server has `contexts` says then.
   ///   - silence: nil: a server that is silent is waited for as long as it takes.
   public init(
     over socket: StreamSocket, exportName: String, isReadOnly: Bool, secure: Secure? = nil,
-    silence: SilenceLimit? = nil
+    contexts: [String] = [], silence: SilenceLimit? = nil
   ) throws {
-    let (session, connection, input) = try RemoteHandshake.run(socket, exportName, secure)
+    let (session, connection, input) = try RemoteHandshake.run(
+      socket, exportName, secure, contexts: contexts)
     self.connection = connection
     self.session = session
     byteCount = session.byteCount
@@ -136,8 +139,8 @@ extension RemoteStore {
       // SAFETY: the part is within the caller's buffer.
       unsafe part.initializeMemory(as: UInt8.self, repeating: 0)
       if last { settle(cookie) }
-    case .status(let cookie, _, let extents, let last):
-      waiter(cookie)?.extents = extents
+    case .status(let cookie, let context, let extents, let last):
+      waiter(cookie)?.extents[context] = extents
       if last { settle(cookie) }
     case .failed(let cookie, let code, let message, let last):
       waiter(cookie)?.failure = StoreError(code, message)
@@ -194,8 +197,10 @@ extension RemoteStore {
   }
 
   /// Waits for the answer; called once.
-  @discardableResult
-  public func finish(_ pending: Pending) throws(StoreError) -> [NBDExtent] {
+  public func finish(_ pending: Pending) throws(StoreError) { _ = try answer(pending) }
+
+  /// Extents by the context's number, where those were asked for.
+  private func answer(_ pending: Pending) throws(StoreError) -> [UInt32: [NBDExtent]] {
     while true {
       if let result = pending.waiter.result.wait(until: { $0 }) { return try result.get() }
     }
@@ -215,11 +220,11 @@ extension RemoteStore {
   public var silence: ServerSilence? { watch?.silence }
 
   @discardableResult
-  private func ask(
+  func ask(
     _ command: NBDCommand, _ flags: CommandFlags = [], at offset: UInt64 = 0, count: UInt64 = 0,
     into target: UnsafeMutableRawBufferPointer? = nil
-  ) throws(StoreError) -> [NBDExtent] {
-    try finish(unsafe send(command, flags, at: offset, count: count, into: target))
+  ) throws(StoreError) -> [UInt32: [NBDExtent]] {
+    try answer(unsafe send(command, flags, at: offset, count: count, into: target))
   }
 
   private func send(
@@ -299,7 +304,7 @@ extension RemoteStore {
   }
 
   /// Longest range of a request without data, in bytes: what 32 bits hold, in whole blocks.
-  private static let rangeMax: UInt64 = 1 << 31
+  static let rangeMax: UInt64 = 1 << 31
 
   private func eachPart(
     _ offset: UInt64, _ count: UInt64, _ body: (UInt64, UInt64) throws(StoreError) -> Void
@@ -335,23 +340,5 @@ extension RemoteStore {
     try eachPart(offset, count) { place, part throws(StoreError) in
       unsafe try ask(.trim, at: place, count: part)
     }
-  }
-
-  public func status(
-    at offset: UInt64, count: UInt64, extentsMax: Int
-  ) throws(StoreError) -> [NBDExtent] {
-    guard !session.contexts.isEmpty else { return [NBDExtent(length: count, flags: 0)] }
-    let count = min(count, Self.rangeMax)
-    let told = unsafe try ask(
-      .blockStatus, extentsMax == 1 ? .requestOne : [], at: offset, count: count)
-    var (extents, left): ([NBDExtent], UInt64) = ([], count)
-    for extent in told.prefix(extentsMax) where left > 0 {
-      // The last one may go on behind the range.
-      let length = min(extent.length, left)
-      extents.append(NBDExtent(length: length, flags: extent.flags))
-      left -= length
-    }
-    guard !extents.isEmpty else { throw StoreError(.inputOutput, "no status from underneath") }
-    return extents
   }
 }

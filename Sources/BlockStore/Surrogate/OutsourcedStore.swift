@@ -43,6 +43,11 @@ final class OutsourcedStore: DiskStore {
     isActive.load(ordering: .sequentiallyConsistent) ? geometry : nil
   }
 
+  /// Whether the log alone has the newest content of some of these blocks.
+  func isOutsourced(_ blocks: Range<Int>) -> Bool {
+    isInUse && state.read { $0.index.isOutsourced(blocks) }
+  }
+
   // MARK: Reading
 
   func read(
@@ -154,5 +159,18 @@ final class OutsourcedStore: DiskStore {
     // Where the original has a hole the log may have data.
     if isInUse { return [NBDExtent(length: count, flags: 0)] }
     return try original.status(at: offset, count: count, extentsMax: extentsMax)
+  }
+
+  var contexts: [String] { original.contexts }
+
+  func status(
+    of context: String, at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent] {
+    guard context != NBDExtent.allocation else {
+      return try status(at: offset, count: count, extentsMax: extentsMax)
+    }
+    // What went to the log the original's bitmaps know nothing of.
+    guard !isInUse else { throw StoreError(.invalid, "not while the disk has a surrogate") }
+    return try original.status(of: context, at: offset, count: count, extentsMax: extentsMax)
   }
 }

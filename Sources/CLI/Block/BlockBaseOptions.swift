@@ -17,7 +17,12 @@ struct BlockBaseOptions: ParsableArguments {
   var baseManifest: String?
   @Option(
     help: ArgumentHelp(
-      "For incremental: which parts of 64 KiB are read back from the copy and compared with its manifest, some (sample) or each one that isn't sent (all) (default: sample).",
+      "For incremental, in place of a manifest: name of the disk's dirty bitmap that has recorded since the destination's copy was made (--bitmap of godwit block serve).",
+      valueName: "name"))
+  var baseBitmap: String?
+  @Option(
+    help: ArgumentHelp(
+      "For incremental: which parts of 64 KiB are read back from the copy and compared with its manifest, or with the disk where the bitmap has no write, some (sample) or each one that isn't sent (all) (default: sample).",
       valueName: "extent"))
   var verify: Verification?
   @Option(
@@ -26,8 +31,14 @@ struct BlockBaseOptions: ParsableArguments {
   var samples: Int?
 
   func validate() throws {
-    guard baseManifest != nil || (verify == nil && samples == nil) else {
-      throw ValidationError("--verify and --samples go with --base-manifest")
+    guard isGiven || (verify == nil && samples == nil) else {
+      throw ValidationError("--verify and --samples go with --base-manifest or --base-bitmap")
+    }
+    guard baseManifest == nil || baseBitmap == nil else {
+      throw ValidationError("a copy has its manifest, or a bitmap, and not both")
+    }
+    guard baseBitmap.map({ (1...1023).contains($0.utf8.count) }) ?? true else {
+      throw ValidationError("--base-bitmap takes the name of a bitmap")
     }
     guard baseManifest.map({ $0.hasPrefix("/") }) ?? true else {
       throw ValidationError("--base-manifest takes an absolute path")
@@ -37,9 +48,13 @@ struct BlockBaseOptions: ParsableArguments {
     }
   }
 
+  /// Whether something says what the copy has.
+  var isGiven: Bool { baseManifest != nil || baseBitmap != nil }
+
   var order: BlockBaseOrder? {
-    baseManifest.map {
-      BlockBaseOrder(manifest: $0, sampleCount: samples ?? 64, verifiesAll: verify == .all)
-    }
+    guard isGiven else { return nil }
+    return BlockBaseOrder(
+      manifest: baseManifest, bitmap: baseBitmap, sampleCount: samples ?? 64,
+      verifiesAll: verify == .all)
   }
 }

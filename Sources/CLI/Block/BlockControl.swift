@@ -137,9 +137,19 @@ final class BlockControl: Sendable {
       (wanted.byteCountMax, wanted.popularity) = (surrogate.byteCountMax, surrogate.popularity)
       wish.surrogate = wanted
     }
-    if let base = order.base {
+    if let base = order.base, let name = base.bitmap {
+      guard base.manifest == nil, order.manifest == nil else {
+        throw ControlError(.usage, "a copy has its manifest, or a bitmap, and not both")
+      }
+      var wanted = BitmapWish(name: name, seed: .random(in: 0 ... .max))
+      (wanted.sampleCount, wanted.verifiesAll) = (base.sampleCount, base.verifiesAll)
+      wish.bitmap = wanted
+    } else if let base = order.base {
+      guard let path = base.manifest else {
+        throw ControlError(.usage, "nothing says what the copy has")
+      }
       var wanted = BaseWish(
-        manifest: try BlockManifest.read(base.manifest), seed: .random(in: 0 ... .max))
+        manifest: try BlockManifest.read(path), seed: .random(in: 0 ... .max))
       (wanted.sampleCount, wanted.verifiesAll) = (base.sampleCount, base.verifiesAll)
       wanted.own = try order.manifest.map { try BlockManifest.read($0) }
       wish.base = wanted

@@ -37,7 +37,7 @@ struct BlockMoveCommand: AsyncParsableCommand {
       or writes from memory and copies where the guest is; waio lets what the guest writes and reads often go to \
       a surrogate meanwhile, and copies no faster than the guest likes; snapmig takes what hasn't changed since \
       godwit block snapshot from backups, and compares it with the manifest; incremental sends only what an older copy \
-      at the destination hasn't, by the copy's manifest (godwit block manifest). All end with both sides the same; --then says \
+      at the destination hasn't, by the copy's manifest (godwit block manifest) or the image's dirty bitmap. All end with both sides the same; --then says \
       what follows: the guest's requests go to the destination (switch), or it keeps a copy (copy), or \
       both sides are kept the same until godwit block finish (wait).
 
@@ -98,8 +98,11 @@ struct BlockMoveCommand: AsyncParsableCommand {
     guard (method == .waio) == (surrogate.surrogate != nil) else {
       throw ValidationError("--method waio and --surrogate go together")
     }
-    guard (method == .incremental) == (base.baseManifest != nil) else {
-      throw ValidationError("--method incremental and --base-manifest go together")
+    guard (method == .incremental) == base.isGiven else {
+      throw ValidationError("--method incremental and --base-manifest or --base-bitmap go together")
+    }
+    guard base.baseBitmap == nil || manifest == nil else {
+      throw ValidationError("--manifest is of no use beside --base-bitmap")
     }
     guard method != .snapmig || manifest != nil, (method == .snapmig) == !backup.isEmpty,
       manifest == nil || method == .snapmig || method == .incremental

@@ -30,6 +30,11 @@ struct BlockServeCommand: AsyncParsableCommand {
   var exportName: [String] = []
   @Option(help: "What the images are (default: raw; one that looks like qcow2 is then refused).")
   var format: ImageFormat?
+  @Option(
+    help: ArgumentHelp(
+      "Of qcow2 images: name of a persistent dirty bitmap that each of them has, for godwit block move --base-bitmap and for clients (qemu:dirty-bitmap:NAME); once for each, 16 at most.",
+      valueName: "name"))
+  var bitmap: [String] = []
   @Flag(help: "Let nobody write.")
   var readOnly = false
   @Flag(help: "Read and write past the page cache (raw images whose size is a multiple of 4 KiB).")
@@ -83,6 +88,12 @@ struct BlockServeCommand: AsyncParsableCommand {
     guard format != .qcow2 || !direct else {
       throw ValidationError("--direct is for raw images")
     }
+    guard bitmap.isEmpty || format == .qcow2 else {
+      throw ValidationError("--bitmap is for --format qcow2")
+    }
+    guard bitmap.count <= 16, Set(bitmap).count == bitmap.count,
+      bitmap.allSatisfy({ (1...1023).contains($0.utf8.count) })
+    else { throw ValidationError("--bitmap takes a bitmap's name, 16 different ones at most") }
     guard format != .qcow2 || !(inUse && readOnly) else {
       throw ValidationError("qcow2 images that are in use can't be served read-only")
     }
@@ -101,7 +112,8 @@ struct BlockServeCommand: AsyncParsableCommand {
   func run() async throws {
     let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
     let opened = try await OpenImages.open(
-      zip(images, names).map { ($0, $1) }, format: format, fileOptions, maps: maps,
+      zip(images, names).map { ($0, $1) }, format: format, fileOptions, bitmaps: bitmap,
+      maps: maps,
       certificates: sockets.folder.path, trustsSource: trustSource)
     do {
       try await serve(opened, signals)

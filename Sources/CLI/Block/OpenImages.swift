@@ -15,12 +15,13 @@ struct OpenImages: Sendable {
   /// Opens all images or none.
   ///
   /// - Parameters:
+  ///   - bitmaps: dirty bitmaps that each qcow2 image has, for moves.
   ///   - maps: folder for the maps of moves; nil: beside each image.
   ///   - certificates: folder of what TLS with a destination needs.
   ///   - trustsSource: disks that are pulled have the source they had, whatever it says of itself now.
   static func open(
     _ images: [(path: String, name: String)], format: BlockServeCommand.ImageFormat?,
-    _ options: FileStore.Options, maps: String?,
+    _ options: FileStore.Options, bitmaps: [String], maps: String?,
     certificates: String, trustsSource: Bool
   ) async throws -> OpenImages {
     var opened = OpenImages()
@@ -37,13 +38,15 @@ struct OpenImages: Sendable {
           store = file
         case .qcow2 where options.isInUse:
           try await checkIsAlive(image.path)
-          let image = try await LentImage.find(image.path, in: folder(index))
+          let image = try await LentImage.find(
+            image.path, bitmaps: bitmaps, in: folder(index))
           opened.lent.append(image)
           store = image
         case .qcow2:
           try checkIsWhole(image.path)
           let child = try await Qcow2Image.open(
-            image.path, options.isReadOnly ? .readOnly : .locked, in: folder(index))
+            image.path, options.isReadOnly ? .readOnly : .locked, bitmaps: bitmaps,
+            in: folder(index))
           opened.children.append(child)
           store = child.store
         }

@@ -71,6 +71,9 @@ public struct BlockMap: Sendable {
     }
   }
 
+  /// Whether the block is on its way.
+  public func isSending(_ block: Int) -> Bool { sending[block] }
+
   /// Whether none of the blocks is on its way.
   public func isFree(_ blocks: Range<Int>) -> Bool { !blocks.contains { sending[$0] } }
 

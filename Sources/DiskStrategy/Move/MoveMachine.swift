@@ -34,6 +34,7 @@ public struct MoveMachine: Sendable, Equatable {
 
   /// Takes a sample, says what to do until the next one.
   public mutating func look(_ sample: MoveSample) -> MoveDecision {
+    let roundBefore = round
     if sample.roundCount > round { endRound(sample) }
     var decision = MoveDecision()
     if isMirroring {
@@ -42,17 +43,35 @@ public struct MoveMachine: Sendable, Equatable {
       (decision.writes, decision.forwardsReads) = (.forward, true)
     }
     // What the guest reads is in memory in any case, and where it is the head is: also at the end.
-    if method == .iofollow { (decision.forwardsReads, decision.followsGuest) = (true, true) }
-    if method == .waio {
-      (decision.yieldsToGuest, decision.defersWritten) = (true, round == 0 && !isMirroring)
+    if method == .iofollow {
+      (decision.forwardsReads, decision.widensReads, decision.followsGuest) = (true, true, true)
     }
+    if method == .waio { outsource(&decision) }
     guard sample.isConnected, sample.nowMs >= noFreezeBeforeMs else { return decision }
-    decision.freezes =
-      isMirroring
-      ? sample.neededBytes == 0 || (round > 0 && isShort(sample, pauseLimitMs / 4))
-      : isShort(sample, pauseLimitMs / 2)
+    decision.freezes = isNearEnd(sample, roundBefore)
     if decision.freezes { decision.defersWritten = false }
     return decision
+  }
+
+  /// First the original alone. Then what is in the surrogate, where the guest works, too: whatever it reads or writes there
+  /// is sent from memory, so that the copier need not read it between its requests, and what is left shrinks however much
+  /// the guest writes.
+  private func outsource(_ decision: inout MoveDecision) {
+    decision.yieldsToGuest = true
+    decision.defersWritten = round == 0 && !isMirroring
+    guard !decision.defersWritten else { return }
+    (decision.readsTail, decision.forwardsReads) = (true, true)
+    if !isMirroring { decision.writes = .forward }
+  }
+
+  private func isNearEnd(_ sample: MoveSample, _ roundBefore: UInt64) -> Bool {
+    if isMirroring {
+      return sample.neededBytes == 0 || (round > 0 && isShort(sample, pauseLimitMs / 4))
+    }
+    guard method == .waio else { return isShort(sample, pauseLimitMs / 2) }
+    // How fast the original was read from end to end says nothing of how fast the surrogate will be, which the guest has, too.
+    // And what is left comes to nothing by itself there.
+    return sample.neededBytes == 0 || (roundBefore > 0 && isShort(sample, pauseLimitMs / 8))
   }
 
   private func isShort(_ sample: MoveSample, _ limitMs: UInt64) -> Bool {

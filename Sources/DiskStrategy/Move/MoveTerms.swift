@@ -31,10 +31,14 @@ public struct MoveDecision: Sendable, Equatable {
   public var writes = WriteHandling.note
   /// What the guest reads is sent from memory.
   public var forwardsReads = false
+  /// What lies around a small read of the guest's is read with it: the head is there.
+  public var widensReads = false
   /// The copier goes where the guest is.
   public var followsGuest = false
   /// What the guest has written since the beginning isn't sent yet.
   public var defersWritten = false
+  /// What the surrogate's log has is sent, in the log's order.
+  public var readsTail = false
   /// The copier is no faster than the guest's latency allows.
   public var yieldsToGuest = false
   /// The guest's writes shall wait until the rest is there.
@@ -83,4 +87,12 @@ public enum DiskMoveTerms {
   /// Reads of the copier's that are under way at once while it follows a guest that is busy: each of these stands before what
   /// the guest asks for next, and what the guest reads needn't be read at all.
   public static let followingReadsMax = 1
+  /// The same while what a surrogate has is copied and the guest is busy: the guest works on the same device.
+  public static let tailReadsMax = 1
+  /// What a read there counts for at least, in bytes, to whom bytes are what a device's time goes by: the head's way.
+  public static let tailReadCost: UInt64 = 128 << 10
+  /// What was read there and may wait to be sent, in bytes: a guest's write to both sides waits for it.
+  public static let tailQueueBytesMax = 512 << 10
+  /// Blocks that are read at once in the disk's order when each of them may lie elsewhere in the log.
+  public static let scatteredBlocksMax = 8
 }

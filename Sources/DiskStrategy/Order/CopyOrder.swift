@@ -51,6 +51,16 @@ public struct CopyOrder: Sendable {
     guestUs = nowUs
   }
 
+  /// Something else has been gone through once from its beginning to its end, and counts as a round.
+  public mutating func noteRound() { roundCount += 1 }
+
+  /// Takes only the first blocks of a run that it has just given: it goes on behind them.
+  public mutating func cut(_ run: Range<Int>, to count: Int) -> Range<Int> {
+    let part = run.prefix(max(count, 1))
+    position = part.upperBound
+    return part
+  }
+
   private mutating func noteDirection(_ block: Int) {
     let before = guestMean >> 5
     guard guestEnd != nil, abs(block - before) < Self.regionBlockCount else {

@@ -70,6 +70,9 @@ public struct PullMap: Sendable {
     isHere(blocks) && !fresh.hasAny(of: blocks) && !flushing.hasAny(of: blocks)
   }
 
+  /// Blocks of a chunk that are here and that no flush has covered, the lowest in the lowest bit.
+  public func unflushedWord(_ chunk: Int) -> UInt64 { fresh.word(chunk) | flushing.word(chunk) }
+
   // MARK: What a file remembers of it
 
   /// Blocks of a chunk that are here.

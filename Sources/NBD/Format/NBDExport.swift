@@ -50,6 +50,11 @@ public struct NBDExtent: Hashable, Sendable {
   /// In `base:allocation`: reads as zeros.
   public static let zero: UInt64 = 2
 
+  /// The context in which QEMU tells of a dirty bitmap.
+  public static func dirtyBitmap(_ name: String) -> String { "qemu:dirty-bitmap:" + name }
+  /// There: something was written to it since the bitmap began.
+  public static let dirty: UInt64 = 1
+
   /// In bytes, never 0.
   public var length: UInt64
   /// Meaning as the context has it.

@@ -32,7 +32,7 @@ extension DiskMoveRun {
     let blocks = clients[client].blocks
     order.noteGuest(blocks, nowUs: nowUs)
     if cache.holds(blocks) { return found(client) }
-    if machine != nil, decision.forwardsReads, isConnected, queuedBytes < Self.queueBytesMax {
+    if machine != nil, decision.widensReads, isConnected, queuedBytes < Self.queueBytesMax {
       // What lies around a small read costs the disk little more: the head is there.
       let start = blocks.lowerBound / Self.aroundBlocks * Self.aroundBlocks
       let end = (blocks.upperBound + Self.aroundBlocks - 1) / Self.aroundBlocks * Self.aroundBlocks

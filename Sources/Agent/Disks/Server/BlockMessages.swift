@@ -57,17 +57,22 @@ public struct BlockMoveOrder: Codable, Sendable {
   }
 }
 
-/// Which copy a destination has, and how far its manifest is believed.
+/// Which copy a destination has, and how far what is known of it is believed.
 public struct BlockBaseOrder: Codable, Sendable {
   /// The path of the copy's manifest.
-  public var manifest: String
+  public var manifest: String?
+  /// In its place: the disk's dirty bitmap that has recorded since the copy was made.
+  public var bitmap: String?
   /// Parts to compare before anything is left out.
   public var sampleCount: Int
   /// Every part is compared before it is left out.
   public var verifiesAll: Bool
 
-  public init(manifest: String, sampleCount: Int, verifiesAll: Bool) {
-    (self.manifest, self.sampleCount, self.verifiesAll) = (manifest, sampleCount, verifiesAll)
+  public init(
+    manifest: String?, bitmap: String? = nil, sampleCount: Int, verifiesAll: Bool
+  ) {
+    (self.manifest, self.bitmap) = (manifest, bitmap)
+    (self.sampleCount, self.verifiesAll) = (sampleCount, verifiesAll)
   }
 }
 
