@@ -59,11 +59,8 @@ extension MigrationAgent {
       if let start = journal.source?.start {
         (item.vm, item.side, item.peer) = (start.vm, "source", start.destination)
         let recovery = SourceRecovery(id: journal.id, agent: self)
-        let (end, isIgnored) = try await exclusively(journal.id) {
-          let seen = try await recovery.recover()
-          guard let decision, !seen.isSettled else { return (seen, false) }
-          guard seen.decisions.contains(decision) else { return (seen, true) }
-          return (try await recovery.recover(OperatorWord(decision, seen: seen)), false)
+        let (end, isIgnored) = try await settle(journal.id, decision) {
+          try await recovery.recover($0)
         }
         (item.state, item.isSettled, item.needsHuman) = (end.text, end.isSettled, end.needsHuman)
         if isIgnored { item.note(ignored: decision) }
@@ -72,11 +69,8 @@ extension MigrationAgent {
       } else if let start = journal.destination?.start {
         (item.vm, item.side, item.peer) = (start.vm, "destination", start.source)
         let recovery = DestinationRecovery(id: journal.id, agent: self)
-        let (end, isIgnored) = try await exclusively(journal.id) {
-          let seen = try await recovery.recover()
-          guard let decision, !seen.isSettled else { return (seen, false) }
-          guard seen.decisions.contains(decision) else { return (seen, true) }
-          return (try await recovery.recover(OperatorWord(decision, seen: seen)), false)
+        let (end, isIgnored) = try await settle(journal.id, decision) {
+          try await recovery.recover($0)
         }
         (item.state, item.isSettled, item.needsHuman) = (end.text, end.isSettled, !end.isSettled)
         if isIgnored { item.note(ignored: decision) }
@@ -89,6 +83,21 @@ extension MigrationAgent {
       (item.state, item.needsHuman) = ("not settled: \(error)", true)
     }
     return item
+  }
+
+  /// Settles what agents can, then what a person decides, if that is offered in the state that is left.
+  ///
+  /// - Returns: where it stands, and whether the decision was none of those offered.
+  private nonisolated func settle<End: RecoveryEnd>(
+    _ id: String, _ decision: OperatorDecision?,
+    _ recover: (OperatorWord<End>?) async throws -> End
+  ) async throws -> (end: End, isIgnored: Bool) {
+    try await exclusively(id) {
+      let seen = try await recover(nil)
+      guard let decision, !seen.isSettled else { return (seen, false) }
+      guard seen.decisions.contains(decision) else { return (seen, true) }
+      return (try await recover(OperatorWord(decision, seen: seen)), false)
+    }
   }
 
   /// A journal that cannot be read is shown, and put aside on a person's word; never guessed at.

@@ -41,7 +41,13 @@ extension RecoveryItem.Choice {
   }
 }
 
-extension SourceEnd {
+/// Where a side's part stands once its agent has nothing more to do now.
+protocol RecoveryEnd: Hashable, Sendable {
+  var isSettled: Bool { get }
+  var decisions: [OperatorDecision] { get }
+}
+
+extension SourceEnd: RecoveryEnd {
   /// Without a person, or a destination that comes back, the guest stands still.
   var needsHuman: Bool {
     switch self {
@@ -59,7 +65,7 @@ extension SourceEnd {
   }
 }
 
-extension DestinationEnd {
+extension DestinationEnd: RecoveryEnd {
   var isSettled: Bool {
     switch self {
     case .ended, .nothing: true
