@@ -70,7 +70,7 @@ import Wire
     try TestImage.write(hosts.paths[0], all, version: 0)
     let (directory, held) = try hosts.agree()
     let moved = try Guest.move(directory, held, inPlace: inPlace)
-    #expect(moved.counters.diskPages > 285 && moved.counters.pages == 400, "\(moved.counters)")
+    #expect(moved.counters.diskPages > 275 && moved.counters.pages == 400, "\(moved.counters)")
     #expect(moved.refetched == 0)
   }
 
@@ -81,7 +81,7 @@ import Wire
     try TestImage.write(hosts.paths[0], 0..<Guest.imageBlocks / 2, version: 0)
     let (directory, held) = try hosts.agree()
     let moved = try Guest.move(directory, held, inPlace: inPlace)
-    #expect(moved.counters.diskPages > 285)
+    #expect(moved.counters.diskPages > 275)
     #expect((100...200).contains(moved.refetched), "\(moved.refetched)")
   }
 
@@ -97,9 +97,13 @@ import Wire
     let (directory, held) = try hosts.agree()
     let moved = try Guest.move(directory, held, inPlace: true)
     // 100 of the pages are odd blocks.
-    #expect((80...110).contains(moved.counters.diskPages), "\(moved.counters)")
+    #expect((75...110).contains(moved.counters.diskPages), "\(moved.counters)")
     #expect(moved.refetched <= 10)
-    #expect(directory.find(TestImage.content(8, version: 9).span.bytes)?.block == 8)
+    let found = again.count { block in
+      directory.find(TestImage.content(block, version: 9).span.bytes)?.block == block
+    }
+    // One content may push out another (`CopiedBlocks`): which ones is drawn by lot.
+    #expect(found > 2300, "\(found) of 2500")
   }
 
   @Test func eachDiskHasItsNumber() throws {

@@ -10,7 +10,7 @@ import Wire
 
 /// Pages of zeros for a destination whose QEMU takes them slowly.
 @Suite(.timeLimit(.minutes(2))) struct ZeroBacklogTests {
-  static let pageCount = 100_000
+  static let pageCount = 300_000
 
   /// As long as it takes none, few go, and most of the guest isn't even read: whoever stops it knows what it would wait for.
   @Test func theyWaitAtTheSource() throws {
@@ -35,9 +35,11 @@ import Wire
       sent = queue.snapshot.counters.zeroPages
       MonotonicClock.sleep(us: 300_000)
     } while sent == 0 || sent != queue.snapshot.counters.zeroPages
-    // What may be on its way, and what QEMU's socket holds.
-    #expect(sent < 20_000, "\(sent) pages went")
-    #expect(rig.source.ledger.state.read { $0.ledger?.mentionedCount ?? 0 } < 80_000)
+    // What QEMU's socket holds (23,000); what may be on its way, which is more where the socket took all of that in one
+    // sample; and one reading of the stream.
+    #expect(sent < 120_000, "\(sent) pages went")
+    let mentioned = rig.source.ledger.state.read { $0.ledger?.mentionedCount ?? 0 }
+    #expect(mentioned < 200_000, "\(mentioned) pages were read")
     collector.isReading.update { $0 = true }
     let image = try rig.image(collector)
     #expect(image.pages.count == Self.pageCount)
