@@ -24,11 +24,13 @@ final class PullServer: Sendable {
     var connections: PullConnections?
     var prefetches = true
     var counters = PullSource.Counters()
+    var given = PullTally()
     var breaks: UInt64 = 0
   }
 
   private let memory: StoppedMemory
   private let identifier: PullIdentifier?
+  private let packing: PullPacking?
   private let heat: @Sendable () -> [PullHeat]
   private let laneCount: UInt16
   private let recovery: LaneRecovery
@@ -39,18 +41,19 @@ final class PullServer: Sendable {
 
   /// - Parameters:
   ///   - identifier: knows which pages the destination may have; nil: nobody does.
+  ///   - packing: makes pages small that nobody waits for yet; nil: the destination takes them as they are.
   ///   - heat: which pages are hot; called once for all connections, after the guest has stopped.
   ///   - laneCount: connections for what is asked for ahead, beside the one for faults.
   ///   - recovery: how a connection is opened, and how long to try.
   ///   - onEvent: called on the server's thread.
   init(
-    memory: StoppedMemory, identifier: PullIdentifier? = nil,
+    memory: StoppedMemory, identifier: PullIdentifier? = nil, packing: PullPacking? = nil,
     heat: @escaping @Sendable () -> [PullHeat] = { [] }, laneCount: UInt16,
     recovery: LaneRecovery, bytesWritten: Guarded<UInt64>,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.memory, self.laneCount, self.recovery) = (memory, laneCount, recovery)
-    (self.identifier, self.heat) = (identifier, heat)
+    (self.identifier, self.packing, self.heat) = (identifier, packing, heat)
     (self.bytesWritten, self.onEvent) = (bytesWritten, onEvent)
   }
 
@@ -97,6 +100,18 @@ final class PullServer: Sendable {
     }
   }
 
+  /// Pages that went so far, by the way they did.
+  var given: PullTally {
+    state.read { state in
+      var sum = state.given
+      if let now = state.connections?.given { sum.add(now) }
+      return sum
+    }
+  }
+
+  /// Time that threads spent on making pages small, of all of them together, in milliseconds; nil: they don't.
+  var packingMs: UInt64? { packing.map { $0.busyUs / 1000 } }
+
   /// Whether the destination is told which pages it may have.
   var identifies: Bool { identifier != nil }
 
@@ -111,6 +126,7 @@ final class PullServer: Sendable {
       let end = connections.run()
       state.update { state in
         state.counters.add(connections.counters)
+        state.given.add(connections.given)
         state.connections = nil
       }
       switch end {
@@ -162,7 +178,7 @@ final class PullServer: Sendable {
       throw error
     }
     return PullConnections(
-      sockets, memory, bytesWritten, identifier: identifier, heat: heat,
+      sockets, memory, bytesWritten, identifier: identifier, packing: packing, heat: heat,
       prefetches: state.read { $0.prefetches })
   }
 }

@@ -7,6 +7,9 @@ import Wire
 
 /// A pull out of this host whose agent died: the source's QEMU holds the pages, and this agent gives them.
 final class RevivedServer: Sendable {
+  /// Connections for what is asked for ahead.
+  private static let laneCount: UInt16 = 4
+
   private let server: PullServer
   private let status: Guarded<PullRevival.Status>
 
@@ -31,7 +34,11 @@ final class RevivedServer: Sendable {
     let token = start.pullToken(id)
     let status = Guarded(PullRevival.Status.running)
     let server = PullServer(
-      memory: memory, laneCount: 4,
+      memory: memory,
+      packing: pull.packs == true
+        ? PullPacking(
+          effort: nil, threads: configuration.compactionThreadCount, lanes: Int(Self.laneCount))
+        : nil, laneCount: Self.laneCount,
       recovery: LaneRecovery(
         patienceMs: { .max },
         dial: { role, lane in
