@@ -174,7 +174,10 @@ extension MovableStore {
 
   public func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool {
     source.mayWait(at: offset, count: count, writes: writes)
+      || move?.mayWait(writes: writes) == true
   }
+
+  public var mayWaitForFlush: Bool { move?.isElsewhere == true }
 
   public var isAtRest: Bool { move == nil && source.isAtRest }
 

@@ -42,6 +42,7 @@ final class ConnectionLink: Sendable {
 
   /// Waits until a request of `bytes` may be in memory.
   func admit(_ bytes: Int) {
+    outlet.waitForRoom()
     _ = load.wait { load -> Bool? in
       let fits =
         load.requests == 0
