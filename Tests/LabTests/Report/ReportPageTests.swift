@@ -330,7 +330,8 @@ import Testing
       ).unmeasured(in: results)
     }
     let own = Set(results.map(\.lab.qemu)).sorted()
-    #expect(try said(own, results)?.hasSuffix("not measured: round 3 of \(guest), in part.") == true)
+    #expect(
+      try said(own, results)?.hasSuffix("not measured: round 3 of \(guest), in part.") == true)
     #expect(
       try said(own + ["7.2"], results)?.contains("QEMU 7.2; round 3 of \(guest), in part.") == true)
     let whole = results.filter { $0.lab.round < 2 }
