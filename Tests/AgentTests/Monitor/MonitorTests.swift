@@ -1,5 +1,6 @@
 import Agent
 import Foundation
+import HostIO
 import QMP
 import Testing
 
@@ -85,6 +86,38 @@ struct MonitorTests {
     kill(qemu.pid, SIGKILL)
     await cut
     await monitor.closed()
+  }
+
+  /// As a QEMU that is about to notice the end of its last client. After the greeting it is no such thing.
+  @Test(arguments: [1, 4, 5, 6]) func whoIsLetGoWithoutAWordComesAgain(times: Int) async throws {
+    let path = "/tmp/godwit-greeting-\(UUID().uuidString.prefix(8))"
+    let listener = try UnixSocket.listen(path: path)
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    let accepted = Guarded(0)
+    let server = WorkerThread("test-greeting") {
+      while let socket = try? listener.accept(timeoutMs: 60_000) {
+        let number = accepted.update { count in
+          count += 1
+          return count
+        }
+        // The last one is greeted, and let go all the same.
+        if number == times + 1 || number == 5 {
+          let version = #"{"qemu": {"micro": 2, "minor": 0, "major": 10}, "package": ""}"#
+          let line = #"{"QMP": {"version": \#(version), "capabilities": []}}"# + "\r\n"
+          if number <= times { return socket.shutdown() }
+          try? socket.writeAll(Array(line.utf8).span.bytes)
+          return socket.shutdown()
+        }
+        socket.shutdown()
+      }
+    }
+    let error = await #expect(throws: MonitorError.self) {
+      _ = try await Monitor.connect(path: path, timeoutMs: 10_000)
+    }
+    server.join()
+    #expect(error?.cause.code == .disconnected)
+    #expect((error?.cause.command == "greeting") == (times >= 5))
+    #expect(accepted.read { $0 } == min(times + 1, 5))
   }
 
   @Test func aMonitorInUseSaysSo() async throws {
