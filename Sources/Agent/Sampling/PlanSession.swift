@@ -7,7 +7,8 @@ import Wire
 /// What `prepare` checks, as far as it goes without a QEMU at the destination; then the link, then the guest.
 struct PlanSession: Sendable {
   /// Sixteen intervals: windows of 0.25, 0.5, 1, 2 and 4 s.
-  static let schedule = GuestSampler.Schedule(intervalMs: 250, intervals: 16)
+  static let schedule = GuestSampler.Schedule(
+    intervalMs: 250, intervals: 16, keepsContents: true)
 
   let request: MigrationRequest
   let configuration: AgentConfiguration

@@ -18,8 +18,8 @@ protocol SimulatedMemory: Sendable {
   mutating func beginCollect(noise: inout Noise) -> (dirtied: Double, first: Double)
   mutating func finishCollect() -> Double
   /// Sends owed pages worth at most so many bytes of the link's time (`PageGroup.linkBytes`); the scan over fresh pages
-  /// gets this share of them where both have something, and dirty pages of this heat or hotter are left out. Gives the
-  /// bytes used.
+  /// gets this share of the pages where both have something (`scanShare`), and dirty pages of this heat or hotter are left
+  /// out. Gives the bytes used.
   mutating func send(
     bytes: Double, scanPermille: UInt64, holdFrom heat: UInt8, noise: inout Noise
   ) -> Double
@@ -30,4 +30,28 @@ protocol SimulatedMemory: Sendable {
   var invalidByGroup: [Double] { get }
   /// What is wrong with the ledger, or nil.
   func violation(isFinished: Bool) -> String?
+}
+
+/// Pages of one of the two streams, and what they take of the link's time, in bytes.
+struct StreamLoad: Sendable {
+  var pages = 0.0
+  var bytes = 0.0
+
+  mutating func add(_ pages: Double, _ bytesPerPage: Double) {
+    self.pages += pages
+    bytes += pages * bytesPerPage
+  }
+}
+
+extension SimulatedMemory {
+  /// The scan's share of the link's bytes. Agents share it out by pages, zeros among them: a scan that comes upon many gets
+  /// few of the bytes beside pages that are all sent.
+  static func scanShare(_ permille: UInt64, scan: StreamLoad, dirty: StreamLoad) -> Double {
+    let share = Double(min(permille, 1000)) / 1000
+    guard scan.pages > 0, dirty.pages > 0 else { return share }
+    let (fromScan, fromDirty) = (
+      share * scan.bytes / scan.pages, (1 - share) * dirty.bytes / dirty.pages
+    )
+    return fromScan + fromDirty > 0 ? fromScan / (fromScan + fromDirty) : share
+  }
 }
