@@ -27,6 +27,8 @@ extension MovableStore {
       hasNotes.store(true, ordering: .sequentiallyConsistent)
       // A write that began before isn't noted.
       calls.turn()
+      // What only the page cache has, a host that loses its power would not come back with.
+      try source.flush()
       let hashes = try hashAll()
       guard
         let manifest = DiskManifest(
