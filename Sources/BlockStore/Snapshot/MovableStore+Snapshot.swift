@@ -38,6 +38,26 @@ extension MovableStore {
     }
   }
 
+  /// The image was written to past this server, or is about to be, so that nothing was noted: the last snapshot counts no
+  /// more, for the next server neither. Throws when that can't be remembered, or the disk moves.
+  public func noteBypass() throws {
+    try orders.withLock { _ in
+      guard move == nil, !source.isInUse else {
+        throw MoveError("the disk \(name) moves, or was moved away")
+      }
+      try forgetSnapshot()
+    }
+  }
+
+  /// The caller has `orders`.
+  func forgetSnapshot() throws {
+    guard let old = notes.withLock({ $0 }) else { return }
+    try old.remove()
+    hasNotes.store(false, ordering: .sequentiallyConsistent)
+    notes.withLock { $0 = nil }
+    log("\(name): it was written to elsewhere, or will be: its last snapshot counts no more")
+  }
+
   private func hashAll() throws(StoreError) -> [UInt8] {
     try unsafe DiskManifest.hashes(byteCount: byteCount) { place, target throws(StoreError) in
       if unsafe source.fetchAtOnce(at: place, into: target) == true { return }
@@ -72,7 +92,8 @@ extension MovableStore {
       manifest.byteCount == byteCount
     else {
       throw MoveError(
-        "the manifest isn't of the last snapshot of \(name) that was taken through this server")
+        "the manifest isn't of the last snapshot of \(name) that was taken through this server, or the disk was attached or "
+          + "detached since: take one anew")
     }
     return notes
   }
