@@ -89,8 +89,10 @@ extension MovableStore {
     let state = MoveState(
       geometry, map: BlockMap(geometry), file: file, destinationName: destination.uri)
     let new = DiskMove(name: name, source: source, state, log: log)
-    route.withLock { $0 = new }
-    hasRoute.store(true, ordering: .sequentiallyConsistent)
+    route.withLock { route in
+      route = new
+      hasRoute.store(true, ordering: .sequentiallyConsistent)
+    }
     // Writes that began before know nothing of it; nothing is read for the move until they have ended.
     calls.turn()
     return new
@@ -108,14 +110,18 @@ extension MovableStore {
     return try SurrogateLink.make(wanted.place)
   }
 
-  private func moveEnded(_ ended: DiskMove) {
+  func moveEnded(_ ended: DiskMove) {
     // Without a move its data have no reason to be elsewhere.
     source.giveBack()
     let status = ended.status
     guard status.phase.isOver, status.phase != .switched else { return }
     last.withLock { $0 = status }
-    hasRoute.store(false, ordering: .sequentiallyConsistent)
-    route.withLock { $0 = nil }
+    route.withLock { route in
+      // The next one may have begun already, whose order needn't wait for this.
+      guard route === ended else { return }
+      hasRoute.store(false, ordering: .sequentiallyConsistent)
+      route = nil
+    }
     // The next move begins when nobody uses this one any more.
     calls.turn()
   }
