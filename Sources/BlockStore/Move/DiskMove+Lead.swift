@@ -230,7 +230,9 @@ extension DiskMove {
   }
 
   /// The guest's writes wait: ends the move, or lets them go on when it takes too long.
-  private func end(_ state: inout MoveState, _ nowUs: UInt64) {
+  func end(_ state: inout MoveState, _ nowUs: UInt64) {
+    // Nobody wants an end any more.
+    guard state.wish.ending != .wait else { return state.thaw() }
     guard state.writes.isEmpty, state.map.isSynced, state.map.sendingCount == 0,
       state.link != nil
     else {

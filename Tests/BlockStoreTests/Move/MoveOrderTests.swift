@@ -21,4 +21,26 @@ import Testing
     #expect(rig.movable.move === second)
     try await WorkerThread.run("cancel") { try rig.movable.cancelMove() }
   }
+
+  /// Who asks for it while the guest's writes wait for the end already gets no end.
+  @Test(.timeLimit(.minutes(1)), arguments: [MoveEnding.copy, .wait])
+  func aWaitThatIsAskedForAtTheEnd(ending: MoveEnding) async throws {
+    let rig = try MoveRig()
+    let geometry = try #require(DiskGeometry(byteCount: UInt64(MoveRig.byteCount)))
+    try await WorkerThread.run("end") {
+      let link = MoveLink(1, try rig.target.destination.connect(silence: .destination))
+      defer { link.close() }
+      var state = MoveState(
+        geometry, map: BlockMap(geometry, filled: false),
+        file: try MapFile.make(rig.mapPath, geometry, key: "one", filled: false),
+        destinationName: "x")
+      (state.stage, state.link, state.isFrozen) = (.moving, link, true)
+      state.wish.ending = ending
+      let move = DiskMove(name: "disk", source: rig.movable.source, state, log: { _ in })
+      move.state.update { move.end(&$0, MonotonicClock.nowUs) }
+      let (isMoving, isFrozen) = move.state.read { ($0.stage.isMoving, $0.isFrozen) }
+      #expect(isMoving == (ending == .wait) && !isFrozen)
+      #expect(SmallFile.exists(rig.mapPath) == (ending == .wait))
+    }
+  }
 }
