@@ -14,60 +14,77 @@ extension MovableStore {
 
   /// Begins a move, or goes on with an interrupted one to the same destination.
   public func move(to destination: MoveDestination, _ wish: MoveWish) throws {
-    try orders.withLock { _ in
-      guard let mapPath else {
-        throw MoveError("there is nowhere to keep the map of a move (godwit block serve --maps)")
-      }
-      try checkIsHere()
-      guard let geometry = DiskGeometry(byteCount: byteCount) else {
-        throw MoveError("a disk of \(byteCount) bytes can't be moved")
-      }
-      guard !source.traits.isReadOnly else {
-        throw MoveError("the disk \(name) is served read-only: copy it")
-      }
-      if let open = move?.status, open.phase != .interrupted {
-        throw MoveError("the disk \(name) is \(open.phase) already (\(open.destination))")
-      }
-      try checkIsOwned()
-      // What can be refused is refused before anything changes.
-      let probe = try destination.connect(silence: .destination)
-      defer { probe.close() }
-      try DiskMove.check(
-        probe, for: source, geometry, isSwitching: wish.ending == .switching)
-      let supply = try supply(wish)
-      let surrogate = try openSurrogate(wish)
-      let move: DiskMove
-      var base: (any OlderCopy)?
-      do {
-        base = try self.base(wish, geometry, mapPath, destination.uri, probe)
-        move = try prepare(geometry, mapPath, destination)
-      } catch {
-        surrogate?.clear()
-        supply?.close()
-        base?.close()
-        throw error
-      }
-      let copy = base
-      move.state.update { state in
-        state.destination = destination
-        (state.wish, state.destinationName) = (wish, destination.uri)
-        state.machine = MoveMachine(wish.method, pauseLimitMs: wish.pauseLimitMs)
-        state.pace = SendPace(bytesPerSecond: wish.bytesPerSecond)
-        (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
-        (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
-        (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
-        (state.base, state.sparesAhead) = (copy, !source.traits.isPrompt)
-        state.tail = TailPlace()
-      }
-      readBitmap(copy)
-      move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
-        self?.moveEnded(move)
-      }
-      guard let wanted = wish.surrogate else { return }
-      move.useSurrogate(
-        wanted, surrogate, path: mapPath + OutsourcedStore.fileSuffix, identity: identity
-      ) { [weak self] in self?.calls.turn() }
+    let (_, geometry) = try orders.withLock { _ in try place() }
+    // Networks take their time; other orders don't wait for them.
+    let probe = try destination.connect(silence: .destination)
+    defer { probe.close() }
+    try DiskMove.check(probe, for: source, geometry, isSwitching: wish.ending == .switching)
+    let supply = try supply(wish)
+    do {
+      try orders.withLock { _ in try begin(destination, wish, probe, supply) }
+    } catch {
+      supply?.close()
+      throw error
     }
+  }
+
+  /// Where the map of a move goes that can be begun now, and what it is of.
+  private func place() throws -> (mapPath: String, geometry: DiskGeometry) {
+    guard let mapPath else {
+      throw MoveError("there is nowhere to keep the map of a move (godwit block serve --maps)")
+    }
+    try checkIsHere()
+    guard let geometry = DiskGeometry(byteCount: byteCount) else {
+      throw MoveError("a disk of \(byteCount) bytes can't be moved")
+    }
+    guard !source.traits.isReadOnly else {
+      throw MoveError("the disk \(name) is served read-only: copy it")
+    }
+    if let open = move?.status, open.phase != .interrupted {
+      throw MoveError("the disk \(name) is \(open.phase) already (\(open.destination))")
+    }
+    try checkIsOwned()
+    return (mapPath, geometry)
+  }
+
+  /// What can be refused is refused before anything changes, also what has become so since it was first looked at.
+  private func begin(
+    _ destination: MoveDestination, _ wish: MoveWish, _ probe: RemoteStore,
+    _ supply: BackupSupply?
+  ) throws {
+    let (mapPath, geometry) = try place()
+    if let snapshot = wish.snapshot { _ = try notes(of: snapshot.manifest) }
+    let surrogate = try openSurrogate(wish)
+    let move: DiskMove
+    var base: (any OlderCopy)?
+    do {
+      base = try self.base(wish, geometry, mapPath, destination.uri, probe)
+      move = try prepare(geometry, mapPath, destination)
+    } catch {
+      surrogate?.clear()
+      base?.close()
+      throw error
+    }
+    let copy = base
+    move.state.update { state in
+      state.destination = destination
+      (state.wish, state.destinationName) = (wish, destination.uri)
+      state.machine = MoveMachine(wish.method, pauseLimitMs: wish.pauseLimitMs)
+      state.pace = SendPace(bytesPerSecond: wish.bytesPerSecond)
+      (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
+      (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
+      (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
+      (state.base, state.sparesAhead) = (copy, !source.traits.isPrompt)
+      state.tail = TailPlace()
+    }
+    readBitmap(copy)
+    move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
+      self?.moveEnded(move)
+    }
+    guard let wanted = wish.surrogate else { return }
+    move.useSurrogate(
+      wanted, surrogate, path: mapPath + OutsourcedStore.fileSuffix, identity: identity
+    ) { [weak self] in self?.calls.turn() }
   }
 
   /// The move's state, with its map; writes are noted in it from now on.

@@ -43,4 +43,31 @@ import Testing
       #expect(SmallFile.exists(rig.mapPath) == (ending == .wait))
     }
   }
+
+  /// A server that is being dialled, or is slow to answer, holds up the move that wants it and nobody else.
+  @Test(.timeLimit(.minutes(1)), arguments: [false, true])
+  func ordersDontWaitForConnections(isBackup: Bool) async throws {
+    let rig = try MoveRig(isPrompt: false)
+    let refusals = Guarded<[any Error]>([])
+    @Sendable func slow(_ target: FailingTarget) -> MoveDestination {
+      MoveDestination(uri: target.server.uri, exportName: "disk") {
+        if refusals.read({ $0.isEmpty }) {
+          _ = WorkerThread("cancel") {
+            do { try rig.movable.cancelMove() } catch { refusals.update { $0.append(error) } }
+          }
+          while refusals.wait(until: { $0.isEmpty ? nil : true }) == nil {}
+        }
+        return try UnixSocket.connect(path: target.server.socket)
+      }
+    }
+    try await WorkerThread.run("move") {
+      var wish = rig.wish(.snapmig)
+      var snapshot = try rig.snapshot()
+      if isBackup { snapshot.backups = [slow(rig.backup)] }
+      wish.snapshot = snapshot
+      try rig.movable.move(to: isBackup ? rig.target.destination : slow(rig.target), wish)
+    }
+    try await rig.until("copied") { $0.phase == .copied }
+    #expect(refusals.read { $0.count == 1 && $0.first is MoveError })
+  }
 }
