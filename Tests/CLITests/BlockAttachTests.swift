@@ -113,6 +113,52 @@ struct BlockAttachTests {
     try? FileManager.default.removeItem(atPath: folder)
   }
 
+  /// What QEMU writes to the file itself nobody notes: there and back, a snapshot of before counts no more.
+  @Test(.timeLimit(.minutes(1)), arguments: qemus)
+  func snapshotsEnd(qemu: String) async throws {
+    let guest = try start(qemu, iothread: false)
+    defer { guest.send(signal: SIGKILL) }
+    try await untilReady(monitor, guest)
+    let binary = try #require(CommandProcess.binary)
+    let orders = folder + "/orders"
+    let server = try ChildProcess(
+      binary,
+      [
+        "block", "serve", "--in-use", image, "--socket", socket, "--export-name", "x", "--control",
+        orders,
+      ])
+    try await untilReady(socket, server)
+    try await untilReady(orders, server)
+    let notes = image + ".godwit-map.since"
+    func snapshot() async throws {
+      let taken = try await block([
+        "snapshot", "x", "--manifest", folder + "/manifest", "--control", orders,
+      ])
+      #expect(taken.status == 0 && SmallFile.exists(notes), "\(taken.output)")
+    }
+    let attach = ["attach", "qmp:\(monitor)", "n0", "--socket", socket]
+    let detach = ["detach", "qmp:\(monitor)", "n0"]
+    try await snapshot()
+    _ = try await use("write -P 1 0 64k")
+    // Who can't tell the server may not go on.
+    #expect(try await block(attach).status == ExitStatus.refused.rawValue)
+    #expect(SmallFile.exists(notes))
+    #expect(try await block(attach + ["--control", orders]).status == 0)
+    #expect(!SmallFile.exists(notes))
+    try await snapshot()
+    #expect(try await block(detach).status == ExitStatus.refused.rawValue)
+    #expect(SmallFile.exists(notes))
+    #expect(try await block(detach + ["--control", orders]).status == 0)
+    #expect(!SmallFile.exists(notes))
+    // Without notes there is nothing to tell.
+    #expect(try await block(attach).status == 0)
+    #expect(try await block(detach).status == 0)
+    await server.terminate()
+    guest.send(signal: SIGKILL)
+    _ = await guest.wait()
+    try? FileManager.default.removeItem(atPath: folder)
+  }
+
   /// The disk of a running QEMU moves to another server, and the guest goes on over there.
   @Test(.timeLimit(.minutes(1)), arguments: qemus, ["precopy", "mirror", "iofollow"])
   func movedWhileItRuns(qemu: String, method: String) async throws {

@@ -230,7 +230,9 @@ extension DiskMove {
   }
 
   /// The guest's writes wait: ends the move, or lets them go on when it takes too long.
-  private func end(_ state: inout MoveState, _ nowUs: UInt64) {
+  func end(_ state: inout MoveState, _ nowUs: UInt64) {
+    // Nobody wants an end any more.
+    guard state.wish.ending != .wait else { return state.thaw() }
     guard state.writes.isEmpty, state.map.isSynced, state.map.sendingCount == 0,
       state.link != nil
     else {
@@ -302,14 +304,24 @@ extension DiskMove {
     }
   }
 
+  /// Of both sides: what was read here may be in the page cache alone, and a host that loses its power would come back with
+  /// older content of a block that is remembered as the destination's. At once, for the guest may wait for it.
   private func flush(_ link: MoveLink) {
+    let failure = Guarded<StoreError?>(nil)
+    let here = WorkerThread("move-flush-here") { [source] in
+      do throws(StoreError) { try source.flush() } catch { failure.update { $0 = error } }
+    }
     var problem: StoreError?
     do throws(StoreError) { try link.flush() } catch { problem = error }
+    here.join()
+    let own = failure.read { $0 }
     state.update { state in
       state.isFlushing = false
-      let isDone = problem == nil && state.link?.id == link.id
+      let isDone = problem == nil && own == nil && state.link?.id == link.id
       state.endFlush(isDone)
     }
+    // A surrogate that failed gives back what it has; then the disk can be flushed again.
+    if let own, !source.isInUse { stop("can't flush the disk: \(own)") }
     if let problem { judge(problem, link) }
   }
 }
