@@ -140,10 +140,11 @@ struct ExactMemory: SimulatedMemory {
   private func scanShare(_ permille: UInt64, holdFrom heat: UInt8) -> Double {
     var (scan, dirty) = (StreamLoad(), StreamLoad())
     for page in version.indices {
+      let isZero = guest.groups[groupOf[page]].isZero
       if isFresh[page] {
-        scan.add(1, linkBytes(page))
+        scan.add(1, linkBytes(page), isZero: isZero)
       } else if isOwed[page], history[page].nonzeroBitCount < Int(heat) {
-        dirty.add(1, linkBytes(page))
+        dirty.add(1, linkBytes(page), isZero: isZero)
       }
     }
     return Self.scanShare(permille, scan: scan, dirty: dirty)

@@ -169,9 +169,12 @@ struct FluidMemory: SimulatedMemory {
     let limit = min(Int(heat), Self.heats)
     var (scan, dirty) = (StreamLoad(), StreamLoad())
     for group in guest.groups.indices {
-      scan.add(fresh[group], linkBytes[group])
+      let isZero = guest.groups[group].isZero
+      scan.add(fresh[group], linkBytes[group], isZero: isZero)
       let cost = owedLinkBytes(group)
-      for index in 0..<limit { dirty.add(owed[group * Self.heats + index], cost) }
+      for index in 0..<limit {
+        dirty.add(owed[group * Self.heats + index], cost, isZero: isZero)
+      }
     }
     let share = Self.scanShare(scanPermille, scan: scan, dirty: dirty)
     var forScan = min(scan.bytes, bytes * share)

@@ -34,18 +34,19 @@ protocol SimulatedMemory: Sendable {
 
 /// Pages of one of the two streams, and what they take of the link's time, in bytes.
 struct StreamLoad: Sendable {
+  /// Zero pages count as a part of one, as for agents.
+  private static let zerosPerPage = 64.0
   var pages = 0.0
   var bytes = 0.0
 
-  mutating func add(_ pages: Double, _ bytesPerPage: Double) {
-    self.pages += pages
+  mutating func add(_ pages: Double, _ bytesPerPage: Double, isZero: Bool) {
+    self.pages += isZero ? pages / Self.zerosPerPage : pages
     bytes += pages * bytesPerPage
   }
 }
 
 extension SimulatedMemory {
-  /// The scan's share of the link's bytes. Agents share it out by pages, zeros among them: a scan that comes upon many gets
-  /// few of the bytes beside pages that are all sent.
+  /// The scan's share of the link's bytes. Agents share it out by pages with contents, not by what they are packed to.
   static func scanShare(_ permille: UInt64, scan: StreamLoad, dirty: StreamLoad) -> Double {
     let share = Double(min(permille, 1000)) / 1000
     guard scan.pages > 0, dirty.pages > 0 else { return share }
