@@ -97,6 +97,8 @@ public final class DiskServer: Sendable {
           log("\(socket.peer): refused, \(options.connectionsMax) connections are open")
           continue
         }
+        // A client whose host is gone would keep its thread and its place for ever. Unix sockets have nothing of it.
+        TCPSocket.tuned(socket)
         _ = WorkerThread("block-conn") { [self] in
           defer { state.update { $0.connections[id] = nil } }
           do {
