@@ -212,26 +212,15 @@ extension MoveState {
 }
 
 extension MoveState {
-  /// A connection is there, to an export that describes itself so. One that says something else than
-  /// the one before is another disk, which has nothing yet. Servers that say nothing are believed.
-  mutating func meet(_ description: String) {
-    guard let file else { return }
-    let known = file.peer
-    if known.isEmpty || known != description {
-      if !known.isEmpty {
-        base?.noteAll()
-        map.needAll()
-        if map.geometry.blockCount > 0 { save(0..<map.geometry.blockCount) }
-        // Before the name that makes what the file says be believed.
-        do throws(SystemError) {
-          try file.sync()
-        } catch {
-          file.remove()
-          self.file = nil
-          return
-        }
-      }
-      file.peer = description
-    }
+  /// A connection is there, to an export that says this of itself. One that says something else than
+  /// the one before is another disk, which has nothing yet: false. Servers that say nothing are believed.
+  mutating func meet(_ told: String) -> Bool {
+    guard let file else { return true }
+    let known = ExportIdentity.plain(file.peer)
+    let isOther = !known.isEmpty && !ExportIdentity.isSame(known, told)
+    // Before the name that makes what the file says be believed.
+    if isOther, !needAll() { return false }
+    if file.peer != told { file.peer = told }
+    return !isOther
   }
 }

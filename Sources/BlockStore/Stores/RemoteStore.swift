@@ -213,6 +213,13 @@ extension RemoteStore {
     unsafe try send(.write, at: offset, count: UInt64(bytes.count), data: bytes)
   }
 
+  /// Asks for a range; the target has to stay until `finish` has returned.
+  func startRead(
+    at offset: UInt64, into target: UnsafeMutableRawBufferPointer
+  ) throws(StoreError) -> Pending {
+    try unsafe send(.read, at: offset, count: UInt64(target.count), into: target)
+  }
+
   /// Whether the connection is over: every call fails.
   public var isBroken: Bool { state.withLock { $0.failure != nil } }
 

@@ -50,7 +50,6 @@ struct OpenImages: Sendable {
           opened.children.append(child)
           store = child.store
         }
-        // Clients on this host see by it whether they have the same file.
         let identity = try FileStore.identity(of: image.path)
         let pulled = try await withPull(
           store, image,
@@ -64,7 +63,8 @@ struct OpenImages: Sendable {
         ) { Output.error($0) }
         opened.movable.append((image.name, movable))
         opened.disks.append(
-          ServedDisk(name: image.name, description: identity, store: movable))
+          ServedDisk(
+            name: image.name, description: try ExportIdentity.of(image.path), store: movable))
       }
     } catch {
       await opened.close()
