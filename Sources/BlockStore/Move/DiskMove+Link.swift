@@ -51,7 +51,7 @@ extension DiskMove {
         state.link = link
         let isOther = !state.meet(ExportIdentity.told(by: link.store))
         state.dialWaitUs = 0
-        if state.stage.isMoving, !state.isPaused { state.problem = nil }
+        if !state.isPaused { state.problem = nil }
         return !state.take(sample) || isOther
       case .failure:
         state.dialWaitUs = min(max(state.dialWaitUs, 50_000) * 2, 2_000_000)
@@ -61,7 +61,7 @@ extension DiskMove {
     }
     if isDoubted { log("\(name): the destination isn't what it was; everything is sent again") }
     guard case .failure(let error) = made else { return }
-    if let error = error as? MoveError { return stop(error.description) }
+    if let error = error as? MoveError { return refuse(error.description) }
     state.update { state in
       if state.stage.isMoving, !state.isPaused { state.problem = "\(error)" }
     }
@@ -79,6 +79,7 @@ extension DiskMove {
     do {
       let isSwitching = state.read { $0.wish.ending == .switching }
       try Self.check(link.store, for: source, geometry, isSwitching: isSwitching)
+      try checkIsDisk(link.store)
       let sample = try isElsewhere ? DestinationSample() : compare(link.store)
       try unflushed.again(over: link)
       return (link, sample)
@@ -86,6 +87,29 @@ extension DiskMove {
       link.close()
       throw error
     }
+  }
+
+  /// The guest's requests go to no other disk than to the one that has its data.
+  private func checkIsDisk(_ store: RemoteStore) throws(MoveError) {
+    let known = state.read { state in
+      state.stage.isSwitched && !state.trustsDestination ? state.file?.peer ?? "" : ""
+    }
+    let told = ExportIdentity.told(by: store)
+    guard known.isEmpty || ExportIdentity.isSame(ExportIdentity.plain(known), told) else {
+      throw MoveError(
+        "the destination is another disk now: \(told.isEmpty ? "unnamed" : told), not \(known)")
+    }
+  }
+
+  /// What a person has to look at. A destination that is the disk may become that again, and is dialled on.
+  private func refuse(_ problem: String) {
+    guard isElsewhere else { return stop(problem) }
+    let isNew = state.update { state in
+      guard state.problem != problem else { return false }
+      state.problem = problem
+      return true
+    }
+    if isNew { log("\(name): \(problem)") }
   }
 
   /// Whether the export can be the disk's destination.

@@ -35,6 +35,8 @@ struct MoveState: Sendable {
   var wish = MoveWish()
   var destination: MoveDestination?
   var destinationName: String
+  /// The next connection is to the disk, whatever the other end says of itself.
+  var trustsDestination = false
   var machine = MoveMachine(.mirror, pauseLimitMs: 0)
   var decision = MoveDecision()
   var order = CopyOrder()
@@ -217,10 +219,12 @@ extension MoveState {
   mutating func meet(_ told: String) -> Bool {
     guard let file else { return true }
     let known = ExportIdentity.plain(file.peer)
-    let isOther = !known.isEmpty && !ExportIdentity.isSame(known, told)
+    // The one that is the disk was looked at before, or somebody says that it is the same.
+    let isOther = !stage.isSwitched && !known.isEmpty && !ExportIdentity.isSame(known, told)
     // Before the name that makes what the file says be believed.
     if isOther, !needAll() { return false }
     if file.peer != told { file.peer = told }
+    trustsDestination = false
     return !isOther
   }
 }

@@ -92,4 +92,50 @@ import Testing
     #expect(end.arrivedBytes == sent)
     #expect(try difference(rig.bytes(of: places.stores[1]), rig.bytes(of: rig.store)) == nil)
   }
+
+  /// Once the guest's requests go there nothing is sent again: no other disk may pass for the one that has them.
+  @Test(.timeLimit(.minutes(2))) func noOtherDiskBecomesTheGuests() async throws {
+    let rig = try MoveRig()
+    let places = try Places(["file 1:2 3", "file 1:9 9"])
+    try await begin(rig, places, .switching)
+    try await rig.until("switched") { $0.phase == .switched }
+    let client = try rig.source.connect()
+    // What no flush has covered is written again over each new connection.
+    try await WorkerThread.run("guest") { try client.put([1, 2, 3], at: 4096) }
+    places.become(1)
+    let refused = try await rig.until("refused") { $0.problem?.contains("another disk") == true }
+    #expect(refused.phase == .switched)
+    let untouched = [UInt8](repeating: 0, count: MoveRig.byteCount)
+    #expect(try difference(rig.bytes(of: places.stores[1]), untouched) == nil)
+    places.become(0)
+    try await rig.until("back") { $0.problem == nil }
+    try await WorkerThread.run("guest") { try client.put([4], at: 8192) }
+    #expect(try places.stores[0].bytes(at: 8192, count: 1) == [4])
+    client.close()
+    try await WorkerThread.run("die") { rig.movable.suspendMove() }
+
+    // The next server knows it, too, unless somebody says that it is the same.
+    places.become(1)
+    func next(trusts: Bool) async throws -> MovableStore {
+      try await WorkerThread.run("next") {
+        try MovableStore(
+          rig.store, name: "disk", identity: "one", mapPath: rig.mapPath,
+          resolve: { _ in places.destination }, trustsDestination: trusts, log: { _ in })
+      }
+    }
+    func until(_ store: MovableStore, _ isSo: @Sendable (MoveStatus) -> Bool) async throws {
+      while !(store.moveStatus.map(isSo) ?? false) { try await Task.sleep(for: .milliseconds(5)) }
+    }
+    let second = try await next(trusts: false)
+    try await until(second) { $0.problem?.contains("another disk") == true }
+    try await WorkerThread.run("die") { second.suspendMove() }
+    #expect(try difference(rig.bytes(of: places.stores[1]), untouched) == nil)
+    let third = try await next(trusts: true)
+    try await WorkerThread.run("guest") { try third.put([5], at: 0) }
+    #expect(try places.stores[1].bytes(at: 0, count: 1) == [5])
+    // From then on that is the disk.
+    places.become(0)
+    try await until(third) { $0.problem?.contains("another disk") == true }
+    try await WorkerThread.run("die") { third.suspendMove() }
+  }
 }
