@@ -16,19 +16,23 @@ extension DiskMove {
       state.map.loseUnflushed()
       state.meter.forget()
       state.thaw()
-      // What the other end had received and not carried out yet must be over before anything newer goes there.
-      state.dialWaitUs = Self.settleUs
-      state.nextDialUs = nowUs + state.dialWaitUs
       return link
     }
     if let lost {
       lost.close()
+      // What the other end, or the network, has of it must be over before anything newer goes there. Servers of ours see to
+      // that themselves (`DiskServer.takeOver`).
+      let closedUs = MonotonicClock.nowUs
+      state.update { state in
+        state.dialWaitUs = Self.settleUs
+        state.nextDialUs = closedUs + Self.settleUs
+      }
       log("\(name): the connection to the destination broke; it is made anew")
     }
     let destination = state.update { state -> MoveDestination? in
-      guard state.link == nil, !state.isDialing, !state.isPaused, nowUs >= state.nextDialUs else {
-        return nil
-      }
+      guard state.link == nil, !state.isDialing, !state.isPaused,
+        MonotonicClock.nowUs >= state.nextDialUs
+      else { return nil }
       state.isDialing = state.destination != nil
       if state.isDialing { state.threadCount += 1 }
       return state.destination
@@ -75,7 +79,7 @@ extension DiskMove {
       state.update { state in
         state.connectionCount += 1
         return state.connectionCount
-      }, try destination.connect(silence: .destination))
+      }, try destination.connect(silence: .destination, moves: true))
     do {
       let isSwitching = state.read { $0.wish.ending == .switching }
       try Self.check(link.store, for: source, geometry, isSwitching: isSwitching)
