@@ -83,14 +83,17 @@ struct BlockAttachCommand: AsyncParsableCommand {
       throw GuestDiskError.otherDisk(
         name, detail: "\(session.byteCount) bytes, not \(byteCount)")
     }
-    let identity = try FileStore.identity(of: image)
+    let told = session.description
     // A move that runs counts on hearing of every write, and what QEMU wrote so far it has not heard of.
-    guard session.description != identity + MovableStore.movingNote else {
-      throw GuestDiskError.moving(name, detail: TerminalText.plain(session.description))
+    if told.hasSuffix(MovableStore.movingNote),
+      try ExportIdentity.isOwn(String(told.dropLast(MovableStore.movingNote.count)), image)
+    {
+      throw GuestDiskError.moving(name, detail: TerminalText.plain(told))
     }
-    guard session.description == identity else {
+    guard try ExportIdentity.isOwn(told, image) else {
+      let own = try ExportIdentity.of(image)
       throw GuestDiskError.otherDisk(
-        name, detail: "it serves \(session.description), the guest has \(identity)")
+        name, detail: "it serves \(TerminalText.plain(told)), the guest has \(own)")
     }
   }
 }
@@ -169,7 +172,7 @@ extension BlockDetachCommand {
       defer { store.close() }
       return store.exportDescription
     }
-    guard description != (try FileStore.identity(of: image)) else { return }
+    guard try !ExportIdentity.isOwn(description, image) else { return }
     throw GuestDiskError.moving(name, detail: TerminalText.plain(description))
   }
 }
