@@ -9,7 +9,7 @@ struct MonitorTests {
   @Test(arguments: QEMUProgram.installed)
   func typedCommandsOnARealQEMU(program: QEMUProgram) async throws {
     let qemu = try await RunningQEMU(program, ["-name", "guest=falcon", "-smp", "2"])
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     let client = monitor.client
     #expect(client.greeting?.version == (try await client.queryVersion()))
     #expect(try await client.queryName() == "falcon")
@@ -33,10 +33,10 @@ struct MonitorTests {
   @Test(arguments: QEMUProgram.installed)
   func settingsAreRestoredExactly(program: QEMUProgram) async throws {
     let qemu = try await RunningQEMU(program)
-    let client = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000).client
+    let client = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000).client
     // The client alone does not hold the connection; the monitor does.
     #expect(client.isClosed)
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     let capabilities = try await monitor.client.queryMigrateCapabilities()
     let parameters = try await monitor.client.queryMigrateParameters()
     try await monitor.client.migrateSetCapabilities(["events": true, "return-path": true])
@@ -50,7 +50,7 @@ struct MonitorTests {
   @Test(arguments: QEMUProgram.installed)
   func eventsOfAMigration(program: QEMUProgram) async throws {
     let qemu = try await RunningQEMU(program)
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     try await monitor.client.migrateSetCapabilities(["events": true])
     let events = monitor.client.events()
     try await monitor.client.migrate(uri: "exec:cat >/dev/null")
@@ -72,7 +72,7 @@ struct MonitorTests {
 
   @Test func aKilledQEMUIsNoticedAndFailsWhatWaits() async throws {
     let qemu = try await RunningQEMU(QEMUProgram.installed[0])
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     kill(qemu.pid, SIGSTOP)
     let hanging = await #expect(throws: QMPError.self) {
       try await monitor.client.queryStatus(timeoutMs: 200)
@@ -122,13 +122,13 @@ struct MonitorTests {
 
   @Test func aMonitorInUseSaysSo() async throws {
     let qemu = try await RunningQEMU(QEMUProgram.installed[0])
-    let first = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let first = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     let error = await #expect(throws: MonitorError.self) {
       _ = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 300)
     }
     #expect(error?.description.contains("another program holds its only connection") == true)
     await first.close()
-    _ = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    _ = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
   }
 
   @Test func noSocketNoConnection() async {

@@ -53,7 +53,7 @@ struct BitmapTests {
   private func until(
     _ movable: MovableStore, _ isSo: (MoveStatus) -> Bool
   ) async throws -> MoveStatus {
-    let deadlineMs = MonotonicClock.nowMs + 60_000
+    let deadlineMs = MonotonicClock.nowMs + 100_000
     while true {
       if let status = movable.moveStatus, isSo(status) { return status }
       guard MonotonicClock.nowMs < deadlineMs else {
