@@ -91,9 +91,9 @@ import Testing
     #expect(abs(foretold - pause) < 0.5 * pause, "\(foretold), \(pause)")
   }
 
-  /// A scan through zeros beside pages that are sent again and again, as of a kernel with much free memory: agents
-  /// sent 150,000 pages of 51,000.
-  @Test func aScanThroughZerosTakesLong() {
+  /// A scan through zeros beside pages that are sent again and again, as of a kernel with much free memory: zeros are not
+  /// what the link is shared for. Agents that counted them sent 150,000 pages of 51,000, and took twice as long.
+  @Test func aScanThroughZerosIsNotHeldUp() {
     func total(zeros: Double) -> Double {
       let guest = GuestModel(groups: [
         PageGroup(pages: 20_000, writesPerSecond: 40_000), PageGroup(pages: 30_000),
@@ -103,9 +103,9 @@ import Testing
       setup.drainRate = 1e11
       return Simulation.run(setup, seed: 1).totalMs
     }
-    // 80,000 more pages of the scan are as many more that are sent beside it: 13 s.
+    // If 80,000 more pages of the scan were as many more that are sent beside it: 13 s.
     let (few, many) = (total(zeros: 0), total(zeros: 80_000))
-    #expect((8000...15_000).contains(many - few), "\(few), \(many)")
+    #expect((0..<1000).contains(many - few), "\(few), \(many)")
   }
 
   @Test func writtenPagesHaveTheirOwnPrice() {

@@ -48,6 +48,8 @@ final class PullConnections: Sendable {
   private let identifier: PullIdentifier?
   /// Which pages are hot, once the guest has stopped.
   private let heat: @Sendable () -> [PullHeat]
+  /// Nil: nothing limits what is given ahead.
+  private let pacer: PullPacer?
   private let bytesWritten: Guarded<UInt64>
   private let state: Guarded<State>
 
@@ -56,9 +58,10 @@ final class PullConnections: Sendable {
   ///   - heat: asked once, when the destination asks for the first pages.
   init(
     _ sockets: [any ByteConnection], _ memory: StoppedMemory, _ bytesWritten: Guarded<UInt64>,
-    identifier: PullIdentifier?, heat: @escaping @Sendable () -> [PullHeat], prefetches: Bool
+    identifier: PullIdentifier?, pacer: PullPacer? = nil,
+    heat: @escaping @Sendable () -> [PullHeat], prefetches: Bool
   ) {
-    self.heat = heat
+    (self.heat, self.pacer) = (heat, pacer)
     (self.sockets, first, self.memory) = (sockets, sockets[0], memory)
     self.identifier = identifier
     self.bytesWritten = bytesWritten
@@ -143,13 +146,19 @@ final class PullConnections: Sendable {
         case .some(.some(.identify(let pages))): try identify(pages, frames, buffer)
         case .some(.some(.send(let pages))):
           sequence += 1
-          try send(pages, sequence, frames, buffer)
+          pace(lane, try send(pages, sequence, frames, buffer))
         }
       }
     } catch {
       if case .memory = error { return finish(.memory(error)) }
       finish(.broken("\(error)"))
     }
+  }
+
+  /// Waits where so many bytes were more than the limits allow by now; not for what the guest waits for.
+  private func pace(_ lane: Int, _ bytes: Int) {
+    guard let delayUs = pacer?.take(UInt64(bytes)), lane > 0, delayUs >= 1000 else { return }
+    _ = state.wait(timeoutMs: delayUs / 1000) { $0.end != nil ? true : nil }
   }
 
   private func heartbeat(_ frames: FrameSocket) throws(RelayFailure) {
@@ -204,10 +213,10 @@ final class PullConnections: Sendable {
     try unsafe frames.send(.pullIdentities, payload)
   }
 
-  /// One frame: the pages' bytes as they are, zero pages by name only.
+  /// One frame: the pages' bytes as they are, zero pages by name only. Gives the bytes that went.
   private func send(
     _ pages: Range<Int>, _ sequence: UInt64, _ frames: FrameSocket, _ buffer: PageBuffer
-  ) throws(RelayFailure) {
+  ) throws(RelayFailure) -> Int {
     try read(pages, buffer)
     let (block, firstPage) = place(of: pages)
     var picked = PickedPages()
@@ -225,5 +234,6 @@ final class PullConnections: Sendable {
     var head: [UInt8] = []
     header.encode(into: &head)
     try unsafe frames.send(.pages, head, body: buffer.part(0, picked.rawPages * Page.size))
+    return FrameHeader.byteCount + head.count + picked.rawPages * Page.size
   }
 }

@@ -29,6 +29,7 @@ final class PullServer: Sendable {
 
   private let memory: StoppedMemory
   private let identifier: PullIdentifier?
+  private let pacer: PullPacer?
   private let heat: @Sendable () -> [PullHeat]
   private let laneCount: UInt16
   private let recovery: LaneRecovery
@@ -39,18 +40,19 @@ final class PullServer: Sendable {
 
   /// - Parameters:
   ///   - identifier: knows which pages the destination may have; nil: nobody does.
+  ///   - pacer: limits what is given ahead; nil: nothing does.
   ///   - heat: which pages are hot; called once for all connections, after the guest has stopped.
   ///   - laneCount: connections for what is asked for ahead, beside the one for faults.
   ///   - recovery: how a connection is opened, and how long to try.
   ///   - onEvent: called on the server's thread.
   init(
-    memory: StoppedMemory, identifier: PullIdentifier? = nil,
+    memory: StoppedMemory, identifier: PullIdentifier? = nil, pacer: PullPacer? = nil,
     heat: @escaping @Sendable () -> [PullHeat] = { [] }, laneCount: UInt16,
     recovery: LaneRecovery, bytesWritten: Guarded<UInt64>,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.memory, self.laneCount, self.recovery) = (memory, laneCount, recovery)
-    (self.identifier, self.heat) = (identifier, heat)
+    (self.identifier, self.pacer, self.heat) = (identifier, pacer, heat)
     (self.bytesWritten, self.onEvent) = (bytesWritten, onEvent)
   }
 
@@ -162,7 +164,7 @@ final class PullServer: Sendable {
       throw error
     }
     return PullConnections(
-      sockets, memory, bytesWritten, identifier: identifier, heat: heat,
+      sockets, memory, bytesWritten, identifier: identifier, pacer: pacer, heat: heat,
       prefetches: state.read { $0.prefetches })
   }
 }

@@ -9,13 +9,17 @@ import Wire
 final class RevivedServer: Sendable {
   private let server: PullServer
   private let status: Guarded<PullRevival.Status>
+  private let share: LinkShare
 
   /// Finds the guest's memory again and looks for the destination.
   ///
-  /// - Parameter onEnd: called once, when it is done or has failed.
+  /// - Parameters:
+  ///   - link: that all outgoing migrations share. What the operator allowed this one is not known any more.
+  ///   - onEnd: called once, when it is done or has failed.
   static func begin(
     _ start: JournalRecord.SourceStart, _ pull: JournalRecord.PullStart, _ id: MigrationID,
-    _ configuration: AgentConfiguration, logger: Logger, onEnd: @escaping @Sendable () -> Void
+    _ configuration: AgentConfiguration, _ link: OutgoingLink, logger: Logger,
+    onEnd: @escaping @Sendable () -> Void
   ) async throws -> RevivedServer {
     let monitor = try await Monitor.connect(path: start.monitorPath, timeoutMs: 10_000)
     let memory: StoppedMemory
@@ -30,8 +34,9 @@ final class RevivedServer: Sendable {
     let (peer, security) = (start.destination, PeerSecurity(configuration))
     let token = start.pullToken(id)
     let status = Guarded(PullRevival.Status.running)
+    let share = link.join()
     let server = PullServer(
-      memory: memory, laneCount: 4,
+      memory: memory, pacer: PullPacer(bandwidth: nil, share: share), laneCount: 4,
       recovery: LaneRecovery(
         patienceMs: { .max },
         dial: { role, lane in
@@ -52,18 +57,22 @@ final class RevivedServer: Sendable {
       case .done: end = .done
       case .failed(let failure): end = .failed("\(failure)")
       }
+      share.leave()
       status.update { $0 = end }
       onEnd()
     }
     server.start()
-    return RevivedServer(server, status)
+    return RevivedServer(server, status, share)
   }
 
-  private init(_ server: PullServer, _ status: Guarded<PullRevival.Status>) {
-    (self.server, self.status) = (server, status)
+  private init(_ server: PullServer, _ status: Guarded<PullRevival.Status>, _ share: LinkShare) {
+    (self.server, self.status, self.share) = (server, status, share)
   }
 
   var state: PullRevival.Status { status.read { $0 } }
 
-  func stop() async { _ = try? await Blocking.run { [server] in server.stop() } }
+  func stop() async {
+    _ = try? await Blocking.run { [server] in server.stop() }
+    share.leave()
+  }
 }

@@ -16,14 +16,14 @@ extension BlockMap {
   public func syncedBlock(using random: inout some RandomNumberGenerator) -> Int? {
     guard hasSynced else { return nil }
     let count = geometry.chunkCount
-    let first = Int.random(in: 0..<count, using: &random)
+    let first = Int(random.next() % UInt64(count))
     for step in 0..<min(Self.chunksPerDraw, count) {
       let chunk = (first + step) % count
       let start = chunk * DiskGeometry.chunkBlockCount
       let size = min(DiskGeometry.chunkBlockCount, geometry.blockCount - start)
       var synced = ~openWord(chunk) & (.max >> UInt64(DiskGeometry.chunkBlockCount - size))
       guard synced != 0 else { continue }
-      for _ in 0..<Int.random(in: 0..<synced.nonzeroBitCount, using: &random) {
+      for _ in 0..<Int(random.next() % UInt64(synced.nonzeroBitCount)) {
         synced &= synced - 1
       }
       return start + synced.trailingZeroBitCount

@@ -25,7 +25,8 @@ final class LocalPullRig {
   /// - Parameter isHeld: only what the guest waits for is given, until `server` is told otherwise.
   init(
     _ pair: PullPair, held: (source: HeldPages, destination: HeldSnapshot)? = nil,
-    images: (source: DiskDirectory, destination: HeldImages)? = nil, isHeld: Bool = false
+    images: (source: DiskDirectory, destination: HeldImages)? = nil, pacer: PullPacer? = nil,
+    isHeld: Bool = false
   ) async throws {
     self.pair = pair
     let (guest, qemu) = (pair.guest, pair.qemu)
@@ -39,7 +40,7 @@ final class LocalPullRig {
     var identifier = PullIdentifier(held: held?.source, disks: images?.source)
     identifier?.blocks = guest.blocks
     let server = PullServer(
-      memory: memory, identifier: identifier, laneCount: 2,
+      memory: memory, identifier: identifier, pacer: pacer, laneCount: 2,
       recovery: LaneRecovery(
         patienceMs: { 60_000 },
         dial: { _, lane in

@@ -13,7 +13,8 @@ import Wire
     var ledger = PageLedger(blockPages: [dirtyPages + zeroPages])
     for page in 0..<dirtyPages {
       ledger.note(page, isZero: false)
-      #expect(ledger.take(page))
+      let isTaken = ledger.take(page)
+      #expect(isTaken)
     }
     _ = ledger.endEpoch()
     for page in 0..<dirtyPages { ledger.note(page, isZero: false) }
