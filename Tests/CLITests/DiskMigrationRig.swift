@@ -206,6 +206,13 @@ final class DiskMigrationRig: Sendable {
   /// What the guest's disk holds at the source.
   func contents(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: path)) }
 
+  /// Makes a folder another way to the source's images, as a mount would be.
+  func share(at place: String) throws {
+    try FileManager.default.removeItem(atPath: place)
+    try FileManager.default.createSymbolicLink(
+      atPath: place, withDestinationPath: folder + "/here")
+  }
+
   /// The source takes its probes away on a thread of its own.
   func untilNoProbeIsLeft() async throws {
     while try FileManager.default.contentsOfDirectory(atPath: folder + "/here") != ["disk.raw"] {

@@ -191,10 +191,7 @@ struct DiskMigrationTests {
     try PrivateDirectory.make(place)
     defer { try? FileManager.default.removeItem(atPath: place) }
     let rig = try await DiskMigrationRig(qemu, byteCount: 4 << 20, destination: place + "/disk.raw")
-    // Another way to the same folder, as a mount would be.
-    try FileManager.default.removeItem(atPath: place)
-    try FileManager.default.createSymbolicLink(
-      atPath: place, withDestinationPath: rig.folder + "/here")
+    try rig.share(at: place)
     var request = rig.request
     request.disks?.paths = ["vd0": place + "/disk.raw"]
     let before = try rig.contents(rig.image)

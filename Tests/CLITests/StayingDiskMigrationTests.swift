@@ -39,9 +39,7 @@ struct StayingDiskMigrationTests {
     try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: place) }
     let rig = try await DiskMigrationRig(qemu, byteCount: 4 << 20, destination: place + "/disk.raw")
-    try FileManager.default.removeItem(atPath: place)
-    try FileManager.default.createSymbolicLink(
-      atPath: place, withDestinationPath: rig.folder + "/here")
+    try rig.share(at: place)
     var request = rig.request
     request.disks = nil
     #expect(try await rig.client("a").plan(request).refusals.isEmpty)

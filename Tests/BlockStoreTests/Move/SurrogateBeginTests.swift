@@ -14,12 +14,12 @@ import Testing
   /// What is read while a write that began before isn't done is no copy of its blocks.
   @Test(.timeLimit(.minutes(1)), arguments: [false, true])
   func aWriteThatBeganBefore(isZero: Bool) async throws {
-    let original = HeldStore(VolatileStore(byteCount: 4 << 20, isPrompt: false))
+    let original = HeldWrites(VolatileStore(byteCount: 4 << 20, isPrompt: false))
     try original.put([UInt8](repeating: 1, count: 4 << 20), at: 0)
     let surrogate = FailingSurrogate()
     let disk = OutsourcedStore(original, name: "disk") { _ in }
     try await WorkerThread.run("use") {
-      original.hold()
+      original.hold(true)
       let isDone = Guarded(false)
       try disk.begin(
         surrogate.wish, SurrogateLink.make(surrogate.place),
@@ -38,7 +38,7 @@ import Testing
       for _ in 0..<4 {
         #expect(try disk.bytes(at: 0, count: 4096) == [UInt8](repeating: 1, count: 4096))
       }
-      original.letGo()
+      original.hold(false)
       while isDone.wait(until: { $0 ? true : nil }) == nil {}
       // Copies are made one after the other: with this one, whatever there was before it has been, too.
       let other = 3 << 20
@@ -53,46 +53,5 @@ import Testing
         MonotonicClock.sleep(us: 1000)
       }
     }
-  }
-}
-
-/// A disk on which changes wait until they are let go.
-private final class HeldStore: DiskStore {
-  private struct State: Sendable {
-    var holds = false
-    var held = 0
-  }
-  private let inner: VolatileStore
-  private let state = Guarded(State())
-
-  init(_ inner: VolatileStore) { self.inner = inner }
-
-  func hold() { state.update { $0.holds = true } }
-  func letGo() { state.update { $0.holds = false } }
-  /// Waits until one has come.
-  func untilHeld() { while state.wait(until: { $0.held > 0 ? true : nil }) == nil {} }
-
-  private func pass() {
-    state.update { if $0.holds { $0.held += 1 } }
-    while state.wait(until: { $0.holds ? nil : true }) == nil {}
-  }
-
-  var byteCount: UInt64 { inner.byteCount }
-  var traits: DiskTraits { inner.traits }
-  func read(at offset: UInt64, into target: UnsafeMutableRawBufferPointer) {
-    inner.read(at: offset, into: target)
-  }
-  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64, durable: Bool) {
-    pass()
-    inner.write(bytes, at: offset, durable: durable)
-  }
-  func flush() throws(StoreError) { try inner.flush() }
-  func zero(at offset: UInt64, count: UInt64, _ options: ZeroOptions) {
-    pass()
-    inner.zero(at: offset, count: count, options)
-  }
-  func trim(at offset: UInt64, count: UInt64) { inner.trim(at: offset, count: count) }
-  func status(at offset: UInt64, count: UInt64, extentsMax: Int) -> [NBDExtent] {
-    inner.status(at: offset, count: count, extentsMax: extentsMax)
   }
 }
