@@ -92,6 +92,26 @@ import Testing
     #expect(throws: SystemError.self) { try FileStore(path: "/dev/null") }
   }
 
+  /// A durable write that finds no room has lost nothing: the guest may try again, and its flushes mean what they say.
+  @Test(.enabled(if: geteuid() == 0, "only root may mount")) func noRoomLosesNothing() throws {
+    let place = folder.path + "/full"
+    try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)
+    try #require(mount("tmpfs", place, "tmpfs", 0, "size=256k") == 0)
+    defer { umount2(place, Int32(MNT_DETACH)) }
+    let path = place + "/disk.raw"
+    try #require(FileManager.default.createFile(atPath: path, contents: nil))
+    try #require(truncate(path, 1 << 20) == 0)
+    let store = try FileStore(path: path)
+    let block = [UInt8](repeating: 1, count: 1 << 18)
+    try store.put([UInt8](repeating: 2, count: 65536), at: 0)
+    let error = #expect(throws: StoreError.self) {
+      try store.put(block, at: 1 << 19, durable: true)
+    }
+    #expect(error?.code == .noSpace)
+    try store.put([UInt8](repeating: 3, count: 65536), at: 0, durable: true)
+    try store.flush()
+  }
+
   /// A file that shrinks under the server gives errors, no invented bytes.
   @Test func aFileThatShrinks() throws {
     let path = try folder.image(byteCount: 65536)

@@ -1,6 +1,7 @@
 import Base
 import BlockStore
 import Foundation
+import Glibc
 import HostIO
 import NBD
 import Testing
@@ -98,6 +99,42 @@ import Testing
       while running.server.connectionCount > 0 { MonotonicClock.sleep(us: 1000) }
       try running.connect().close()
     }
+  }
+
+  /// A client whose host is gone sends nothing more, no end either: only the kernel's questions find that out.
+  @Test(.timeLimit(.minutes(1))) func clientsThatAreGoneAreNoticed() async throws {
+    let store = VolatileStore(byteCount: 4096, isPrompt: true)
+    let server = DiskServer([ServedDisk(name: "disk", store: store)])
+    let listener = try TCPSocket.listen(host: "127.0.0.1", port: 0)
+    let port = try #require(TCPSocket.localPort(of: listener))
+    let options = Guarded<[Int32]?>(nil)
+    // Where TLS would begin the accepted socket can be looked at.
+    server.serve(listener) { socket in
+      let tcp = Int32(IPPROTO_TCP)
+      let found = [
+        Self.option(socket, SOL_SOCKET, SO_KEEPALIVE), Self.option(socket, tcp, TCP_KEEPIDLE),
+        Self.option(socket, tcp, TCP_KEEPINTVL), Self.option(socket, tcp, TCP_KEEPCNT),
+      ]
+      options.update { $0 = found }
+      return socket
+    }
+    try await WorkerThread.run("test") {
+      let client = try RemoteStore(
+        over: TCPSocket.connect(host: "127.0.0.1", port: port, timeoutMs: 5000),
+        exportName: "disk", isReadOnly: false, secure: { $0 })
+      client.close()
+      let found = options.read { $0 } ?? []
+      // On, and given up within half a minute.
+      #expect(found.count == 4 && found[0] == 1)
+      #expect(found.count == 4 && found[1] + found[2] * found[3] <= 30, "\(found)")
+      _ = server.drain(timeoutMs: 5000)
+    }
+  }
+
+  private static func option(_ socket: StreamSocket, _ level: Int32, _ name: Int32) -> Int32 {
+    var (value, size): (Int32, socklen_t) = (-1, socklen_t(MemoryLayout<Int32>.size))
+    _ = getsockopt(socket.raw, level, name, &value, &size)
+    return value
   }
 
   /// Bytes that are no protocol, at every stage: the server closes, and serves the next one.

@@ -11,9 +11,9 @@ import Testing
 @Suite struct SilenceTests {
   enum Request: CaseIterable, Sendable { case read, write, flush, durable, zero, largeWrites }
 
-  private static let limit = SilenceLimit(server: "the server", answerMs: 300, flushMs: 400)
+  private static let limit = SilenceLimit(server: "the server", answerMs: 1000, flushMs: 1200)
 
-  @Test(.timeLimit(.minutes(1)), arguments: Request.allCases)
+  @Test(.timeLimit(.minutes(3)), arguments: Request.allCases)
   func silenceIsAnError(request: Request) async throws {
     let server = try RunningServer(VolatileStore(byteCount: 8 << 20, isPrompt: false))
     let proxy = try SilentProxy(to: server)
@@ -61,7 +61,7 @@ import Testing
   }
 
   /// Who waits for a device takes as long as it takes, and a server that nobody asks anything is not silent.
-  @Test(.timeLimit(.minutes(1))) func aFlushMayTakeLonger() async throws {
+  @Test(.timeLimit(.minutes(3))) func aFlushMayTakeLonger() async throws {
     let slow = SlowFlushes(VolatileStore(byteCount: 1 << 20, isPrompt: false))
     let server = try RunningServer(slow)
     try await WorkerThread.run("slow") {
@@ -79,7 +79,7 @@ import Testing
   }
 
   /// Only what the guest could go on without is given up for taking as long as a slow disk may.
-  @Test(.timeLimit(.minutes(1)), arguments: [true, false])
+  @Test(.timeLimit(.minutes(3)), arguments: [true, false])
   func aMoveWaitsForASlowDisk(isAwaited: Bool) async throws {
     let server = try RunningServer(VolatileStore(byteCount: 1 << 20, isPrompt: false))
     let proxy = try SilentProxy(to: server)
@@ -131,7 +131,7 @@ import Testing
     try await WorkerThread.run("use") {
       let place = SurrogatePlace(
         name: "export", export: proxy.destination,
-        silence: SilenceLimit(server: "the surrogate", answerMs: 300, flushMs: 400))
+        silence: SilenceLimit(server: "the surrogate", answerMs: 1000, flushMs: 1200))
       try disk.begin(
         SurrogateWish(place), SurrogateLink.make(place), path: folder.path + "/map.surrogate",
         identity: "one", settle: {})
@@ -169,7 +169,7 @@ import Testing
     try await WorkerThread.run("use") {
       let place = SurrogatePlace(
         name: "export", export: proxy.destination,
-        silence: SilenceLimit(server: "the surrogate", answerMs: 300, flushMs: 400))
+        silence: SilenceLimit(server: "the surrogate", answerMs: 1000, flushMs: 1200))
       try disk.begin(
         SurrogateWish(place), SurrogateLink.make(place), path: folder.path + "/map.surrogate",
         identity: "one", settle: {})
@@ -192,14 +192,14 @@ import Testing
   }
 
   /// The next backup has the same, or the disk.
-  @Test(.timeLimit(.minutes(1))) func aSilentBackupIsPassedBy() async throws {
+  @Test(.timeLimit(.minutes(3))) func aSilentBackupIsPassedBy() async throws {
     let rig = try MoveRig(isPrompt: false)
     let proxy = try SilentProxy(to: rig.backup.server)
     defer { proxy.close() }
-    var wish = rig.wish(.snapmig, .copy, bytesPerSecond: 8 << 20)
+    var wish = rig.wish(.snapmig, .copy, bytesPerSecond: 4 << 20)
     wish.snapshot = try await WorkerThread.run("snapshot") {
       var snapshot = try rig.snapshot()
-      (snapshot.backups, snapshot.silenceMs) = ([proxy.destination], 200)
+      (snapshot.backups, snapshot.silenceMs) = ([proxy.destination], 1500)
       return snapshot
     }
     try await rig.move(wish)

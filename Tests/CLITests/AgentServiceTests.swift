@@ -76,7 +76,7 @@ struct AgentServiceTests {
     #expect(text.contains("metrics open"))
   }
 
-  @Test(.timeLimit(.minutes(1))) func checkTellsWhatIsWrong() async throws {
+  @Test(.timeLimit(.minutes(4))) func checkTellsWhatIsWrong() async throws {
     try configure("memroyLimit = \"1GiB\"")
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let arguments = ["agent", "check", "--insecure", "--json", "--config", folder + "/agent.toml"]
@@ -92,7 +92,7 @@ struct AgentServiceTests {
 @Suite struct AcceptedClientTests {
   /// NIO traps when an asynchronous channel is dropped unfinished, as it happens to clients that
   /// connect while a server ends.
-  @Test(.timeLimit(.minutes(1))) func oneThatNobodyServesIsClosed() async throws {
+  @Test(.timeLimit(.minutes(4))) func oneThatNobodyServesIsClosed() async throws {
     let path = "/tmp/godwit-accepted-\(UUID().uuidString.prefix(8)).sock"
     let listener = try UnixSocket.listen(path: path)
     for isTaken in [false, true] {
@@ -122,7 +122,7 @@ struct AgentServiceTests {
 
 @Suite struct InheritedControlSocketTests {
   /// A socket of systemd's is served, and left in place for the next agent.
-  @Test(.timeLimit(.minutes(1))) func isServedAndOutlivesTheAgent() async throws {
+  @Test(.timeLimit(.minutes(4))) func isServedAndOutlivesTheAgent() async throws {
     let path = "/tmp/godwit-inherited-\(UUID().uuidString.prefix(8)).sock"
     let listener = try UnixSocket.listen(path: path)
     for _ in 0..<2 {

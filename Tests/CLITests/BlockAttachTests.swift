@@ -45,7 +45,7 @@ struct BlockAttachTests {
   /// Carries a request out on the disk; returns what QEMU said about it.
   private func use(_ command: String) async throws -> String {
     let before = try String(contentsOfFile: log, encoding: .utf8).count
-    let monitor = try await Monitor.connect(path: monitor, timeoutMs: 5000)
+    let monitor = try await Monitor.connect(path: monitor, timeoutMs: 60_000)
     let refusal = try await monitor.client.humanMonitor("qemu-io n0 \"\(command)\"")
     await monitor.close()
     return try refusal + String(contentsOfFile: log, encoding: .utf8).dropFirst(before)
@@ -61,7 +61,7 @@ struct BlockAttachTests {
     }
   }
 
-  @Test(.timeLimit(.minutes(1)), arguments: qemus, [false, true])
+  @Test(.timeLimit(.minutes(4)), arguments: qemus, [false, true])
   func thereAndBack(qemu: String, iothread: Bool) async throws {
     let guest = try start(qemu, iothread: iothread)
     defer { guest.send(signal: SIGKILL) }
@@ -79,7 +79,7 @@ struct BlockAttachTests {
     let wrong = try serve(other)
     try await untilReady(socket, wrong)
     #expect(try await block(attach).status == ExitStatus.refused.rawValue)
-    await wrong.terminate()
+    await wrong.stop()
 
     let server = try serve(image)
     try await untilReady(socket, server)
@@ -97,7 +97,7 @@ struct BlockAttachTests {
     let back = try await block(["detach", "qmp:\(monitor)", "n0", "--json"])
     #expect(back.status == 0 && back.output.contains("\"place\":\"file\""), "\(back.output)")
     // Nobody but QEMU is left.
-    await server.terminate()
+    await server.stop()
     #expect(server.exit == .code(0))
     _ = try await use("write -P 3 128k 64k")
     _ = try await use("flush")
@@ -113,8 +113,54 @@ struct BlockAttachTests {
     try? FileManager.default.removeItem(atPath: folder)
   }
 
+  /// What QEMU writes to the file itself nobody notes: there and back, a snapshot of before counts no more.
+  @Test(.timeLimit(.minutes(1)), arguments: qemus)
+  func snapshotsEnd(qemu: String) async throws {
+    let guest = try start(qemu, iothread: false)
+    defer { guest.send(signal: SIGKILL) }
+    try await untilReady(monitor, guest)
+    let binary = try #require(CommandProcess.binary)
+    let orders = folder + "/orders"
+    let server = try ChildProcess(
+      binary,
+      [
+        "block", "serve", "--in-use", image, "--socket", socket, "--export-name", "x", "--control",
+        orders,
+      ])
+    try await untilReady(socket, server)
+    try await untilReady(orders, server)
+    let notes = image + ".godwit-map.since"
+    func snapshot() async throws {
+      let taken = try await block([
+        "snapshot", "x", "--manifest", folder + "/manifest", "--control", orders,
+      ])
+      #expect(taken.status == 0 && SmallFile.exists(notes), "\(taken.output)")
+    }
+    let attach = ["attach", "qmp:\(monitor)", "n0", "--socket", socket]
+    let detach = ["detach", "qmp:\(monitor)", "n0"]
+    try await snapshot()
+    _ = try await use("write -P 1 0 64k")
+    // Who can't tell the server may not go on.
+    #expect(try await block(attach).status == ExitStatus.refused.rawValue)
+    #expect(SmallFile.exists(notes))
+    #expect(try await block(attach + ["--control", orders]).status == 0)
+    #expect(!SmallFile.exists(notes))
+    try await snapshot()
+    #expect(try await block(detach).status == ExitStatus.refused.rawValue)
+    #expect(SmallFile.exists(notes))
+    #expect(try await block(detach + ["--control", orders]).status == 0)
+    #expect(!SmallFile.exists(notes))
+    // Without notes there is nothing to tell.
+    #expect(try await block(attach).status == 0)
+    #expect(try await block(detach).status == 0)
+    await server.terminate()
+    guest.send(signal: SIGKILL)
+    _ = await guest.wait()
+    try? FileManager.default.removeItem(atPath: folder)
+  }
+
   /// The disk of a running QEMU moves to another server, and the guest goes on over there.
-  @Test(.timeLimit(.minutes(1)), arguments: qemus, ["precopy", "mirror", "iofollow"])
+  @Test(.timeLimit(.minutes(4)), arguments: qemus, ["precopy", "mirror", "iofollow"])
   func movedWhileItRuns(qemu: String, method: String) async throws {
     let guest = try start(qemu, iothread: true)
     defer { guest.send(signal: SIGKILL) }
@@ -152,8 +198,8 @@ struct BlockAttachTests {
     #expect(try await block(detach).status == ExitStatus.refused.rawValue)
     guest.send(signal: SIGKILL)
     _ = await guest.wait()
-    await here.terminate()
-    await there.terminate()
+    await here.stop()
+    await there.stop()
     let bytes = try [UInt8](Data(contentsOf: URL(filePath: copy)))
     for (part, value) in [1, 2, 3, 7].enumerated() {
       let range = (part << 16)..<((part + 1) << 16)
@@ -163,7 +209,7 @@ struct BlockAttachTests {
   }
 
   /// A server that is killed and started again costs the guest a wait, no error and no byte.
-  @Test(.timeLimit(.minutes(1)), arguments: qemus) func aKilledServer(qemu: String) async throws {
+  @Test(.timeLimit(.minutes(4)), arguments: qemus) func aKilledServer(qemu: String) async throws {
     let guest = try start(qemu, iothread: true)
     defer { guest.send(signal: SIGKILL) }
     try await untilReady(monitor, guest)
@@ -190,7 +236,7 @@ struct BlockAttachTests {
     #expect(try await block(detach).status == ExitStatus.refused.rawValue)
     server = try await serve()
     #expect(try await block(detach).status == 0)
-    await server.terminate()
+    await server.stop()
     let read = try await use("read -P 3 0 64k")
     #expect(read.contains("read 65536/65536") && !read.contains("failed"), "\(read)")
     guest.send(signal: SIGKILL)

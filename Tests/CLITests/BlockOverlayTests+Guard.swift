@@ -7,7 +7,7 @@ import Testing
 
 extension BlockOverlayTests {
   /// A backup program's bitmap that QEMU would forget isn't lost without a word; one that is kept in the image goes on recording.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func dirtyBitmaps(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: false)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -49,7 +49,7 @@ extension BlockOverlayTests {
   }
 
   /// What a command leaves that dies while QEMU ends the copy, or is about to: a guest that goes on, by its guard.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus, [false, true])
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus, [false, true])
   func aGuardedCopy(qemu: String, isHeld: Bool) async throws {
     let rig = try await OverlayRig(qemu, iothread: true)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -59,7 +59,7 @@ extension BlockOverlayTests {
     let listener = try UnixSocket.listen(path: path)
     let guarding = try CommandProcess(["guard-copy", path, rig.monitor, "n0"])
     let connection = try await Blocking.run {
-      try listener.accept(timeoutMs: 20_000)
+      try listener.accept(timeoutMs: 60_000)
     }
     try await rig.ask { client in
       try await client.blockCommit(job: "gj-n0", device: "go-n0", base: "gq-n0")
@@ -88,7 +88,7 @@ extension BlockOverlayTests {
   }
 
   /// A command that is killed at any moment of the copy leaves no guest that waits.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func aCommandKilledWhileItCopies(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: true)
     defer { rig.guest.send(signal: SIGKILL) }

@@ -9,7 +9,7 @@ import Testing
 /// A running QEMU's qcow2 disk goes behind our server and comes back, while it is written to.
 @Suite(.enabled(if: CommandProcess.binary != nil, "no built godwit: run `swift build` first"))
 struct BlockOverlayTests {
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus, [false, true])
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus, [false, true])
   func thereAndBack(qemu: String, iothread: Bool) async throws {
     let rig = try await OverlayRig(qemu, iothread: iothread, namesBacking: iothread)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -32,7 +32,7 @@ struct BlockOverlayTests {
     // And there again, with the same server; it isn't needed once the disk is back.
     #expect(try await rig.block("attach").status == 0)
     #expect(try await rig.block("detach").status == 0)
-    await server.terminate()
+    await server.stop()
     #expect(server.exit == .code(0))
     try await rig.write()
     #expect(try await rig.guestReadsAll())
@@ -50,7 +50,7 @@ struct BlockOverlayTests {
 
   /// A server that is killed and started again costs the guest a wait, no error and no byte; and so it does a disk on
   /// its way.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func aKilledServer(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: true)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -69,7 +69,7 @@ struct BlockOverlayTests {
     #expect(try await rig.block("detach").status == ExitStatus.refused.rawValue)
     server = try await rig.serve()
     #expect(try await rig.block("detach").status == 0)
-    await server.terminate()
+    await server.stop()
     #expect(try await rig.guestReadsAll())
     await rig.quit()
     #expect(try await rig.holdsAll(rig.image))
@@ -77,7 +77,7 @@ struct BlockOverlayTests {
   }
 
   /// Whoever is killed between two steps leaves a disk that is whole, and the next one goes on, there or back.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus, [2, 3])
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus, [2, 3])
   func aKilledCommand(qemu: String, step: Int) async throws {
     let rig = try await OverlayRig(qemu, iothread: true)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -95,7 +95,7 @@ struct BlockOverlayTests {
     #expect(try await rig.block("detach").status == 0)
     try await leave(rig, "attach", at: step)
     #expect(try await rig.block("detach").status == 0)
-    await server.terminate()
+    await server.stop()
     try await rig.write()
     await rig.quit()
     #expect(try await rig.holdsAll(rig.image))
@@ -136,7 +136,7 @@ struct BlockOverlayTests {
   }
 
   /// A guest whose requests are held, because whoever was to change its disk over has died, gets them by the next one.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func aHeldGuest(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: true)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -158,7 +158,7 @@ struct BlockOverlayTests {
   }
 
   /// When QEMU dies on the way, the disk is the overlay on top of the image, and nobody is given less.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func aDeadGuest(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: false)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -173,7 +173,7 @@ struct BlockOverlayTests {
     // A server that has it not open yet leaves it alone, and ends well.
     #expect(
       try await OverlayRig.exit("qemu-io", ["-f", "raw", "-c", "write 0 4k", rig.uri]) != .code(0))
-    await server.terminate()
+    await server.stop()
     #expect(server.exit == .code(0))
     #expect(try await !rig.holdsAll(rig.image))
     // By any path.
@@ -192,7 +192,7 @@ struct BlockOverlayTests {
   }
 
   /// While the image can't be had, nobody writes to it, and the guest goes on.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func anImageThatCantBeHad(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: true)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -215,7 +215,7 @@ struct BlockOverlayTests {
     let stuck = try await rig.writing { try await rig.block("attach") }
     #expect(stuck.status == ExitStatus.failed.rawValue)
     #expect(try await rig.guestReadsAll())
-    await other.terminate()
+    await other.stop()
     #expect(try await rig.block("attach").status == 0)
     #expect(try await rig.guestReadsAll())
     #expect(try await rig.block("detach").status == 0)
@@ -225,7 +225,7 @@ struct BlockOverlayTests {
 
 extension BlockOverlayTests {
   /// What a command left that was killed while it made an overlay, or once it had taken its name.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func whatIsLeftBehind(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: false)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -253,7 +253,7 @@ extension BlockOverlayTests {
   }
 
   /// A command that is interrupted while QEMU may change over at any moment leaves nothing that does so later.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func anInterruptedCommand(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: true)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -286,7 +286,7 @@ extension BlockOverlayTests {
   }
 
   /// A server that nobody has told that the disk is back serves nothing old.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func aServerThatWasNotTold(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: false)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -306,14 +306,14 @@ extension BlockOverlayTests {
     try await rig.write()
     await rig.quit()
     #expect(try await rig.serverHasAll())
-    await server.terminate()
+    await server.stop()
     #expect(server.exit == .code(0))
     #expect(try await rig.holdsAll(rig.image))
     rig.remove()
   }
 
   /// A file's node that goes with the format's would leave no way back.
-  @Test(.timeLimit(.minutes(1)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus)
   func aNodeWithinAnother(qemu: String) async throws {
     let rig = try await OverlayRig(qemu, iothread: false, nestsFile: true)
     defer { rig.guest.send(signal: SIGKILL) }
@@ -322,7 +322,7 @@ extension BlockOverlayTests {
     let refused = try await rig.block("attach")
     #expect(refused.status == ExitStatus.refused.rawValue, "\(refused.output)")
     #expect(try await rig.guestReadsAll() && !SmallFile.exists(rig.overlay))
-    await server.terminate()
+    await server.stop()
     await rig.quit()
     rig.remove()
   }

@@ -77,7 +77,7 @@ struct BlockPullTests {
     while try await fetched() <= before { try await Task.sleep(for: .milliseconds(50)) }
   }
 
-  @Test(.timeLimit(.minutes(1))) func theDiskIsHereAfterwards() async throws {
+  @Test(.timeLimit(.minutes(4))) func theDiskIsHereAfterwards() async throws {
     let (there, here) = (try await source(), try await serve(copy, at: socket))
     let pulled = try await block(["pull", "x", uri, "--json"])
     let end = try fields(pulled.output)
@@ -85,16 +85,16 @@ struct BlockPullTests {
     #expect(end["missingBytes"] as? Int == 0 && end["fetchedBytes"] as? Int == Self.byteCount)
     #expect(!FileManager.default.fileExists(atPath: copy + ".godwit-pull"))
     // It isn't needed any more.
-    await there.terminate()
+    await there.stop()
     try await Command.run("qemu-io", ["-f", "raw", "-c", "read 0 24M", self.here])
-    await here.terminate()
+    await here.stop()
     #expect(here.exit == .code(0))
     try await Command.run("cmp", [image, copy])
     try FileManager.default.removeItem(atPath: folder)
   }
 
   /// Others' clients on a disk of which nothing is here yet.
-  @Test(.timeLimit(.minutes(1)), arguments: ["godwit", "qemu-nbd"])
+  @Test(.timeLimit(.minutes(4)), arguments: ["godwit", "qemu-nbd"])
   func clientsOfOthers(source kind: String) async throws {
     let there: ChildProcess
     if kind == "godwit" {
@@ -103,7 +103,8 @@ struct BlockPullTests {
       there = try ChildProcess(
         "qemu-nbd",
         ["--format", "raw", "--read-only", "--persistent", "-x", "x", "-k", origin, image])
-      while !FileManager.default.fileExists(atPath: origin) {
+      while (try? UnixSocket.connect(path: origin)) == nil {
+        guard there.exit == nil else { throw SystemError("serve \(image)", code: ECHILD) }
         try await Task.sleep(for: .milliseconds(10))
       }
     }
@@ -125,8 +126,8 @@ struct BlockPullTests {
     let end = try await status()
     #expect(end["faults"] as? Int ?? 0 > 0 && end["faultMeanUs"] as? Int != nil, "\(end)")
     try await untilDone()
-    await server.terminate()
-    await there.terminate()
+    await server.stop()
+    await there.stop()
     try await Command.run("cmp", [back, copy])
     let (old, new) = (
       try Data(contentsOf: URL(filePath: image)), try Data(contentsOf: URL(filePath: copy))
@@ -139,7 +140,7 @@ struct BlockPullTests {
 
   /// The server that pulls is killed at any instant, again and again, while a client writes; what it was told has
   /// been written is there each time.
-  @Test(.timeLimit(.minutes(2)), arguments: UInt64(1)...4)
+  @Test(.timeLimit(.minutes(4)), arguments: UInt64(1)...4)
   func killedAgainAndAgain(seed: UInt64) async throws {
     var random = SplitMix64(seed: seed)
     let there = try await source()
@@ -163,14 +164,14 @@ struct BlockPullTests {
     // What a client reads comes at once; with all of it read the pull is over.
     #expect(try await disk.check(at: socket, whole: true) == nil)
     try await untilDone()
-    await server.terminate()
-    await there.terminate()
+    await server.stop()
+    await there.stop()
     #expect(disk.holds(0..<Self.byteCount, [UInt8](try Data(contentsOf: URL(filePath: copy)))))
     try FileManager.default.removeItem(atPath: folder)
   }
 
   /// The source's server is killed and started again; the pull goes on by itself, also over a restart of its own.
-  @Test(.timeLimit(.minutes(1))) func aKilledSource() async throws {
+  @Test(.timeLimit(.minutes(4))) func aKilledSource() async throws {
     var there = try await source()
     var server = try await serve(copy, at: socket, ["--maps", folder])
     // As above: still under way when the servers are killed.
@@ -185,19 +186,19 @@ struct BlockPullTests {
     }
     let names = try FileManager.default.contentsOfDirectory(atPath: folder)
     #expect(names.contains { $0.hasPrefix("file-") && $0.hasSuffix(".godwit-pull") }, "\(names)")
-    await server.terminate()
+    await server.stop()
     #expect(server.exit == .code(0))
     server = try await serve(copy, at: socket, ["--maps", folder])
     try await untilMoreIsFetched()
     try await Command.run("qemu-io", ["-f", "raw", "-c", "read 0 24M", here])
     try await untilDone()
-    await server.terminate()
-    await there.terminate()
+    await server.stop()
+    await there.stop()
     try await Command.run("cmp", [image, copy])
     try FileManager.default.removeItem(atPath: folder)
   }
 
-  @Test(.timeLimit(.minutes(1))) func whatCantBePulledIsSaid() async throws {
+  @Test(.timeLimit(.minutes(4))) func whatCantBePulledIsSaid() async throws {
     let qcow2 = folder + "/a.qcow2"
     try await Command.run("qemu-img", ["create", "-q", "-f", "qcow2", qcow2, "24M"])
     let other = try await serve(qcow2, at: folder + "/c.sock", ["--format", "qcow2"])
@@ -206,7 +207,7 @@ struct BlockPullTests {
       ["block", "pull", "x", uri, "--socket", folder + "/c.sock"]
     ).end()
     #expect(refused.status == ExitStatus.refused.rawValue)
-    await other.terminate()
+    await other.stop()
     var server = try await serve(copy, at: socket)
     for (arguments, status) in [
       (["pull", "x", "http://host/x"], ExitStatus.usage), (["pull", "y", uri], .refused),
@@ -222,8 +223,8 @@ struct BlockPullTests {
     }
     try await Command.run("qemu-io", ["-f", "raw", "-c", "write 20M 4k", here])
     #expect(try await block(["cancel", "x"]).status == ExitStatus.refused.rawValue)
-    await server.terminate()
-    await there.terminate()
+    await server.stop()
+    await there.stop()
     // Without its source, and read-only, the image isn't a disk.
     for more in [[], ["--read-only"]] {
       let binary = ["block", "serve", copy, "--socket", socket, "--export-name", "x"]
@@ -233,13 +234,13 @@ struct BlockPullTests {
     let again = try await source()
     server = try await serve(copy, at: socket)
     #expect(try await status()["phase"] as? String != "done")
-    await server.terminate()
-    await again.terminate()
+    await server.stop()
+    await again.stop()
     // Another image that holds something is not overwritten.
     try FileManager.default.removeItem(atPath: copy + ".godwit-pull")
     server = try await serve(copy, at: socket)
     #expect(try await block(["pull", "x", uri]).status == ExitStatus.refused.rawValue)
-    await server.terminate()
+    await server.stop()
     try FileManager.default.removeItem(atPath: folder)
   }
 }

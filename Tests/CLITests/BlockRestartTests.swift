@@ -41,7 +41,7 @@ struct BlockRestartTests {
   }
 
   /// How long a request takes is printed, not judged: this machine may have something else to do.
-  @Test(.timeLimit(.minutes(2)), arguments: BlockAttachTests.qemus, [false, true])
+  @Test(.timeLimit(.minutes(4)), arguments: BlockAttachTests.qemus, [false, true])
   func aKilledServerIsAStallAndNoError(qemu: String, iothread: Bool) async throws {
     try PrivateDirectory.make(folder)
     let content = randomImage(byteCount: Self.byteCount, seed: 6)
@@ -83,7 +83,7 @@ struct BlockRestartTests {
     let back = try await CommandProcess(["block", "detach", "qmp:\(monitor)", "vd0", "--json"])
       .end()
     #expect(back.status == 0, "\(back.output)")
-    await server.terminate()
+    await server.stop()
     #expect(server.exit == .code(0))
     #expect(disk.holds(0..<Self.byteCount, [UInt8](try Data(contentsOf: URL(filePath: image)))))
     try FileManager.default.removeItem(atPath: folder)

@@ -56,7 +56,7 @@ struct BlockServeMetricsTests {
     }
   }
 
-  @Test(.timeLimit(.minutes(1))) func theyAreScraped() async throws {
+  @Test(.timeLimit(.minutes(4))) func theyAreScraped() async throws {
     let (there, none) = try await serve("copy.raw", at: target)
     #expect(none == nil)
     let (server, found) = try await serve(
@@ -102,14 +102,14 @@ struct BlockServeMetricsTests {
       #expect(text.contains("\ngodwit_block_\(line)\n"), "\(line) in \(text)")
     }
     client.close()
-    await server.terminate()
+    await server.stop()
     #expect(server.exit == .code(0))
-    await there.terminate()
+    await there.stop()
     try FileManager.default.removeItem(atPath: folder)
   }
 
   /// A port that somebody else has, or no address, is told before anybody is served.
-  @Test(.timeLimit(.minutes(1))) func whatCantBeListenedOnIsSaid() async throws {
+  @Test(.timeLimit(.minutes(4))) func whatCantBeListenedOnIsSaid() async throws {
     let (server, found) = try await serve("disk.raw", at: socket, ["--metrics", "127.0.0.1:0"])
     let port = try #require(found)
     for (address, status) in [("127.0.0.1:\(port)", 1), ("127.0.0.1:99999", 2)] as [(String, Int32)]
@@ -123,7 +123,7 @@ struct BlockServeMetricsTests {
       #expect(end.status == status, "\(address)")
       #expect(!FileManager.default.fileExists(atPath: folder + "/c.sock"))
     }
-    await server.terminate()
+    await server.stop()
     try FileManager.default.removeItem(atPath: folder)
   }
 }

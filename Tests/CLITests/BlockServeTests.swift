@@ -37,7 +37,7 @@ struct BlockServeTests {
     return end
   }
 
-  @Test(.timeLimit(.minutes(1)), arguments: [SIGTERM, SIGINT])
+  @Test(.timeLimit(.minutes(4)), arguments: [SIGTERM, SIGINT])
   func servesUntilItIsTold(signal: Int32) async throws {
     let uri = "nbd+unix:///disk.raw?socket=\(socket)"
     let end = try await serving([image, "--socket", socket, "--json"], signal: signal) {
@@ -55,7 +55,7 @@ struct BlockServeTests {
     #expect(use?["readBytes"] as? Int ?? 0 >= 1 << 20)
   }
 
-  @Test(.timeLimit(.minutes(1))) func readOnlyIsReadOnly() async throws {
+  @Test(.timeLimit(.minutes(4))) func readOnlyIsReadOnly() async throws {
     let arguments = [image, "--socket", socket, "--read-only", "--export-name", "x"]
     let end = try await serving(arguments) {
       let text = try await Command.run(
@@ -65,7 +65,7 @@ struct BlockServeTests {
     #expect(end.status == 0)
   }
 
-  @Test(.timeLimit(.minutes(1))) func directImages() async throws {
+  @Test(.timeLimit(.minutes(4))) func directImages() async throws {
     let end = try await serving([image, "--socket", socket, "--direct"]) {
       let text = try await Command.run(
         "qemu-io",
@@ -79,7 +79,7 @@ struct BlockServeTests {
     #expect(end.status == 0)
   }
 
-  @Test(.timeLimit(.minutes(1))) func severalImagesAndQcow2() async throws {
+  @Test(.timeLimit(.minutes(4))) func severalImagesAndQcow2() async throws {
     let paths = [folder + "/a.qcow2", folder + "/b.qcow2"]
     for path in paths {
       try await Command.run("qemu-img", ["create", "-q", "-f", "qcow2", path, "8M"])
@@ -94,7 +94,7 @@ struct BlockServeTests {
   }
 
   /// What runs underneath ends with a server that was killed, and the image can be opened again.
-  @Test(.timeLimit(.minutes(1))) func aKilledServerLeavesNothingBehind() async throws {
+  @Test(.timeLimit(.minutes(4))) func aKilledServerLeavesNothingBehind() async throws {
     let path = folder + "/a.qcow2"
     try await Command.run("qemu-img", ["create", "-q", "-f", "qcow2", path, "8M"])
     let end = try await serving(
@@ -121,7 +121,7 @@ struct BlockServeTests {
   }
 
   /// What is started underneath and has no client yet doesn't outlive a server that is killed, also when it loses a signal.
-  @Test(.timeLimit(.minutes(1))) func whatStartsUnderAKilledServerEnds() async throws {
+  @Test(.timeLimit(.minutes(4))) func whatStartsUnderAKilledServerEnds() async throws {
     let binary = try #require(CommandProcess.binary)
     // In place of qemu-nbd: it never serves, and ends at the second signal only.
     let program = folder + "/qemu-nbd"
@@ -153,7 +153,7 @@ struct BlockServeTests {
     try FileManager.default.removeItem(atPath: folder)
   }
 
-  @Test(.timeLimit(.minutes(1))) func whatCantBeServedIsSaid() async throws {
+  @Test(.timeLimit(.minutes(4))) func whatCantBeServedIsSaid() async throws {
     let qcow2 = folder + "/a.qcow2"
     try await Command.run("qemu-img", ["create", "-q", "-f", "qcow2", qcow2, "8M"])
     let cases: [([String], Int32)] = [
@@ -174,7 +174,7 @@ struct BlockServeTests {
 
   /// The socket belongs to a supervisor: the server is killed with a client waiting, the next one
   /// takes the same socket over, and the client's request is answered there.
-  @Test(.timeLimit(.minutes(1))) func aSupervisorsSocketOutlivesTheServer() async throws {
+  @Test(.timeLimit(.minutes(4))) func aSupervisorsSocketOutlivesTheServer() async throws {
     let binary = try #require(CommandProcess.binary)
     // Two lives on one inherited socket. The shell's `exec` keeps the process id that is named.
     let listener = try UnixSocket.listen(path: socket)
@@ -199,7 +199,7 @@ struct BlockServeTests {
     try FileManager.default.removeItem(atPath: folder)
   }
 
-  @Test(.timeLimit(.minutes(1))) func tlsLetsInWhoHasACertificate() async throws {
+  @Test(.timeLimit(.minutes(4))) func tlsLetsInWhoHasACertificate() async throws {
     for name in ["ours", "theirs"] {
       let server = "\(folder)/\(name)"
       for arguments in [["init"], ["host", "localhost", "127.0.0.1"]] {
@@ -216,7 +216,8 @@ struct BlockServeTests {
           atPath: "\(server)/\(from)", toPath: "\(server)-client/\(to)")
       }
     }
-    let port = 20000 + UInt16(getpid() % 20000)
+    // None that the kernel gives to others' connections.
+    let port = 24_000 + UInt16(getpid() % 8000)
     let listen = "127.0.0.1:\(port)"
     let arguments = [
       image, "--socket", socket, "--listen", listen, "--dir", folder + "/ours",

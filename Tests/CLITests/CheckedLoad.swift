@@ -81,8 +81,12 @@ final class CheckedLoad: Sendable {
   private let stops = Guarded(false)
   private let answers = Guarded((count: 0, longestUs: UInt64(0)))
 
-  /// - Parameter disk: 128 KiB or more.
-  init(at socket: String, _ disk: ExpectedDisk, seed: UInt64) async throws {
+  /// - Parameters:
+  ///   - disk: 128 KiB or more, without what is spared.
+  ///   - sparedBytes: at its end, which are neither read nor written to.
+  init(
+    at socket: String, _ disk: ExpectedDisk, seed: UInt64, sparedBytes: Int = 0
+  ) async throws {
     let client = try await WorkerThread.run("connect") {
       try RemoteStore(over: UnixSocket.connect(path: socket), exportName: "x", isReadOnly: false)
     }
@@ -90,7 +94,7 @@ final class CheckedLoad: Sendable {
       var (random, disk) = (SplitMix64(seed: seed), disk)
       while !stops.read({ $0 }), disk.problem == nil {
         let startUs = MonotonicClock.nowUs
-        guard Self.step(client, &disk, &random) else { break }
+        guard Self.step(client, &disk, &random, sparedBytes) else { break }
         let tookUs = MonotonicClock.nowUs - startUs
         answers.update { $0 = ($0.count + 1, max($0.longestUs, tookUs)) }
         MonotonicClock.sleep(us: 300)
@@ -103,9 +107,10 @@ final class CheckedLoad: Sendable {
 
   /// false: the server is gone.
   private static func step(
-    _ client: RemoteStore, _ disk: inout ExpectedDisk, _ random: inout SplitMix64
+    _ client: RemoteStore, _ disk: inout ExpectedDisk, _ random: inout SplitMix64,
+    _ sparedBytes: Int
   ) -> Bool {
-    var place = Int(random.next() % UInt64(disk.bytes.count - 65536))
+    var place = Int(random.next() % UInt64(disk.bytes.count - sparedBytes - 65536))
     if random.next() % 2 == 0 { place %= 1 << 20 }
     if random.next() % 4 != 0 { place &= ~4095 }
     let count = Int(1 + random.next() % 12) * 4096 - Int(random.next() % 2) * 100

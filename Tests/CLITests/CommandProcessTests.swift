@@ -15,7 +15,7 @@ struct CommandProcessTests {
     try CommandProcess(["migrate", "web-1", "b", "--control-socket", client.path] + options)
   }
 
-  @Test(.timeLimit(.minutes(1))) func jsonPrintsTheRecordAlone() async throws {
+  @Test(.timeLimit(.minutes(4))) func jsonPrintsTheRecordAlone() async throws {
     try await ScriptedAgent().serve(at: path) { client, agent in
       agent.open()
       let (status, output) = try await migrate(client, "--json").end()
@@ -28,7 +28,7 @@ struct CommandProcessTests {
     }
   }
 
-  @Test(.timeLimit(.minutes(1))) func firstInterruptCancelsAndWaits() async throws {
+  @Test(.timeLimit(.minutes(4))) func firstInterruptCancelsAndWaits() async throws {
     try await ScriptedAgent().serve(at: path) { client, agent in
       let command = try migrate(client)
       try await agent.untilStarted()
@@ -39,7 +39,7 @@ struct CommandProcessTests {
     }
   }
 
-  @Test(.timeLimit(.minutes(1))) func secondInterruptLeavesTheMigrationAlone() async throws {
+  @Test(.timeLimit(.minutes(4))) func secondInterruptLeavesTheMigrationAlone() async throws {
     try await ScriptedAgent(endsWhenCancelled: false).serve(at: path) { client, agent in
       let command = try migrate(client)
       try await agent.untilStarted()
@@ -54,7 +54,7 @@ struct CommandProcessTests {
   }
 
   @Test(
-    .timeLimit(.minutes(1)),
+    .timeLimit(.minutes(4)),
     arguments: [
       (["migrate", "web-1", "b", "--lanes", "0"], Agent.ExitStatus.usage),
       (["fly"], .usage),
@@ -105,10 +105,14 @@ final class CommandProcess: Sendable {
   }
 }
 
+extension ChildProcess {
+  /// Ends it with SIGTERM, however long it takes to leave everything in order; one that hangs is killed.
+  func stop() async { await terminate(graceMs: 60_000) }
+}
+
 extension ScriptedAgent {
+  /// A command waits for signals before it asks for anything.
   func untilStarted() async throws {
     while started.withLock({ $0 }) == 0 { try await Task.sleep(for: .milliseconds(10)) }
-    // The command has seen the first look once it could have installed its signal handler.
-    try await Task.sleep(for: .milliseconds(300))
   }
 }

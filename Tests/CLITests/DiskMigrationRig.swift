@@ -92,7 +92,8 @@ final class DiskMigrationRig: Sendable {
         "-qmp", "unix:\(folder)/qmp,server=on,wait=off", "-qmp",
         "unix:\(folder)/own,server=on,wait=off",
       ], output: try Self.log(folder + "/qemu.log"))
-    ports = [Int.random(in: 20_000..<30_000), Int.random(in: 30_000..<40_000)]
+    // None that the kernel gives to others' connections.
+    ports = [Int.random(in: 20_000..<22_000), Int.random(in: 22_000..<24_000)]
     let quoted = (arguments + disk(destination ?? folder + "/there/disk.raw", "raw", in: "there"))
       .map { "\"\($0)\"" }.joined(separator: ", ")
     let definition = """
@@ -118,8 +119,8 @@ final class DiskMigrationRig: Sendable {
       try configuration.write(
         toFile: "\(folder)/\(side)/agent.toml", atomically: true, encoding: .utf8)
       var holds: [String] = []
-      if holdingDisks, side == "b" { holds = ["GODWIT_HOLD_PHASE=disks=3s"] }
-      if holdingCommit, side == "a" { holds = ["GODWIT_HOLD_PHASE=commit=2s"] }
+      if holdingDisks, side == "b" { holds = ["GODWIT_HOLD_PHASE=disks=6s"] }
+      if holdingCommit, side == "a" { holds = ["GODWIT_HOLD_PHASE=commit=4s"] }
       agents.append(try Self.startAgent(folder, side, holds))
     }
     self.agents = agents
@@ -184,14 +185,14 @@ final class DiskMigrationRig: Sendable {
   /// Carries out a request on the disk of the QEMU behind a monitor, as the guest's device would: above what a copy
   /// puts between device and disk. What it says goes to QEMU's own output.
   func use(_ command: String, on device: String = "vd0", at path: String) async throws {
-    let monitor = try await Monitor.connect(path: path, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: path, timeoutMs: 60_000)
     _ = try await monitor.client.humanMonitor(
       "qemu-io -d /machine/peripheral/\(device)/virtio-backend \"\(command)\"")
     await monitor.close()
   }
 
   func withMonitor<T>(_ path: String, _ body: (QMPClient) async throws -> T) async throws -> T {
-    let monitor = try await Monitor.connect(path: path, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: path, timeoutMs: 60_000)
     do {
       let value = try await body(monitor.client)
       await monitor.close()
@@ -204,6 +205,13 @@ final class DiskMigrationRig: Sendable {
 
   /// What the guest's disk holds at the source.
   func contents(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: path)) }
+
+  /// Makes a folder another way to the source's images, as a mount would be.
+  func share(at place: String) throws {
+    try FileManager.default.removeItem(atPath: place)
+    try FileManager.default.createSymbolicLink(
+      atPath: place, withDestinationPath: folder + "/here")
+  }
 
   /// The source takes its probes away on a thread of its own.
   func untilNoProbeIsLeft() async throws {

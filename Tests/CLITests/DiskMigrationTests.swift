@@ -16,7 +16,7 @@ struct DiskMigrationTests {
   /// While the disk is copied it is written to; in the end both images hold the same, and the guest goes on with its
   /// own at the destination.
   @Test(
-    .timeLimit(.minutes(2)), arguments: qemus,
+    .timeLimit(.minutes(6)), arguments: qemus,
     [(DiskWishes.Method.auto, false), (.precopy, true), (.mirror, true)])
   func movesWithTheGuest(qemu: String, how: (method: DiskWishes.Method, iothread: Bool))
     async throws
@@ -25,7 +25,7 @@ struct DiskMigrationTests {
     var request = rig.request
     request.disks?.method = how.method
     request.disks?.paths = ["vd0": rig.copy]
-    request.bandwidthBytesPerSecond = 16 << 20
+    request.bandwidthBytesPerSecond = 8 << 20
     request.audit = true
     let move = Task { [request] in try await rig.migrate(request) }
     try await rig.untilCopying()
@@ -55,7 +55,7 @@ struct DiskMigrationTests {
   /// Memory that is the same as blocks of the disk refers to the copy that has just been made; nobody indexed anything.
   /// Whoever copies, QEMU or a server; and not where the user doesn't want it.
   @Test(
-    .timeLimit(.minutes(2)), arguments: qemus,
+    .timeLimit(.minutes(6)), arguments: qemus,
     [(false, false), (true, false), (false, true)])
   func cachedBlocksComeFromTheCopy(qemu: String, how: (isServed: Bool, sendsAll: Bool))
     async throws
@@ -92,7 +92,7 @@ struct DiskMigrationTests {
   }
 
   /// Two disks are one move: planned, copied, written to, and handed over together.
-  @Test(.timeLimit(.minutes(2)), arguments: qemus, [DiskWishes.Method.auto, .mirror])
+  @Test(.timeLimit(.minutes(6)), arguments: qemus, [DiskWishes.Method.auto, .mirror])
   func twoDisksMoveAsOne(qemu: String, method: DiskWishes.Method) async throws {
     let rig = try await DiskMigrationRig(qemu, hasSecond: true)
     var request = rig.request
@@ -101,7 +101,7 @@ struct DiskMigrationTests {
     let planned = try #require(try await rig.client("a").plan(request).disks)
     #expect(planned.map(\.path).sorted() == [rig.copy, rig.secondCopy])
     #expect(planned.allSatisfy { !$0.isShared && ($0.takenBytes ?? 0) > 0 })
-    request.bandwidthBytesPerSecond = 16 << 20
+    request.bandwidthBytesPerSecond = 8 << 20
     let move = Task { [request] in try await rig.migrate(request) }
     try await rig.untilCopying()
     for (number, device) in ["vd1", "vd0", "vd1"].enumerated() {
@@ -121,7 +121,7 @@ struct DiskMigrationTests {
 
   /// Whichever agent dies while the disk is copied, the guest goes on with its disk, and nothing stays at the
   /// destination or in QEMU.
-  @Test(.timeLimit(.minutes(2)), arguments: qemus, ["a", "b"])
+  @Test(.timeLimit(.minutes(6)), arguments: qemus, ["a", "b"])
   func anAgentDies(qemu: String, side: String) async throws {
     let rig = try await DiskMigrationRig(qemu)
     var request = rig.request
@@ -157,7 +157,7 @@ struct DiskMigrationTests {
   }
 
   /// QEMU waits for the source's agent with the guest stopped. When that dies, the guest goes on without any agent.
-  @Test(.timeLimit(.minutes(1)), arguments: qemus) func theAgentDiesInThePause(qemu: String)
+  @Test(.timeLimit(.minutes(4)), arguments: qemus) func theAgentDiesInThePause(qemu: String)
     async throws
   {
     let rig = try await DiskMigrationRig(qemu, byteCount: 4 << 20, holdingDisks: true)
@@ -186,15 +186,12 @@ struct DiskMigrationTests {
   }
 
   /// Both hosts see the same file: nothing is copied, and nothing is left of the look.
-  @Test(.timeLimit(.minutes(1)), arguments: qemus) func sharedDisksStay(qemu: String) async throws {
+  @Test(.timeLimit(.minutes(4)), arguments: qemus) func sharedDisksStay(qemu: String) async throws {
     let place = "/tmp/godwit-shared-\(UUID().uuidString.prefix(8))"
     try PrivateDirectory.make(place)
     defer { try? FileManager.default.removeItem(atPath: place) }
     let rig = try await DiskMigrationRig(qemu, byteCount: 4 << 20, destination: place + "/disk.raw")
-    // Another way to the same folder, as a mount would be.
-    try FileManager.default.removeItem(atPath: place)
-    try FileManager.default.createSymbolicLink(
-      atPath: place, withDestinationPath: rig.folder + "/here")
+    try rig.share(at: place)
     var request = rig.request
     request.disks?.paths = ["vd0": place + "/disk.raw"]
     let before = try rig.contents(rig.image)
@@ -207,7 +204,7 @@ struct DiskMigrationTests {
   }
 
   /// What cannot be done is refused by name before anything begins, and leaves nothing.
-  @Test(.timeLimit(.minutes(1)), arguments: qemus) func refusals(qemu: String) async throws {
+  @Test(.timeLimit(.minutes(4)), arguments: qemus) func refusals(qemu: String) async throws {
     let iso = "/tmp/godwit-cd-\(UUID().uuidString.prefix(8)).iso"
     try Data(count: 1 << 20).write(to: URL(filePath: iso))
     defer { try? FileManager.default.removeItem(atPath: iso) }

@@ -11,7 +11,7 @@ struct DiskSoakRig {
   static let byteCount = 24 << 20
   private static let content = randomImage(byteCount: byteCount, seed: 11)
   /// For the end of a move, in milliseconds: a surrogate or destination is waited for, too.
-  private static let endMs: UInt64 = 60_000
+  private static let endMs: UInt64 = 120_000
 
   /// Servers by what they are to the move.
   enum Place: String, CaseIterable { case source, destination, surrogate, backup }
@@ -116,7 +116,7 @@ struct DiskSoakRig {
       let begun = try await block(
         arguments + ["--then", "wait", "--detach", "--bandwidth", "12MiB/s"])
       if begun.status == 0 { return }
-      guard MonotonicClock.nowMs - startMs < 5000 else {
+      guard MonotonicClock.nowMs - startMs < 60_000 else {
         Issue.record("the move does not begin: \(begun)")
         return
       }
@@ -153,7 +153,7 @@ struct DiskSoakRig {
   /// Every sector of both images, with no server left.
   mutating func compare() async throws {
     #expect(try await disk.check(at: socket(.source), whole: true) == nil)
-    for server in servers.values { await server.terminate() }
+    for server in servers.values { await server.stop() }
     servers = [:]
     link.close()
     for place in [Place.source, .destination] {

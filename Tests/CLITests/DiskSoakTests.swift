@@ -26,7 +26,7 @@ struct DiskSoakTests {
     case cut
   }
 
-  @Test(.timeLimit(.minutes(3)), arguments: DiskSoakTests.seeds)
+  @Test(.timeLimit(.minutes(6)), arguments: DiskSoakTests.seeds)
   func everythingFails(seed: UInt64) async throws {
     var random = SplitMix64(seed: seed)
     let method = Self.methods[Int(seed % UInt64(Self.methods.count))]

@@ -14,14 +14,14 @@ struct OpaqueStreamTests {
   /// A backup begins while the disk is copied: its dirty bitmap goes with QEMU's stream, which is passed through unread
   /// from there on. QEMU's own rule would decide then, and knows no time: with `--within` the guest stays.
   @Test(
-    .timeLimit(.minutes(2)), arguments: BlockAttachTests.qemus, ["precopy", "timebound", "dsm"])
+    .timeLimit(.minutes(6)), arguments: BlockAttachTests.qemus, ["precopy", "timebound", "dsm"])
   func keepsNoTime(qemu: String, strategy: String) async throws {
     let rig = try await DiskMigrationRig(qemu)
     var request = rig.request
     request.strategy = strategy
     request.withinMs = 60_000
     request.disks?.paths = ["vd0": rig.copy]
-    request.bandwidthBytesPerSecond = 16 << 20
+    request.bandwidthBytesPerSecond = 8 << 20
     let record = try await moveBesideBackup(rig, request)
     #expect(record.outcome == .refused, "\(record.reason ?? "")")
     let reason = record.reason ?? ""
@@ -41,13 +41,13 @@ struct OpaqueStreamTests {
   }
 
   /// Without a time it is QEMU's affair, and the destination's QEMU says whether it takes that.
-  @Test(.timeLimit(.minutes(2)), arguments: BlockAttachTests.qemus)
+  @Test(.timeLimit(.minutes(6)), arguments: BlockAttachTests.qemus)
   func withoutATimeQEMUDecides(qemu: String) async throws {
     let rig = try await DiskMigrationRig(qemu)
     var request = rig.request
     request.strategy = "hotpages"
     request.disks?.paths = ["vd0": rig.copy]
-    request.bandwidthBytesPerSecond = 16 << 20
+    request.bandwidthBytesPerSecond = 8 << 20
     let record = try await moveBesideBackup(rig, request)
     #expect(record.outcome != .refused && record.isGuestSafe != false, "\(record.reason ?? "")")
     // Wherever it is, it runs there alone.

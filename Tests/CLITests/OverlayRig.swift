@@ -106,7 +106,7 @@ final class OverlayRig: Sendable {
 
   @discardableResult
   static func ask<T>(_ path: String, _ body: (QMPClient) async throws -> T) async throws -> T {
-    let monitor = try await Monitor.connect(path: path, timeoutMs: 5000)
+    let monitor = try await Monitor.connect(path: path, timeoutMs: 60_000)
     do {
       let value = try await body(monitor.client)
       await monitor.close()
@@ -206,7 +206,7 @@ final class OverlayRig: Sendable {
 
   /// Ends the server and the guest; the image has then what was written.
   func endsWhole(_ server: ChildProcess) async throws {
-    await server.terminate()
+    await server.stop()
     await quit()
     #expect(try await holdsAll(image))
     remove()

@@ -17,7 +17,7 @@ struct PausedGuestTests {
   private func request(_ rig: DiskMigrationRig) -> MigrationRequest {
     var request = rig.request
     request.disks?.paths = ["vd0": rig.copy]
-    request.bandwidthBytesPerSecond = 16 << 20
+    request.bandwidthBytesPerSecond = 8 << 20
     return request
   }
 
@@ -25,7 +25,7 @@ struct PausedGuestTests {
     try await rig.withMonitor(path) { try await $0.queryStatus() }.isRunning
   }
 
-  @Test(.timeLimit(.minutes(2)), arguments: qemus, [true, false])
+  @Test(.timeLimit(.minutes(6)), arguments: qemus, [true, false])
   func arrivesAsItWasBeforeItsStop(qemu: String, isPaused: Bool) async throws {
     let rig = try await DiskMigrationRig(qemu)
     if !isPaused { try await rig.withMonitor(rig.ownMonitor) { try await $0.stop() } }
@@ -41,7 +41,7 @@ struct PausedGuestTests {
   }
 
   /// The destination's agent dies after it has loaded everything; the one after it knows from the journal.
-  @Test(.timeLimit(.minutes(2)), arguments: qemus)
+  @Test(.timeLimit(.minutes(6)), arguments: qemus)
   func isKeptOverTheDeathOfTheDestinationsAgent(qemu: String) async throws {
     let rig = try await DiskMigrationRig(qemu, holdingCommit: true)
     let move = Task { try await rig.migrate(request(rig)) }
@@ -60,7 +60,7 @@ struct PausedGuestTests {
   }
 
   /// A migration that comes to nothing changes nothing of that.
-  @Test(.timeLimit(.minutes(2)), arguments: qemus)
+  @Test(.timeLimit(.minutes(6)), arguments: qemus)
   func staysPausedWhenItIsCancelled(qemu: String) async throws {
     let rig = try await DiskMigrationRig(qemu, holdingCommit: true)
     let move = Task { try await rig.migrate(request(rig)) }

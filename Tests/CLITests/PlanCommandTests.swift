@@ -24,6 +24,14 @@ import Testing
     return (report, forecast)
   }
 
+  /// Of a guest with 1 GiB.
+  private static func point(windowMs: UInt64, found: UInt64, of sampled: UInt64)
+    -> GuestSample.Point
+  {
+    let estimate = PageEstimate(found: found, of: sampled, ramPages: 262_144)
+    return GuestSample.Point(DirtyCurve.Point(windowMs: windowMs, estimate))
+  }
+
   @Test func aTableAndWhatItRestsOn() throws {
     let (report, forecast) = try planned()
     let text = forecast.lines.joined(separator: "\n")
@@ -130,6 +138,84 @@ import Testing
     request.compaction = .lz4
     let chosen = try PlannedForecast(raw.report, request, strategies: [.precopy], runs: 4, seed: 1)
     #expect(try #require(chosen.modelTotals[.precopy]) > 9500)
+  }
+
+  /// What the guest writes costs what it does, and a slow link has time for zstd.
+  @Test func whatIsWrittenHasItsOwnPrice() throws {
+    func change(_ report: inout PlanReport) {
+      report.guest?.packedPermille = 500
+      report.guest?.processors = .init(threads: 2, packPageNs: 7500, namePageNs: nil)
+    }
+    func written(_ report: inout PlanReport, again: UInt64) {
+      change(&report)
+      // So much that what is written again weighs.
+      report.guest?.dirtyCurve = [1000, 2000, 4000].map { ms in
+        Self.point(windowMs: ms, found: ms * 16, of: 262_144)
+      }
+      report.guest?.written = .init(
+        sampledPages: 100, lz4: .init(permille: 500, pageNs: 7500),
+        zstd: .init(permille: 400, pageNs: 15_000),
+        againLZ4: .init(permille: again, pageNs: 7500), againZstd: nil)
+    }
+    let (_, dear) = try planned { written(&$0, again: 500) }
+    let (report, cheap) = try planned { written(&$0, again: 10) }
+    // Pre-copy sends the busy part again and again.
+    let (more, less) = try (
+      #require(dear.forecast.rows[0].wireBytes), #require(cheap.forecast.rows[0].wireBytes)
+    )
+    #expect(less.median < more.median * 0.9, "\(less), \(more)")
+    #expect(
+      cheap.lines.joined().contains("goes on writing costs 50 %, and 1 % once it was sent before"))
+    let line = try JSONLine.encode(PlanAnswer(report, cheap))
+    #expect(line.contains(#""written":{"#) && line.contains(#""againZstd":null"#), "\(line)")
+    // No differences are made of what comes out of QEMU's stream.
+    var request = MigrationRequest(vm: "web-1", destination: "b")
+    request.pageSource = .inline
+    let inline = try PlannedForecast(report, request, strategies: [.precopy], runs: 1, seed: 1)
+    #expect(!inline.lines.joined().contains("once it was sent before"))
+
+    let zstd: (inout PlanReport) -> Void = {
+      change(&$0)
+      $0.guest?.zstd = .init(permille: 400, pageNs: 40_000)
+    }
+    let (_, slow) = try planned(zstd, "--bandwidth", "20MB/s")
+    let (fast, _) = try planned(zstd)
+    #expect(slow.lines.joined().contains("costs 40 % of its size, as zstd packs it"))
+    request.pageSource = .auto
+    let quick = try PlannedForecast(fast, request, strategies: [.precopy], runs: 1, seed: 1)
+    #expect(quick.lines.joined().contains("costs 50 % of its size, as LZ4 packs it"))
+    request.compaction = .zstd
+    let chosen = try PlannedForecast(fast, request, strategies: [.precopy], runs: 1, seed: 1)
+    #expect(chosen.lines.joined().contains("as zstd packs it"))
+  }
+
+  /// Who writes by turns is foretold less surely; who doesn't, as before.
+  @Test func turnsWidenTheBand() throws {
+    // Moves so far took what the model had said: the band is the model's own.
+    var record = MigrationRecord(outcome: .completed)
+    (record.strategy, record.forecast.modelTotalMs) = ("hotpages", 4000)
+    (record.totalMs, record.pages.raw) = (4000, 1000)
+    let past = try #require(PastForecast(record))
+    func forecast(_ phases: [UInt64]?) throws -> (PlanReport, PlannedForecast) {
+      try planned { report in
+        report.earlier = Array(repeating: past, count: 20)
+        report.guest?.dirtyCurve = [250, 1000, 4000].map { ms in
+          Self.point(windowMs: ms, found: ms * 8, of: 262_144)
+        }
+        report.guest?.phases = phases?.map { found in
+          Self.point(windowMs: 1000, found: found, of: 16_384)
+        }
+      }
+    }
+    let ((_, plain), (_, steady)) = try (forecast(nil), forecast([500, 520, 490, 510]))
+    let (report, turning) = try forecast([1000, 20, 900, 80])
+    #expect(plain.forecast.rows == steady.forecast.rows)
+    let (narrow, wide) = try (
+      #require(plain.forecast.rows[0].totalMs), #require(turning.forecast.rows[0].totalMs)
+    )
+    #expect(wide.high - wide.low > narrow.high - narrow.low, "\(narrow), \(wide)")
+    #expect(turning.lines.joined().contains("times as much as in the mean"))
+    #expect(try JSONLine.encode(PlanAnswer(report, turning)).contains(#""phases":[{"#))
   }
 
   /// A slower cap counts, and a time that nothing can keep is a refusal.

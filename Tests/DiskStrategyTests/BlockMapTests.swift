@@ -52,6 +52,30 @@ import Testing
     #expect(map.needed.population == 256)
   }
 
+  /// What is drawn is what nobody has to send, wherever that lies; the last chunk has bits that are no blocks'.
+  @Test(arguments: 1...8 as ClosedRange<UInt64>) func syncedBlocksAreDrawn(seed: UInt64) throws {
+    var random = SplitMix64(seed: seed)
+    let geometry = try #require(DiskGeometry(byteCount: 4096 * (64 * 40 + 1 + seed % 64)))
+    var map = BlockMap(geometry)
+    #expect(!map.hasSynced && map.syncedBlock(using: &random) == nil)
+    let synced: Set<Int> = [0, 77, 78, 900, geometry.blockCount - 1]
+    for block in synced {
+      map.begin(block..<block + 1)
+      map.end(block..<block + 1, arrived: true)
+    }
+    // What has arrived and isn't flushed may be lost.
+    #expect(!map.hasSynced && map.syncedBlock(using: &random) == nil)
+    let flushes = map.beginFlush()
+    map.endFlush(true) { _ in }
+    #expect(flushes && map.hasSynced && map.isSynced(77) && !map.isSynced(79))
+    var drawn: Set<Int> = []
+    for _ in 0..<1000 { if let block = map.syncedBlock(using: &random) { drawn.insert(block) } }
+    #expect(drawn == synced, "seed \(seed): \(drawn)")
+    map = BlockMap(geometry, filled: false)
+    let last = (0..<5000).compactMap { _ in map.syncedBlock(using: &random) }.max() ?? 0
+    #expect(last < geometry.blockCount && last >= geometry.blockCount - 1 - Int(seed % 64))
+  }
+
   @Test func runs() throws {
     var map = BlockMap(try #require(DiskGeometry(byteCount: 256 * 4096)), filled: false)
     for blocks in [3..<7, 60..<70, 200..<256] { map.note(blocks) }

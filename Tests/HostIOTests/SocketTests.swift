@@ -84,6 +84,41 @@ import Testing
     _ = server
   }
 
+  /// What was written and the other end's system had no room for never gets there.
+  @Test(.timeLimit(.minutes(1)), arguments: [true, false])
+  func whatIsAbortedStaysBehind(isAborted: Bool) throws {
+    let listener = try TCPSocket.listen(host: "127.0.0.1", port: 0)
+    let port = try #require(TCPSocket.localPort(of: listener))
+    let client = try TCPSocket.connect(host: "127.0.0.1", port: port, timeoutMs: 5000)
+    let server = try #require(try listener.accept(timeoutMs: 5000))
+    let piece = [UInt8](repeating: 1, count: 1 << 16)
+    var sent = 0
+    // Until neither side has room for more, which doesn't change when it is asked once more.
+    for _ in 0..<2 {
+      while true {
+        let count = piece.withUnsafeBytes {
+          send(client.raw, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
+        }
+        if count <= 0 { break }
+        sent += count
+      }
+    }
+    if isAborted { client.abort() } else { client.shutdown() }
+    let buffer = PageBuffer(byteCount: 1 << 16)
+    var (received, code): (Int, Int32) = (0, 0)
+    do throws(SystemError) {
+      while true {
+        let count = try server.read(into: buffer.part(0, buffer.byteCount))
+        if count == 0 { break }
+        received += count
+      }
+    } catch { code = error.code }
+    #expect(isAborted ? received < sent && code == ECONNRESET : received == sent && code == 0)
+    // It can be done again, and nothing comes of calls behind it.
+    client.abort()
+    #expect(throws: SystemError.self) { try client.writeAll(piece.span.bytes) }
+  }
+
   @Test func refusalsNameTheirTarget() {
     #expect { try UnixSocket.connect(path: "/nonexistent/socket") } throws: {
       "\($0)".contains("connect to /nonexistent/socket: No such file")

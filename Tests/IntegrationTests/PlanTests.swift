@@ -51,7 +51,7 @@ struct PlanTests {
   private func godwit(_ socket: String, _ arguments: String...) async throws -> String {
     try await Command.run(
       try #require(Equipment.program), arguments + ["--control-socket", socket, "--json"],
-      timeoutMs: 60_000)
+      timeoutMs: 180_000)
   }
 
   private func plan(_ destination: String, _ socket: String) async throws -> PlannedGuest {
@@ -80,14 +80,14 @@ struct PlanTests {
     #expect(plan.forecast.contains { $0.totalMs != nil } && plan.autoTakes != nil)
   }
 
-  @Test(.timeLimit(.minutes(3))) func memoryOfItsOwn() async throws {
+  @Test(.timeLimit(.minutes(8))) func memoryOfItsOwn() async throws {
     try await withGuest(.none) { destination, socket, _ in
       expectSane(try await plan(destination, socket), source: "process")
     }
   }
 
   /// A trace replays, and a forecast stands beside the outcome.
-  @Test(.timeLimit(.minutes(3))) func sharedMemory() async throws {
+  @Test(.timeLimit(.minutes(8))) func sharedMemory() async throws {
     try await withGuest(.memfd) { destination, socket, folder in
       let file = folder.file("guest.trace")
       let told = try await godwit(

@@ -41,7 +41,7 @@ struct StuckGuestTests {
       let session = try await GuestSession.start(
         options: options, commandLine: commandLine, hosts: hosts, folder: folder, label: "s")
       let first = try await LabAgent.start(
-        .source, session: session, environment: ["GODWIT_HOLD_PHASE": "bulk=2s"])
+        .source, session: session, environment: ["GODWIT_HOLD_PHASE": "bulk=5s"])
       let destination = try await LabAgent.start(.destination, session: session)
       let (vm, address) = (options.guest.name, hosts.address(.destination))
       let move = Task {

@@ -69,22 +69,30 @@ import Testing
   /// The slower host counts, and threads share the source's part.
   @Test func theSlowerHostCounts() {
     var costs = ProcessorCosts(threads: 4, packNs: 20_000, nameNs: 8000)
-    #expect(costs.knownUs == 2 && costs.packUs == 5)
+    #expect(costs.knownUs == 2 && costs.price(bytes: 9, packNs: 20_000).us == 5)
     costs.destinationNs = 15_000
     #expect(costs.knownUs == 15)
     #expect(ProcessorCosts().knownUs == 0 && ProcessorCosts(threads: 0).threads == 1)
   }
 
   /// Who packs slower than the link carries pages as they are does not pack, unless told to.
-  @Test func packingHasToPay() throws {
-    let costs = ProcessorCosts(threads: 1, packNs: 10_000)
+  @Test func packingHasToPay() {
+    let costs = ProcessorCosts(threads: 1)
+    let lz4 = costs.price(bytes: 2000, packNs: 10_000)
+    #expect(lz4 == PagePrice(bytes: 2000, us: 10))
+    func choose(_ ways: [PagePrice], _ rate: Double, isChosen: Bool = false) -> Int? {
+      ProcessorCosts.choose(ways, bytesPerSecond: rate, isChosen: isChosen)
+    }
     // A page as it is takes 33 µs at 125 MB/s, and 3.3 at 1.25 GB/s.
-    let slow = try #require(costs.sent(packedBytes: 2000, bytesPerSecond: 125e6, isChosen: false))
-    #expect(slow.bytes == 2000 && slow.us == 10)
-    #expect(costs.sent(packedBytes: 2000, bytesPerSecond: 1.25e9, isChosen: false) == nil)
-    #expect(costs.sent(packedBytes: 2000, bytesPerSecond: 1.25e9, isChosen: true)?.us == 10)
-    let unknown = ProcessorCosts().sent(packedBytes: 2000, bytesPerSecond: 1e12, isChosen: false)
-    #expect(unknown?.bytes == 2000 && unknown?.us == 0)
+    #expect(choose([lz4], 125e6) == 0 && choose([lz4], 1.25e9) == nil)
+    #expect(choose([lz4], 1.25e9, isChosen: true) == 0 && choose([], 125e6) == nil)
+    #expect(choose([costs.price(bytes: 2000, packNs: nil)], 1e12) == 0)
+    // zstd takes 20 µs: 80 µs of a link of 25 MB/s are 40 µs less, 16 of one of 125 MB/s nothing.
+    let zstd = costs.price(bytes: 1000, packNs: 20_000)
+    #expect(choose([lz4, zstd], 25e6) == 1 && choose([lz4, zstd], 125e6) == 0)
+    #expect(choose([zstd], 125e6) == 0)
+    // A percent is not worth it.
+    #expect(choose([lz4, costs.price(bytes: 1980, packNs: 10_000)], 25e6) == 0)
   }
 
   @Test func theDestinationsTimeIsWhatNothingElseExplains() {

@@ -148,9 +148,19 @@ import Testing
     // One epoch says nothing of heat.
     let early = hard.handle(others.epoch(500, dirtied: 80_000, owed: [8: 80_000]))
     #expect(!early.contains(where: \.isLast) && hard.reason == nil)
+    let first: [EngineEffect] = [.share(scanPermille: 1000), .holdBack(heat: 0)]
+    var (busy, later) = (hard, others)
     let effects = hard.handle(others.epoch(500, dirtied: 80_000, owed: [8: 80_000]))
-    #expect(effects == [.pull(.noGain)])
+    #expect(effects == first + [.pull(.scanDone)] && hard.acting == .dsm)
     #expect(hard.reason?.contains("850 ms") == true)
+    // It leaves as `dsm` does: when what is on its way has arrived, and after a last look.
+    let way = later.epoch(500, dirtied: 80_000, owed: [8: 80_000]) { sample in
+      sample.inFlightBytes = 100 * Samples.pagesPerMs * 4096
+    }
+    #expect(busy.handle(way) == first && busy.acting == .dsm)
+    #expect(busy.handle(later.later(100) { $0.inFlightBytes = 0 }) == [.collect])
+    let seen = later.epoch(10, dirtied: 9_000, owed: [1: 89_000])
+    #expect(busy.handle(seen) == [.pull(.scanDone)])
   }
 
   /// `hotpages` also ends between epochs, with whatever pause there is then: a destination that can pull spares it.
@@ -170,7 +180,7 @@ import Testing
         effects += machine.handle(samples.later(50))
       }
     }
-    #expect(effects.filter(\.isLast) == [.pull(.noGain)])
+    #expect(effects.filter(\.isLast) == [.pull(.scanDone)])
     #expect(machine.acting == .dsm)
   }
 

@@ -140,6 +140,34 @@ private struct WrittenGuest {
     #expect(ContentProfile(sample, isZero: []) == nil)
   }
 
+  /// A guest that writes in the first half of the looks alone.
+  @Test func windowsTellTheTimesApart() {
+    var guest = WrittenGuest(pages: 1000, seed: 5)
+    let sample = PageSample(of: 1000, count: 1000, using: &guest.random)
+    var history = ChangeHistory(sample)
+    #expect(history.windows(1).isEmpty && history.changedPages(limit: 9).isEmpty)
+    for look in 0...16 {
+      if (1...8).contains(look) { guest.write(50, to: 100..<500) }
+      history.look(guest.marks(sample), atMs: UInt64(look) * 250)
+    }
+    let windows = history.windows(4)
+    #expect(windows.map(\.windowMs) == [1000, 1000, 1000, 1000])
+    // 200 writes to 400 pages hit 157 of them.
+    #expect(windows.prefix(2).allSatisfy { (130...185).contains($0.pages.pages) }, "\(windows)")
+    #expect(windows.suffix(2).allSatisfy { $0.pages.pages == 0 })
+    // What is left over of the intervals is left out.
+    #expect(history.windows(5).map(\.windowMs) == [750, 750, 750, 750, 750])
+    #expect(history.windows(0).isEmpty && history.windows(17).isEmpty)
+    let all = history.changedPages(limit: 1000)
+    #expect(all.count > 200 && all.allSatisfy { (100..<500).contains($0) })
+    for limit in [1, 7, 100, all.count] {
+      let some = history.changedPages(limit: limit)
+      #expect(!some.isEmpty && some.count <= limit && Set(some).isSubset(of: all))
+      #expect(zip(some, some.dropFirst()).allSatisfy { $0 < $1 })
+    }
+    #expect(history.changedPages(limit: 0).isEmpty)
+  }
+
   @Test func aThinnedSampleIsOneAllTheSame() {
     var guest = WrittenGuest(pages: 9000, zero: 3000, seed: 4)
     var sample = PageSample(of: 9000, count: 9000, using: &guest.random)

@@ -82,6 +82,8 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
   case serverGone(String, detail: String)
   case moving(String, detail: String)
   case otherDisk(String, detail: String)
+  /// The server notes what is written since a snapshot, and can't be told that it won't hear of all.
+  case keepsNotes(String, detail: String)
   /// Of qcow2 disks.
   case notInAFile(String, driver: String)
   case readOnly(String)
@@ -132,6 +134,9 @@ public enum GuestDiskError: Error, Sendable, Hashable, CustomStringConvertible {
         + "end its move first (godwit block cancel), or go on with it"
     case .otherDisk(let name, let detail):
       "the server doesn't serve the disk \"\(name)\": \(detail)"
+    case .keepsNotes(let name, let detail):
+      "the server has a snapshot of the disk \"\(name)\" and can't be told that it counts no more (\(detail)): name its control "
+        + "socket with --control"
     case .notInAFile(let name, let driver):
       "the image of the disk \"\(name)\" is a \(driver); qcow2 images have to be in files with absolute paths"
     case .readOnly(let name): "the disk \"\(name)\" is read-only, and qcow2"

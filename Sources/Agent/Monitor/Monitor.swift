@@ -21,7 +21,25 @@ public final class Monitor: Sendable {
   ///
   /// QEMU serves one client per monitor. When another program holds it, the connection succeeds and
   /// no greeting comes: the error then says so.
+  ///
+  /// A QEMU that is about to notice the end of its last client may let the next one go without a word (seen with 10.0
+  /// on a busy host); that one comes again.
   public static func connect(path: String, timeoutMs: UInt64) async throws -> Monitor {
+    for _ in 1..<attemptsMax {
+      do {
+        return try await connectOnce(path: path, timeoutMs: timeoutMs)
+      } catch let error as MonitorError where error.cause.code == .disconnected {
+        guard error.cause.command == "greeting" else { throw error }
+        try await Task.sleep(nanoseconds: attemptPauseMs * 1_000_000)
+      }
+    }
+    return try await connectOnce(path: path, timeoutMs: timeoutMs)
+  }
+
+  private static let attemptsMax = 5
+  private static let attemptPauseMs: UInt64 = 100
+
+  private static func connectOnce(path: String, timeoutMs: UInt64) async throws -> Monitor {
     let link = MonitorLink()
     let client = QMPClient(transport: link, timer: link, defaultTimeoutMs: commandTimeoutMs)
     let transport = try await UnixLineTransport.connect(

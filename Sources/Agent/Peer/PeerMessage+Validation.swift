@@ -38,6 +38,7 @@ extension PeerMessage {
       try Self.check(request.commandLine.count, Limits.listMax, "arguments")
       try Self.check(request.images?.count ?? 0, Limits.imagesMax, "images")
       try Self.check(request.disks?.count ?? 0, DiskSelection.countMax, "disks")
+      try Self.check(request.staying?.count ?? 0, DiskSelection.countMax, "disks that stay")
       for disk in request.disks ?? [] {
         guard disk.byteCount <= Limits.diskBytesMax else {
           throw .protocolViolation("a disk of \(disk.byteCount) bytes")

@@ -78,6 +78,8 @@ enum PeerMessage: Codable, Sendable {
     var images: [ImageClaim]?
     /// Disks that shall move with the guest where the hosts do not share them; nil: none.
     var disks: [DiskClaim]?
+    /// Disks that both hosts have to share, as far as that can be seen; nil: an agent that doesn't look.
+    var staying: [StayingDisk]?
     /// Pages may be the same as blocks of the copies of these; nil: no.
     var copiedBlocks: Bool?
     /// The gang that the guest moves with; nil: it goes alone.

@@ -59,6 +59,8 @@ final class PullConnections: Sendable {
   private let heat: @Sendable () -> [PullHeat]
   /// Nil: pages go as they are.
   private let packing: PullPacking?
+  /// Nil: nothing limits what is given ahead.
+  private let pacer: PullPacer?
   private let bytesWritten: Guarded<UInt64>
   private let tally = Guarded(PullTally())
   private let state: Guarded<State>
@@ -68,10 +70,10 @@ final class PullConnections: Sendable {
   ///   - heat: asked once, when the destination asks for the first pages.
   init(
     _ sockets: [any ByteConnection], _ memory: StoppedMemory, _ bytesWritten: Guarded<UInt64>,
-    identifier: PullIdentifier?, packing: PullPacking?,
+    identifier: PullIdentifier?, packing: PullPacking?, pacer: PullPacer?,
     heat: @escaping @Sendable () -> [PullHeat], prefetches: Bool
   ) {
-    (self.heat, self.packing) = (heat, packing)
+    (self.heat, self.packing, self.pacer) = (heat, packing, pacer)
     (self.sockets, first, self.memory) = (sockets, sockets[0], memory)
     self.identifier = identifier
     self.bytesWritten = bytesWritten
@@ -163,11 +165,18 @@ final class PullConnections: Sendable {
         case .some(.some(.send(let runs))):
           let given = try sender.send(runs)
           tally.update { $0.add(given) }
+          pace(lane, given.wireBytes)
         }
       }
     } catch {
       if case .memory = error { return finish(.memory(error)) }
       finish(.broken("\(error)"))
     }
+  }
+
+  /// Waits where so many bytes were more than the limits allow by now; not for what the guest waits for.
+  private func pace(_ lane: Int, _ bytes: UInt64) {
+    guard let delayUs = pacer?.take(bytes), lane > 0, delayUs >= 1000 else { return }
+    _ = state.wait(timeoutMs: delayUs / 1000) { $0.end != nil ? true : nil }
   }
 }

@@ -31,6 +31,7 @@ final class PullServer: Sendable {
   private let memory: StoppedMemory
   private let identifier: PullIdentifier?
   private let packing: PullPacking?
+  private let pacer: PullPacer?
   private let heat: @Sendable () -> [PullHeat]
   private let laneCount: UInt16
   private let recovery: LaneRecovery
@@ -42,18 +43,20 @@ final class PullServer: Sendable {
   /// - Parameters:
   ///   - identifier: knows which pages the destination may have; nil: nobody does.
   ///   - packing: makes pages small that nobody waits for yet; nil: the destination takes them as they are.
+  ///   - pacer: limits what is given ahead; nil: nothing does.
   ///   - heat: which pages are hot; called once for all connections, after the guest has stopped.
   ///   - laneCount: connections for what is asked for ahead, beside the one for faults.
   ///   - recovery: how a connection is opened, and how long to try.
   ///   - onEvent: called on the server's thread.
   init(
     memory: StoppedMemory, identifier: PullIdentifier? = nil, packing: PullPacking? = nil,
+    pacer: PullPacer? = nil,
     heat: @escaping @Sendable () -> [PullHeat] = { [] }, laneCount: UInt16,
     recovery: LaneRecovery, bytesWritten: Guarded<UInt64>,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.memory, self.laneCount, self.recovery) = (memory, laneCount, recovery)
-    (self.identifier, self.packing, self.heat) = (identifier, packing, heat)
+    (self.identifier, self.packing, self.pacer, self.heat) = (identifier, packing, pacer, heat)
     (self.bytesWritten, self.onEvent) = (bytesWritten, onEvent)
   }
 
@@ -178,7 +181,8 @@ final class PullServer: Sendable {
       throw error
     }
     return PullConnections(
-      sockets, memory, bytesWritten, identifier: identifier, packing: packing, heat: heat,
+      sockets, memory, bytesWritten, identifier: identifier, packing: packing, pacer: pacer,
+      heat: heat,
       prefetches: state.read { $0.prefetches })
   }
 }

@@ -12,13 +12,17 @@ final class RevivedServer: Sendable {
 
   private let server: PullServer
   private let status: Guarded<PullRevival.Status>
+  private let share: LinkShare
 
   /// Finds the guest's memory again and looks for the destination.
   ///
-  /// - Parameter onEnd: called once, when it is done or has failed.
+  /// - Parameters:
+  ///   - link: that all outgoing migrations share. What the operator allowed this one is not known any more.
+  ///   - onEnd: called once, when it is done or has failed.
   static func begin(
     _ start: JournalRecord.SourceStart, _ pull: JournalRecord.PullStart, _ id: MigrationID,
-    _ configuration: AgentConfiguration, logger: Logger, onEnd: @escaping @Sendable () -> Void
+    _ configuration: AgentConfiguration, _ link: OutgoingLink, logger: Logger,
+    onEnd: @escaping @Sendable () -> Void
   ) async throws -> RevivedServer {
     let monitor = try await Monitor.connect(path: start.monitorPath, timeoutMs: 10_000)
     let memory: StoppedMemory
@@ -33,12 +37,14 @@ final class RevivedServer: Sendable {
     let (peer, security) = (start.destination, PeerSecurity(configuration))
     let token = start.pullToken(id)
     let status = Guarded(PullRevival.Status.running)
+    let share = link.join()
     let server = PullServer(
       memory: memory,
       packing: pull.packs == true
         ? PullPacking(
           effort: nil, threads: configuration.compactionThreadCount, lanes: Int(Self.laneCount))
-        : nil, laneCount: Self.laneCount,
+        : nil,
+      pacer: PullPacer(bandwidth: nil, share: share), laneCount: Self.laneCount,
       recovery: LaneRecovery(
         patienceMs: { .max },
         dial: { role, lane in
@@ -59,18 +65,22 @@ final class RevivedServer: Sendable {
       case .done: end = .done
       case .failed(let failure): end = .failed("\(failure)")
       }
+      share.leave()
       status.update { $0 = end }
       onEnd()
     }
     server.start()
-    return RevivedServer(server, status)
+    return RevivedServer(server, status, share)
   }
 
-  private init(_ server: PullServer, _ status: Guarded<PullRevival.Status>) {
-    (self.server, self.status) = (server, status)
+  private init(_ server: PullServer, _ status: Guarded<PullRevival.Status>, _ share: LinkShare) {
+    (self.server, self.status, self.share) = (server, status, share)
   }
 
   var state: PullRevival.Status { status.read { $0 } }
 
-  func stop() async { _ = try? await Blocking.run { [server] in server.stop() } }
+  func stop() async {
+    _ = try? await Blocking.run { [server] in server.stop() }
+    share.leave()
+  }
 }

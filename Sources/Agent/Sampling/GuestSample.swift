@@ -1,4 +1,5 @@
 public import Base
+import Compaction
 import Strategy
 
 /// What was found out about a running guest from outside.
@@ -54,6 +55,30 @@ public struct GuestSample: Codable, Sendable, Equatable {
     @OrNull public var namePageNs: UInt64?
   }
 
+  /// What a way of packing pages comes to.
+  public struct Packing: Codable, Sendable, Equatable {
+    /// What they cost packed, in thousandths of their size.
+    public var permille: UInt64
+    /// What one thread takes for a page, in nanoseconds.
+    public var pageNs: UInt64
+
+    public init(permille: UInt64, pageNs: UInt64) {
+      (self.permille, self.pageNs) = (permille, pageNs)
+    }
+  }
+
+  /// Pages that the guest goes on changing, as they are packed.
+  public struct Written: Codable, Sendable, Equatable {
+    /// Pages that this was found out on: their contents 2 s apart, at least 8.
+    public var sampledPages: UInt64
+    /// Sent for the first time, packed with LZ4, and with zstd at level 1.
+    public var lz4, zstd: Packing
+    /// Sent again after what they held 2 s before, as the difference where that is smaller; nil: this host can't read the
+    /// memory as shared, so that no differences are sent.
+    @OrNull public var againLZ4: Packing?
+    @OrNull public var againZstd: Packing?
+  }
+
   public var source: Source
   /// Pages looked at, pages of RAM, and of these pages that nobody can look at.
   public var sampledPages, ramPages, unseenPages: UInt64
@@ -68,14 +93,23 @@ public struct GuestSample: Codable, Sendable, Equatable {
   /// What pages that hold something, those of `known` left out, cost once they are packed with LZ4, in thousandths; nil:
   /// not known.
   @OrNull public var packedPermille: UInt64?
+  /// The same packed with zstd at level 1; nil: not known.
+  @OrNull public var zstd: Packing?
   /// Nil: the destination doesn't say, nobody asked, or the memory can't be read here.
   @OrNull public var known: Known?
   /// Nil: the memory can't be read here.
   @OrNull public var processors: Processors?
+  /// Nil: too few pages changed, or the memory can't be read here.
+  @OrNull public var written: Written?
+  /// Pages dirtied in each of four windows side by side, in their order; nil: not known.
+  @OrNull public var phases: [Point]?
   public var dirtyCurve: [Point]
 }
 
 extension GuestSample {
+  /// Of the looks' time: windows of a second each.
+  private static let phaseCount = 4
+
   /// - Parameters:
   ///   - known: which of its contents the destination could make; nil: not known.
   ///   - threads: that a migration has for packing and naming pages.
@@ -89,12 +123,32 @@ extension GuestSample {
     ramPages = memory.ramPages + memory.unseenPages
     (durationMs, cpuMs) = (result.durationMs, result.cpuMs)
     zeroPages = Pages(history.zeroPages)
-    let packing = result.contents.packing(
-      without: known.map { $0.ways.map { $0 != nil } } ?? [])
+    let isLeftOut = known.map { $0.ways.map { $0 != nil } } ?? []
+    let packing = result.contents.packing(without: isLeftOut)
     packedPermille = packing?.permille
+    zstd = result.contents.packing(.zstd1, without: isLeftOut).map(Packing.init)
     processors = Processors(
       threads: UInt64(max(threads, 1)), packPageNs: packing?.pageNs, namePageNs: known?.nameNs)
     self.known = known.map { Known($0) }
+    written = result.rewritten.map { Written($0, againIsDifferent: memory.source == .shared) }
+    phases = history.windows(Self.phaseCount).map(Point.init)
     dirtyCurve = history.curve.points.map(Point.init)
+  }
+}
+
+extension GuestSample.Packing {
+  init(_ packing: SampledContents.Packing) {
+    self.init(permille: packing.permille, pageNs: packing.pageNs)
+  }
+}
+
+extension GuestSample.Written {
+  /// - Parameter againIsDifferent: a page may be sent as the difference to the version before.
+  init(_ pages: RewrittenPages, againIsDifferent: Bool) {
+    sampledPages = UInt64(pages.changedCount)
+    lz4 = GuestSample.Packing(pages.packing(.lz4))
+    zstd = GuestSample.Packing(pages.packing(.zstd1))
+    againLZ4 = againIsDifferent ? GuestSample.Packing(pages.packing(.lz4, again: true)) : nil
+    againZstd = againIsDifferent ? GuestSample.Packing(pages.packing(.zstd1, again: true)) : nil
   }
 }

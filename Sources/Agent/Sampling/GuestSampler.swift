@@ -30,6 +30,8 @@ struct GuestSampler: Sendable {
     /// At least 1.
     var intervals: Int
     var pagesMax = GuestSampler.pagesMax
+    /// What pages hold that changed is kept in the middle, to see what they cost when they are sent again.
+    var keepsContents = false
   }
 
   struct Result: Sendable {
@@ -37,6 +39,8 @@ struct GuestSampler: Sendable {
     var durationMs, cpuMs: UInt64
     /// Of a part of the sample, after the last look.
     var contents: SampledContents
+    /// Nil: nobody wanted to know, or too few pages changed.
+    var rewritten: RewrittenPages?
   }
 
   /// Looks, on a thread of its own; throws `CancellationError` when the task is cancelled.
@@ -45,11 +49,19 @@ struct GuestSampler: Sendable {
       let (beganMs, beganCPU) = (MonotonicClock.nowMs, MonotonicClock.threadUs)
       let sample = try affordable(schedule)
       var history = ChangeHistory(sample)
-      try look(at: sample, schedule) { history.look($0, atMs: $1) }
+      var kept: RewrittenPages.Kept?
+      try look(at: sample, schedule) { marks, atMs in
+        history.look(marks, atMs: atMs)
+        guard schedule.keepsContents, history.intervals == schedule.intervals / 2 else { return }
+        kept = try RewrittenPages.Kept(
+          history.changedPages(limit: RewrittenPages.pagesMax), of: memory)
+      }
+      let rewritten = try kept.flatMap { try RewrittenPages($0, of: memory) }
       let contents = try SampledContents(sample, of: memory)
       return Result(
         history: history, durationMs: MonotonicClock.nowMs - beganMs,
-        cpuMs: (MonotonicClock.threadUs - beganCPU) / 1000, contents: contents)
+        cpuMs: (MonotonicClock.threadUs - beganCPU) / 1000, contents: contents,
+        rewritten: rewritten)
     }
   }
 
@@ -119,7 +131,7 @@ struct GuestSampler: Sendable {
   }
 
   private func look(
-    at sample: PageSample, _ schedule: Schedule, each: ([UInt64], UInt64) -> Void
+    at sample: PageSample, _ schedule: Schedule, each: ([UInt64], UInt64) throws -> Void
   ) throws {
     let intervalUs = max(schedule.intervalMs, 1) * 1000
     var dueUs = MonotonicClock.nowUs
@@ -128,7 +140,7 @@ struct GuestSampler: Sendable {
         throw CancellationError()
       }
       let atUs = MonotonicClock.nowUs
-      each(try memory.marks(of: sample), atUs / 1000)
+      try each(try memory.marks(of: sample), atUs / 1000)
       // A late look pushes the others back: no interval is shorter than asked for.
       dueUs = atUs + intervalUs
     }

@@ -7,7 +7,8 @@ import Wire
 /// What `prepare` checks, as far as it goes without a QEMU at the destination; then the link, then the guest.
 struct PlanSession: Sendable {
   /// Sixteen intervals: windows of 0.25, 0.5, 1, 2 and 4 s.
-  static let schedule = GuestSampler.Schedule(intervalMs: 250, intervals: 16)
+  static let schedule = GuestSampler.Schedule(
+    intervalMs: 250, intervals: 16, keepsContents: true)
 
   let request: MigrationRequest
   let configuration: AgentConfiguration
@@ -46,13 +47,17 @@ struct PlanSession: Sendable {
       destination: request.destination, security: PeerSecurity(configuration), share: share,
       laneCount: request.laneCount)
     var random = SystemRandomNumberGenerator()
-    let claims = try await DiskClaims.make(
-      facts, request.disks, MigrationID(using: &random), monitor.client)
+    let id = MigrationID(using: &random)
+    let claims = try await DiskClaims.make(facts, request.disks, id, monitor.client)
     defer { DiskClaims.dropProbes(claims) }
+    let staying = try await Blocking.run { [wishes = request.disks] in
+      StayingDisk.leaveProbes(facts, moving: claims, wishes, id).disks
+    }
+    defer { StayingDisk.dropProbes(staying) }
     let question = PeerMessage.PrepareRequest(
       vm: vm.name, source: facts, commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
       strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
-      disks: claims.map { $0.map(\.claim) })
+      disks: claims.map { $0.map(\.claim) }, staying: staying)
     // One after the other: each would disturb the other.
     let (survey, link) = try await WorkerThread.run("gw-probe") { try probe.run(question) }
     let refusals =
@@ -109,7 +114,7 @@ struct PlanSession: Sendable {
     let result = try await sampler.run(Self.schedule)
     var question = question
     // The destination has said already what becomes of disks.
-    question.disks = nil
+    (question.disks, question.staying) = (nil, nil)
     let wantsKnown = request.compaction != .off
     let indexes =
       wantsKnown

@@ -122,6 +122,7 @@ struct ProbeServer {
           refusals += judgement.refusals
           if judgement.refusals.isEmpty { disks = judgement.answers }
         }
+        refusals += StayingDisk.refusals(request.staying ?? [], launch, configuration)
         if request.images != nil, refusals.isEmpty {
           holdings = PeerMessage.Holdings(request, launch, configuration)
         }

@@ -34,7 +34,7 @@ struct QEMUSampler: Sendable {
     return GuestSample(
       source: .qemu, sampledPages: sampled, ramPages: all, unseenPages: all - seen, seed: nil,
       durationMs: MonotonicClock.nowMs - beganMs, cpuMs: nil, zeroPages: nil,
-      packedPermille: nil, known: nil, processors: nil,
+      packedPermille: nil, zstd: nil, known: nil, processors: nil, written: nil, phases: nil,
       dirtyCurve: points.map(GuestSample.Point.init))
   }
 

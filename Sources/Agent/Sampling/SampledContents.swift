@@ -60,14 +60,15 @@ final class SampledContents: Sendable {
     let pageNs: UInt64
   }
 
-  /// What the pages cost once they are packed as a migration with little time does it (LZ4), and how long that takes
-  /// here and now; nil: there are none.
+  /// What the pages cost once they are packed, and how long that takes here and now; nil: there are none.
   ///
   /// - Parameters:
+  ///   - effort: LZ4, as a migration with little time does it, or zstd, as one over a slow link.
   ///   - isLeftOut: by page: it would not be sent.
   ///   - nowUs: the clock.
   func packing(
-    without isLeftOut: [Bool] = [], nowUs: () -> UInt64 = { MonotonicClock.nowUs }
+    _ effort: Effort = .lz4, without isLeftOut: [Bool] = [],
+    nowUs: () -> UInt64 = { MonotonicClock.nowUs }
   ) -> Packing? {
     let batch = PageBuffer(byteCount: BatchLimits.rawPagesMax * Page.size)
     let packer = BatchPacker()
@@ -79,7 +80,7 @@ final class SampledContents: Sendable {
       let header = BatchHeader(
         place: SequencedHeader(sequence: 1, after: 0),
         runs: [PageRun(block: 0, pageClass: .raw, firstPage: 0, count: UInt32(held))])
-      let saved = unsafe packer.pack(header, batch.span(held * Page.size), .lz4).savedBytes
+      let saved = unsafe packer.pack(header, batch.span(held * Page.size), effort).savedBytes
       times.note(pages: held, us: nowUs().minusFloored(beganUs))
       full += held * Page.size
       packed += held * Page.size - max(saved, 0)

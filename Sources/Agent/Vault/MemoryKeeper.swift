@@ -78,7 +78,7 @@ struct MemoryKeeper {
         guard !isCalledOff() else { throw VaultError.calledOff }
         if writer.byteCount + UInt64(VaultSegment.byteCountMax) > roomUntil {
           let room = min(Self.roomBytes, mostBytes(of: ramBytes - doneBytes))
-          try vault.makeRoom(for: room, replacing: writer.head)
+          try vault.makeRoom(for: room, of: writer)
           roomUntil = writer.byteCount + room
         }
         let count = min(Self.stepPages, pages - first)

@@ -70,6 +70,13 @@ final class SnapshotWriter {
   /// Pages that were zero, or have no place on the host, are only counted.
   func addZeros(_ count: Int) { zeroPages += UInt64(count) }
 
+  /// Holds so much room behind what is written for this file; where the file system can't, nothing is held.
+  ///
+  /// Throws when there is none.
+  func reserve(_ bytes: UInt64) throws(SystemError) {
+    try FileSpace.reserve(descriptor.raw, bytes: Int(clamping: byteCount + bytes), for: path)
+  }
+
   /// Writes the end and waits until all of it is on the disk.
   func finish() throws {
     try flush()
@@ -79,6 +86,10 @@ final class SnapshotWriter {
     ).encode(into: &bytes)
     try write(bytes)
     if let rest = try sealer?.finish() { try store(rest) }
+    // What was reserved and isn't needed goes back.
+    guard let size = off_t(exactly: byteCount), ftruncate(descriptor.raw, size) == 0 else {
+      throw SystemError("end \(path)")
+    }
     guard fsync(descriptor.raw) == 0 else { throw SystemError("sync \(path)") }
   }
 

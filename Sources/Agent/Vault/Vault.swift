@@ -23,6 +23,8 @@ struct Vault: Sendable {
   let quotaBytes: UInt64
   /// The host's key, which snapshots are sealed with; nil: they are not.
   let keyFile: String?
+  /// Of guests with one name, however many UUIDs they have.
+  private static let snapshotsPerName = 4
   /// Bytes of its file system that it never fills.
   private static let reserveBytes: UInt64 = 256 << 20
 
@@ -133,6 +135,12 @@ struct Vault: Sendable {
 
   /// A migration takes pages of the snapshot.
   func noteUse(_ id: VaultID) {
+    try? locked { noteUseLocked(id) }
+  }
+
+  private func noteUseLocked(_ id: VaultID) {
+    // One that was removed meanwhile leaves nothing.
+    guard Self.status(path(id, Self.suffix)) != nil else { return }
     // SAFETY: the path is a NUL-terminated copy for the call.
     let raw = unsafe open(
       path(id, Self.usesSuffix), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -168,9 +176,12 @@ struct Vault: Sendable {
       }
       syncFolder()
       let head = writer.head
-      for entry in entries()
-      where entry.id != head.id && entry.isOf(guest: head.guest, uuid: head.uuid) {
-        remove(entry.id)
+      // Newest first. A peer that may bring one guest may call it by ever new UUIDs.
+      var sameName = 0
+      for entry in entries() where entry.head?.guest == head.guest {
+        sameName += 1
+        guard entry.id != head.id else { continue }
+        if entry.head?.uuid == head.uuid || sameName > Self.snapshotsPerName { remove(entry.id) }
       }
     }
   }
@@ -184,10 +195,14 @@ struct Vault: Sendable {
   /// Removes snapshots until `bytes` more fit into the quota: the ones that what is being written replaces, then
   /// those of the least value.
   ///
+  /// The room is the writer's from then on, as far as its file system can hold it for somebody: others who write at
+  /// the same time find less.
+  ///
   /// - Parameter mayRemove: false: only what is free may be taken.
   func makeRoom(
-    for bytes: UInt64, replacing head: VaultHead, mayRemove: Bool = true
+    for bytes: UInt64, of writer: SnapshotWriter, mayRemove: Bool = true
   ) throws {
+    let head = writer.head
     try locked {
       let now = MonotonicClock.wallSeconds
       var rest = entries().sorted { a, b in
@@ -197,7 +212,7 @@ struct Vault: Sendable {
         return first == second ? a.value(now: now) < b.value(now: now) : first
       }
       let partial = ids(Self.partialSuffix).reduce(0) {
-        $0 + (Self.status(path($1, Self.partialSuffix))?.bytes ?? 0)
+        $0 + ($1 == head.id ? writer.byteCount : Self.taken(path($1, Self.partialSuffix)))
       }
       // Nothing makes way in vain.
       guard partial <= quotaBytes, bytes <= quotaBytes - partial else {
@@ -219,7 +234,13 @@ struct Vault: Sendable {
       guard free.overflow || free.partialValue >= bytes + Self.reserveBytes else {
         throw SystemError("keep memory in \(directory)", code: ENOSPC)
       }
+      try writer.reserve(bytes)
     }
+  }
+
+  /// Bytes of a file that is being written, with what was reserved for it.
+  private static func taken(_ path: String) -> UInt64 {
+    max(status(path)?.bytes ?? 0, FileSpace.taken(by: path) ?? 0)
   }
 
   // MARK: Removing

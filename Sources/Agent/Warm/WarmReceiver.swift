@@ -121,7 +121,7 @@ struct WarmReceiver {
           // Nothing makes way for what may not fit in the end.
           let (most, isTooMuch) = writer.byteCount.addingReportingOverflow(mostBytes(writer))
           try vault.makeRoom(
-            for: room, replacing: writer.head,
+            for: room, of: writer,
             mayRemove: !isTooMuch && most <= vault.quotaBytes)
           roomUntil = writer.byteCount + room
         }

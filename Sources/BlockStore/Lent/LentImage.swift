@@ -38,6 +38,12 @@ public final class LentImage: DiskStore {
   private static let patienceMs: UInt64 = 30_000
   private static let retryMs: UInt64 = 200
 
+  /// Whether nobody else has the image open, and it may be written to here.
+  var isOwned: Bool {
+    if case .owned = holding.withLock({ $0 }) { return true }
+    return false
+  }
+
   private init(_ path: String, _ bitmaps: [String], _ folder: String, _ looked: RemoteStore) {
     (self.path, self.bitmaps) = (path, bitmaps)
     (self.folder, overlay) = (folder, ImageOverlay(of: path))

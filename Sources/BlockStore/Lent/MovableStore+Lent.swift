@@ -25,7 +25,8 @@ extension MovableStore {
     }
   }
 
-  /// Throws when the disk is no qcow2 image that is served as in use, or moves; then everything is as it was.
+  /// Throws when the disk is no qcow2 image that is served as in use, or moves; then everything is as it was, but for the
+  /// last snapshot: whoever has the image at any other time than this server writes what nobody notes.
   public func lend(_ step: LendingStep) throws {
     try orders.withLock { _ in
       guard let lent else {
@@ -37,6 +38,8 @@ extension MovableStore {
         throw MoveError("the disk \(name) moves, or was moved away")
       }
       do {
+        // First: who is killed in between must not leave notes that lie.
+        if step != .take || !lent.isOwned { try forgetSnapshot() }
         switch step {
         case .look: try lent.look()
         case .take: try lent.take()

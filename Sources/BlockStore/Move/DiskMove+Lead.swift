@@ -10,7 +10,7 @@ extension DiskMove {
   /// The same while nothing is to be decided.
   private static let restUs: UInt64 = 50_000
   /// From the break of a connection to the next one, in microseconds.
-  private static let settleUs: UInt64 = 1_000_000
+  static let settleUs: UInt64 = 1_000_000
   /// How often what has arrived is put on stable storage over there, in microseconds.
   private static let checkpointUs: UInt64 = 1_000_000
   /// More than this has to be there before the guest's writes are made to wait, in blocks: 16 MiB.
@@ -78,101 +78,6 @@ extension DiskMove {
     state.read { $0.base }?.close()
   }
 
-  // MARK: The connection
-
-  private func watchLink() {
-    let nowUs = MonotonicClock.nowUs
-    let lost = state.update { state -> MoveLink? in
-      guard let link = state.link else { return nil }
-      guard link.isBroken || link.holdsGuest(nowUs, heldSinceUs: state.heldSinceUs) else {
-        return nil
-      }
-      state.link = nil
-      state.heldSinceUs = 0
-      state.map.loseUnflushed()
-      state.meter.forget()
-      state.thaw()
-      // What the other end had received and not carried out yet must be over before anything newer goes there.
-      state.dialWaitUs = Self.settleUs
-      state.nextDialUs = nowUs + state.dialWaitUs
-      return link
-    }
-    if let lost {
-      lost.close()
-      log("\(name): the connection to the destination broke; it is made anew")
-    }
-    let destination = state.update { state -> MoveDestination? in
-      guard state.link == nil, !state.isDialing, !state.isPaused, nowUs >= state.nextDialUs else {
-        return nil
-      }
-      state.isDialing = state.destination != nil
-      if state.isDialing { state.threadCount += 1 }
-      return state.destination
-    }
-    guard let destination else { return }
-    // It may take as long as the network wants.
-    thread("move-dial") { $0.dial(destination) }
-  }
-
-  private func dial(_ destination: MoveDestination) {
-    let made: Result<MoveLink, any Error> = Result {
-      let link = MoveLink(
-        state.update { state in
-          state.connectionCount += 1
-          return state.connectionCount
-        }, try destination.connect(silence: .destination))
-      do {
-        let isSwitching = state.read { $0.wish.ending == .switching }
-        try Self.check(link.store, for: source, geometry, isSwitching: isSwitching)
-        try unflushed.again(over: link)
-      } catch {
-        link.close()
-        throw error
-      }
-      return link
-    }
-    state.update { state in
-      state.isDialing = false
-      switch made {
-      case .success(let link):
-        guard state.stage.isMoving || state.stage.isSwitched else { return link.close() }
-        state.link = link
-        state.meet(link.store.exportDescription)
-        state.dialWaitUs = 0
-        if state.stage.isMoving, !state.isPaused { state.problem = nil }
-      case .failure:
-        state.dialWaitUs = min(max(state.dialWaitUs, 50_000) * 2, 2_000_000)
-        state.nextDialUs = MonotonicClock.nowUs + state.dialWaitUs
-      }
-    }
-    guard case .failure(let error) = made else { return }
-    if let error = error as? MoveError { return stop(error.description) }
-    state.update { state in
-      if state.stage.isMoving, !state.isPaused { state.problem = "\(error)" }
-    }
-  }
-
-  /// Whether the export can be the disk's destination.
-  static func check(
-    _ store: RemoteStore, for source: any DiskStore, _ geometry: DiskGeometry, isSwitching: Bool
-  ) throws(MoveError) {
-    let (traits, own) = (store.traits, source.traits)
-    guard !traits.isReadOnly else { throw MoveError("the destination is read-only") }
-    guard store.byteCount >= geometry.byteCount else {
-      throw MoveError(
-        "the destination has \(store.byteCount) bytes, the disk \(geometry.byteCount)")
-    }
-    let least = traits.blockSizes.minimum
-    guard least <= UInt32(DiskGeometry.blockByteCount),
-      geometry.byteCount.isMultiple(of: UInt64(least)),
-      traits.blockSizes.maximum >= UInt32(1 << 20)
-    else { throw MoveError("the destination takes only other sizes of requests") }
-    guard !isSwitching || least <= own.blockSizes.minimum else {
-      throw MoveError(
-        "the destination takes no requests below \(least) bytes, and the disk's clients send them")
-    }
-  }
-
   // MARK: The end
 
   private func decide() {
@@ -230,7 +135,9 @@ extension DiskMove {
   }
 
   /// The guest's writes wait: ends the move, or lets them go on when it takes too long.
-  private func end(_ state: inout MoveState, _ nowUs: UInt64) {
+  func end(_ state: inout MoveState, _ nowUs: UInt64) {
+    // Nobody wants an end any more.
+    guard state.wish.ending != .wait else { return state.thaw() }
     guard state.writes.isEmpty, state.map.isSynced, state.map.sendingCount == 0,
       state.link != nil
     else {
@@ -302,14 +209,24 @@ extension DiskMove {
     }
   }
 
+  /// Of both sides: what was read here may be in the page cache alone, and a host that loses its power would come back with
+  /// older content of a block that is remembered as the destination's. At once, for the guest may wait for it.
   private func flush(_ link: MoveLink) {
+    let failure = Guarded<StoreError?>(nil)
+    let here = WorkerThread("move-flush-here") { [source] in
+      do throws(StoreError) { try source.flush() } catch { failure.update { $0 = error } }
+    }
     var problem: StoreError?
     do throws(StoreError) { try link.flush() } catch { problem = error }
+    here.join()
+    let own = failure.read { $0 }
     state.update { state in
       state.isFlushing = false
-      let isDone = problem == nil && state.link?.id == link.id
+      let isDone = problem == nil && own == nil && state.link?.id == link.id
       state.endFlush(isDone)
     }
+    // A surrogate that failed gives back what it has; then the disk can be flushed again.
+    if let own, !source.isInUse { stop("can't flush the disk: \(own)") }
     if let problem { judge(problem, link) }
   }
 }

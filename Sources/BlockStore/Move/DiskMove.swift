@@ -42,6 +42,13 @@ final class DiskMove: Sendable {
   /// Whether the destination is the disk.
   var isElsewhere: Bool { state.read { $0.stage.isSwitched } }
 
+  /// Whether a request may have to wait for the destination, or for the end of a freeze.
+  func mayWait(writes: Bool) -> Bool {
+    state.read { state in
+      state.stage.isSwitched || writes && (state.isFrozen || state.decision.writes == .mirror)
+    }
+  }
+
   var status: MoveStatus {
     state.read { state in
       let hasBegun = state.destination != nil

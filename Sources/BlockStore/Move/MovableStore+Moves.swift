@@ -14,60 +14,77 @@ extension MovableStore {
 
   /// Begins a move, or goes on with an interrupted one to the same destination.
   public func move(to destination: MoveDestination, _ wish: MoveWish) throws {
-    try orders.withLock { _ in
-      guard let mapPath else {
-        throw MoveError("there is nowhere to keep the map of a move (godwit block serve --maps)")
-      }
-      try checkIsHere()
-      guard let geometry = DiskGeometry(byteCount: byteCount) else {
-        throw MoveError("a disk of \(byteCount) bytes can't be moved")
-      }
-      guard !source.traits.isReadOnly else {
-        throw MoveError("the disk \(name) is served read-only: copy it")
-      }
-      if let open = move?.status, open.phase != .interrupted {
-        throw MoveError("the disk \(name) is \(open.phase) already (\(open.destination))")
-      }
-      try checkIsOwned()
-      // What can be refused is refused before anything changes.
-      let probe = try destination.connect(silence: .destination)
-      defer { probe.close() }
-      try DiskMove.check(
-        probe, for: source, geometry, isSwitching: wish.ending == .switching)
-      let supply = try supply(wish)
-      let surrogate = try openSurrogate(wish)
-      let move: DiskMove
-      var base: (any OlderCopy)?
-      do {
-        base = try self.base(wish, geometry, mapPath, destination.uri, probe)
-        move = try prepare(geometry, mapPath, destination)
-      } catch {
-        surrogate?.clear()
-        supply?.close()
-        base?.close()
-        throw error
-      }
-      let copy = base
-      move.state.update { state in
-        state.destination = destination
-        (state.wish, state.destinationName) = (wish, destination.uri)
-        state.machine = MoveMachine(wish.method, pauseLimitMs: wish.pauseLimitMs)
-        state.pace = SendPace(bytesPerSecond: wish.bytesPerSecond)
-        (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
-        (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
-        (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
-        (state.base, state.sparesAhead) = (copy, !source.traits.isPrompt)
-        state.tail = TailPlace()
-      }
-      readBitmap(copy)
-      move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
-        self?.moveEnded(move)
-      }
-      guard let wanted = wish.surrogate else { return }
-      move.useSurrogate(
-        wanted, surrogate, path: mapPath + OutsourcedStore.fileSuffix, identity: identity
-      ) { [weak self] in self?.calls.turn() }
+    let (_, geometry) = try orders.withLock { _ in try place() }
+    // Networks take their time; other orders don't wait for them.
+    let probe = try destination.connect(silence: .destination)
+    defer { probe.close() }
+    try DiskMove.check(probe, for: source, geometry, isSwitching: wish.ending == .switching)
+    let supply = try supply(wish)
+    do {
+      try orders.withLock { _ in try begin(destination, wish, probe, supply) }
+    } catch {
+      supply?.close()
+      throw error
     }
+  }
+
+  /// Where the map of a move goes that can be begun now, and what it is of.
+  private func place() throws -> (mapPath: String, geometry: DiskGeometry) {
+    guard let mapPath else {
+      throw MoveError("there is nowhere to keep the map of a move (godwit block serve --maps)")
+    }
+    try checkIsHere()
+    guard let geometry = DiskGeometry(byteCount: byteCount) else {
+      throw MoveError("a disk of \(byteCount) bytes can't be moved")
+    }
+    guard !source.traits.isReadOnly else {
+      throw MoveError("the disk \(name) is served read-only: copy it")
+    }
+    if let open = move?.status, open.phase != .interrupted {
+      throw MoveError("the disk \(name) is \(open.phase) already (\(open.destination))")
+    }
+    try checkIsOwned()
+    return (mapPath, geometry)
+  }
+
+  /// What can be refused is refused before anything changes, also what has become so since it was first looked at.
+  private func begin(
+    _ destination: MoveDestination, _ wish: MoveWish, _ probe: RemoteStore,
+    _ supply: BackupSupply?
+  ) throws {
+    let (mapPath, geometry) = try place()
+    if let snapshot = wish.snapshot { _ = try notes(of: snapshot.manifest) }
+    let surrogate = try openSurrogate(wish)
+    let move: DiskMove
+    var base: (any OlderCopy)?
+    do {
+      base = try self.base(wish, geometry, mapPath, destination.uri, probe)
+      move = try prepare(geometry, mapPath, destination)
+    } catch {
+      surrogate?.clear()
+      base?.close()
+      throw error
+    }
+    let copy = base
+    move.state.update { state in
+      state.destination = destination
+      (state.wish, state.destinationName) = (wish, destination.uri)
+      state.machine = MoveMachine(wish.method, pauseLimitMs: wish.pauseLimitMs)
+      state.pace = SendPace(bytesPerSecond: wish.bytesPerSecond)
+      (state.order, state.meter, state.decision) = (CopyOrder(), MoveMeter(), MoveDecision())
+      (state.isPaused, state.problem, state.frozenCount) = (false, nil, 0)
+      (state.guestPace, state.deferred, state.supply) = (GuestPace(), nil, supply)
+      (state.base, state.sparesAhead) = (copy, !source.traits.isPrompt)
+      state.tail = TailPlace()
+    }
+    readBitmap(copy)
+    move.start(wasConnected: last.withLock { $0 != nil }) { [weak self] in
+      self?.moveEnded(move)
+    }
+    guard let wanted = wish.surrogate else { return }
+    move.useSurrogate(
+      wanted, surrogate, path: mapPath + OutsourcedStore.fileSuffix, identity: identity
+    ) { [weak self] in self?.calls.turn() }
   }
 
   /// The move's state, with its map; writes are noted in it from now on.
@@ -89,8 +106,10 @@ extension MovableStore {
     let state = MoveState(
       geometry, map: BlockMap(geometry), file: file, destinationName: destination.uri)
     let new = DiskMove(name: name, source: source, state, log: log)
-    route.withLock { $0 = new }
-    hasRoute.store(true, ordering: .sequentiallyConsistent)
+    route.withLock { route in
+      route = new
+      hasRoute.store(true, ordering: .sequentiallyConsistent)
+    }
     // Writes that began before know nothing of it; nothing is read for the move until they have ended.
     calls.turn()
     return new
@@ -108,14 +127,18 @@ extension MovableStore {
     return try SurrogateLink.make(wanted.place)
   }
 
-  private func moveEnded(_ ended: DiskMove) {
+  func moveEnded(_ ended: DiskMove) {
     // Without a move its data have no reason to be elsewhere.
     source.giveBack()
     let status = ended.status
     guard status.phase.isOver, status.phase != .switched else { return }
     last.withLock { $0 = status }
-    hasRoute.store(false, ordering: .sequentiallyConsistent)
-    route.withLock { $0 = nil }
+    route.withLock { route in
+      // The next one may have begun already, whose order needn't wait for this.
+      guard route === ended else { return }
+      hasRoute.store(false, ordering: .sequentiallyConsistent)
+      route = nil
+    }
     // The next move begins when nobody uses this one any more.
     calls.turn()
   }

@@ -33,11 +33,13 @@ public final class MovableStore: DiskStore {
   /// - Parameters:
   ///   - mapPath: where the map of a move is kept; nil: nowhere, and then the disk can't be moved.
   ///   - identity: of the image; a map is for one image.
+  ///   - trustsDestination: a destination that the disk has moved to is the same, whatever it says of itself now.
   /// Throws when the map that is there can't be used, or says that the disk is elsewhere and
   /// `resolve` doesn't know where, or when some of the disk's data are in a surrogate that can't be used.
   public init(
     _ original: any DiskStore, name: String, identity: String, mapPath: String?,
     resolve: Resolve, findSurrogate: FindSurrogate = { throw MoveError("nobody knows \($0)") },
+    trustsDestination: Bool = false,
     log: @escaping @Sendable (String) -> Void
   ) throws {
     source = OutsourcedStore(original, name: name, log: log)
@@ -66,7 +68,9 @@ public final class MovableStore: DiskStore {
     let move = DiskMove(name: name, source: source, state, log: log)
     if isSwitched {
       let destination = try resolve(uri)
-      move.state.update { $0.destination = destination }
+      move.state.update { state in
+        (state.destination, state.trustsDestination) = (destination, trustsDestination)
+      }
       move.startSwitched()
     }
     route.withLock { $0 = move }
@@ -174,7 +178,10 @@ extension MovableStore {
 
   public func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool {
     source.mayWait(at: offset, count: count, writes: writes)
+      || move?.mayWait(writes: writes) == true
   }
+
+  public var mayWaitForFlush: Bool { move?.isElsewhere == true }
 
   public var isAtRest: Bool { move == nil && source.isAtRest }
 

@@ -21,10 +21,13 @@ public struct MoveDestination: Sendable {
     (self.uri, self.exportName, self.secure, self.dial) = (uri, exportName, secure, dial)
   }
 
-  /// - Parameter silence: nil: a server that is silent is waited for as long as it takes.
-  public func connect(silence: SilenceLimit? = nil) throws -> RemoteStore {
+  /// - Parameters:
+  ///   - silence: nil: a server that is silent is waited for as long as it takes.
+  ///   - moves: it is the connection of a move; a server that knows what that is ends earlier ones first.
+  public func connect(silence: SilenceLimit? = nil, moves: Bool = false) throws -> RemoteStore {
     try RemoteStore(
-      over: dial(), exportName: exportName, isReadOnly: false, secure: secure, silence: silence)
+      over: dial(), exportName: exportName, isReadOnly: false, secure: secure,
+      contexts: moves ? [NBDExtent.mover] : [], silence: silence)
   }
 }
 

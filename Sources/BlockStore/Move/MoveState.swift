@@ -35,6 +35,8 @@ struct MoveState: Sendable {
   var wish = MoveWish()
   var destination: MoveDestination?
   var destinationName: String
+  /// The next connection is to the disk, whatever the other end says of itself.
+  var trustsDestination = false
   var machine = MoveMachine(.mirror, pauseLimitMs: 0)
   var decision = MoveDecision()
   var order = CopyOrder()
@@ -212,26 +214,17 @@ extension MoveState {
 }
 
 extension MoveState {
-  /// A connection is there, to an export that describes itself so. One that says something else than
-  /// the one before is another disk, which has nothing yet. Servers that say nothing are believed.
-  mutating func meet(_ description: String) {
-    guard let file else { return }
-    let known = file.peer
-    if known.isEmpty || known != description {
-      if !known.isEmpty {
-        base?.noteAll()
-        map.needAll()
-        if map.geometry.blockCount > 0 { save(0..<map.geometry.blockCount) }
-        // Before the name that makes what the file says be believed.
-        do throws(SystemError) {
-          try file.sync()
-        } catch {
-          file.remove()
-          self.file = nil
-          return
-        }
-      }
-      file.peer = description
-    }
+  /// A connection is there, to an export that says this of itself. One that says something else than
+  /// the one before is another disk, which has nothing yet: false. Servers that say nothing are believed.
+  mutating func meet(_ told: String) -> Bool {
+    guard let file else { return true }
+    let known = ExportIdentity.plain(file.peer)
+    // The one that is the disk was looked at before, or somebody says that it is the same.
+    let isOther = !stage.isSwitched && !known.isEmpty && !ExportIdentity.isSame(known, told)
+    // Before the name that makes what the file says be believed.
+    if isOther, !needAll() { return false }
+    if file.peer != told { file.peer = told }
+    trustsDestination = false
+    return !isOther
   }
 }

@@ -137,21 +137,11 @@ extension DiskPull {
       store.traits.blockSizes.maximum >= UInt32(DiskGeometry.chunkByteCount)
     else { throw MoveError("the source takes only other sizes of requests") }
     guard let peer, !peer.isEmpty else { return }
-    let told = Self.peer(of: store)
-    guard told == peer else {
+    let told = ExportIdentity.told(by: store)
+    guard ExportIdentity.isSame(peer, told) else {
       throw MoveError(
         "the source is another disk now: \(told.isEmpty ? "unnamed" : told), not \(peer)")
     }
-  }
-
-  /// What an export says of itself, whatever happens to its disk.
-  static func peer(of store: RemoteStore) -> String {
-    var text = store.exportDescription
-    for note in MovableStore.exportNotes where text.hasSuffix(note) {
-      text = String(text.dropLast(note.count))
-    }
-    // As much as the map has room for.
-    return String(decoding: text.utf8.prefix(400), as: UTF8.self)
   }
 
   // MARK: Stable storage

@@ -70,7 +70,8 @@ extension MovableStore {
       noteChange(place, min(Self.notedByteCount, byteCount - place))
     }
     let file = try PullFile.make(
-      path, geometry, identity: pulled.identity, uri: source.uri, peer: DiskPull.peer(of: link),
+      path, geometry, identity: pulled.identity, uri: source.uri,
+      peer: ExportIdentity.told(by: link),
       bytesPerSecond: wish.bytesPerSecond)
     let pull = DiskPull(
       name: name, store: pulled.image, PullState(source, file, map: PullMap(geometry)),

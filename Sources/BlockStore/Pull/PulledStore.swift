@@ -68,7 +68,7 @@ public final class PulledStore: DiskStore {
     }
     let source = try resolve(file.uri)
     let link = try open(source, file, geometry, trustsSource)
-    if trustsSource { try file.setPeer(DiskPull.peer(of: link)) }
+    if trustsSource { try file.setPeer(ExportIdentity.told(by: link)) }
     begin(
       DiskPull(name: name, store: image, PullState(source, file, map: map), limits, log: log),
       over: link)

@@ -6,11 +6,12 @@ import NBD
 /// One client, from the greeting to its end. Runs on a thread of its own.
 struct DiskConnection {
   private let server: DiskServer
-  private let socket: StreamSocket
+  private let open: OpenConnection
+  private var socket: StreamSocket { open.socket }
   private let secure: DiskServer.Secure?
 
-  init(_ server: DiskServer, _ socket: StreamSocket, _ secure: DiskServer.Secure?) {
-    (self.server, self.socket, self.secure) = (server, socket, secure)
+  init(_ server: DiskServer, _ open: OpenConnection, _ secure: DiskServer.Secure?) {
+    (self.server, self.open, self.secure) = (server, open, secure)
   }
 
   func run() throws {
@@ -54,9 +55,22 @@ struct DiskConnection {
         throw error
       }
       input.drop(step.used)
+      if case .transmission(let session) = step.outcome, Self.moves(session),
+        !server.takeOver(open, disk: session.index)
+      {
+        return nil
+      }
       try send(handshake.takeOutput(), connection)
       if let outcome = step.outcome { return outcome }
       guard try input.fill() else { return nil }
+    }
+  }
+
+  /// Whether the client moves a disk to the export.
+  private static func moves(_ session: ServerSession) -> Bool {
+    let names = session.export.contexts
+    return session.contexts.contains { number in
+      names.indices.contains(Int(number)) && names[Int(number)] == NBDExtent.mover
     }
   }
 
@@ -69,7 +83,7 @@ struct DiskConnection {
     _ session: ServerSession, _ connection: any ByteConnection, _ input: InputBuffer
   ) throws {
     let outlet = ReplyOutlet(connection)
-    let link = ConnectionLink(server.disks[session.index], session, outlet)
+    let link = ConnectionLink(open, server.disks[session.index], session, outlet)
     defer {
       link.waitUntilIdle()
       connection.finish()

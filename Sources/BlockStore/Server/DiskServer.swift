@@ -27,7 +27,9 @@ public final class DiskServer: Sendable {
   private struct State {
     var isDraining = false
     var nextID: UInt64 = 1
-    var connections: [UInt64: StreamSocket] = [:]
+    var connections: [UInt64: OpenConnection] = [:]
+    /// Those over which disks move here, with the disks' numbers.
+    var movers: [UInt64: Int] = [:]
     var listeners: [ListeningSocket] = []
     var acceptors: [WorkerThread] = []
   }
@@ -69,13 +71,13 @@ public final class DiskServer: Sendable {
     let open = state.update { state in
       state.isDraining = true
       // Blocked threads see the end of the stream behind what has arrived.
-      for socket in state.connections.values { socket.shutdownReading() }
+      for open in state.connections.values { open.socket.shutdownReading() }
       defer { (state.listeners, state.acceptors) = ([], []) }
       return (state.listeners, state.acceptors)
     }
     open.1.forEach { $0.join() }
     _ = state.wait(timeoutMs: timeoutMs) { $0.connections.isEmpty ? true : nil }
-    state.read { state in state.connections.values.forEach { $0.shutdown() } }
+    state.read { state in state.connections.values.forEach { $0.socket.shutdown() } }
     return disks.compactMap { disk in
       guard !disk.store.traits.isReadOnly, !disk.store.isAtRest else { return nil }
       do throws(StoreError) {
@@ -93,14 +95,16 @@ public final class DiskServer: Sendable {
     while !state.read({ $0.isDraining }) {
       do {
         guard let socket = try listener.accept(timeoutMs: Self.acceptPollMs) else { continue }
-        guard let id = admit(socket) else {
+        guard let open = admit(socket) else {
           log("\(socket.peer): refused, \(options.connectionsMax) connections are open")
           continue
         }
+        // A client whose host is gone would keep its thread and its place for ever. Unix sockets have nothing of it.
+        TCPSocket.tuned(socket)
         _ = WorkerThread("block-conn") { [self] in
-          defer { state.update { $0.connections[id] = nil } }
+          defer { forget(open) }
           do {
-            try DiskConnection(self, socket, secure).run()
+            try DiskConnection(self, open, secure).run()
           } catch {
             log("\(socket.peer): \(error)")
           }
@@ -112,13 +116,38 @@ public final class DiskServer: Sendable {
     }
   }
 
-  private func admit(_ socket: StreamSocket) -> UInt64? {
+  private func admit(_ socket: StreamSocket) -> OpenConnection? {
     state.update { state in
       guard !state.isDraining, state.connections.count < options.connectionsMax else { return nil }
-      let id = state.nextID
+      let open = OpenConnection(state.nextID, socket)
       state.nextID += 1
-      state.connections[id] = socket
-      return id
+      state.connections[open.id] = open
+      return open
     }
+  }
+
+  private func forget(_ open: OpenConnection) {
+    state.update { state in
+      state.connections[open.id] = nil
+      state.movers[open.id] = nil
+    }
+  }
+
+  /// Makes a connection the one over which a disk moves here: ends earlier ones, and waits until nothing of theirs is being
+  /// carried out. False: a later one is there, so this one's client has given it up.
+  func takeOver(_ open: OpenConnection, disk: Int) -> Bool {
+    let isLast = state.update { state in
+      let others = state.movers.filter { $0.value == disk }.keys
+      guard others.allSatisfy({ $0 < open.id }) else { return false }
+      for id in others { state.connections[id]?.fence() }
+      state.movers[open.id] = disk
+      return true
+    }
+    guard isLast else { return false }
+    return state.wait { state -> Bool? in
+      if open.isFenced { return false }
+      let isAlone = state.movers.allSatisfy { $0.value != disk || $0.key >= open.id }
+      return isAlone ? true : nil
+    } ?? false
   }
 }

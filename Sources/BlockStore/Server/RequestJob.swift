@@ -24,6 +24,7 @@ final class ConnectionLink: Sendable {
     var bytes = 0
   }
 
+  let connection: OpenConnection
   let disk: ServedDisk
   let writer: ReplyWriter
   /// Metadata that the client has asked for, by its number on this connection.
@@ -31,8 +32,11 @@ final class ConnectionLink: Sendable {
   let outlet: ReplyOutlet
   private let load = Guarded(Load())
 
-  init(_ disk: ServedDisk, _ session: ServerSession, _ outlet: ReplyOutlet) {
-    (self.disk, self.outlet) = (disk, outlet)
+  init(
+    _ connection: OpenConnection, _ disk: ServedDisk, _ session: ServerSession,
+    _ outlet: ReplyOutlet
+  ) {
+    (self.connection, self.disk, self.outlet) = (connection, disk, outlet)
     writer = ReplyWriter(session.mode)
     let names = session.export.contexts
     contexts = session.contexts.compactMap { id -> (id: UInt32, name: String)? in
@@ -42,6 +46,7 @@ final class ConnectionLink: Sendable {
 
   /// Waits until a request of `bytes` may be in memory.
   func admit(_ bytes: Int) {
+    outlet.waitForRoom()
     _ = load.wait { load -> Bool? in
       let fits =
         load.requests == 0

@@ -31,12 +31,12 @@ final class RequestLoop {
     reader = RequestReader(session)
   }
 
-  /// Returns when the client has left; throws when the connection or the protocol is broken. Requests
+  /// Returns when the client has left, or counts no more; throws when the connection or the protocol is broken. Requests
   /// may still be in the pool.
   func run() throws {
     defer { flush() }
     while true {
-      guard try fill(reader.headerByteCount) else { return }
+      guard try fill(reader.headerByteCount), !link.connection.isFenced else { return }
       let item = try input.look(reader.headerByteCount) { bytes throws(DecodeError) in
         try reader.read(bytes)
       }
@@ -126,6 +126,7 @@ final class RequestLoop {
     let end = request.offset + request.length
     var (place, failure): (UInt64, StoreError?) = (request.offset, nil)
     while place < end {
+      guard !link.connection.isFenced else { return }
       var count = Int(min(end - place, UInt64(input.count)))
       if place + UInt64(count) < end {
         // A page that is written in two parts may have to be read in between.

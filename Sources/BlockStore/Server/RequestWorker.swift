@@ -12,6 +12,7 @@ final class RequestWorker {
   func carryOut(_ job: RequestJob) {
     let (request, link) = (job.request, job.link)
     defer { link.release(RequestJob.byteCount(request)) }
+    guard !link.connection.isFenced else { return }
     do throws(StoreError) {
       switch request.command {
       case .read: return read(job)
@@ -55,7 +56,7 @@ final class RequestWorker {
     // All of it before the first chunk: what fails has one answer.
     var told: [(id: UInt32, extents: [NBDExtent])] = []
     for context in link.contexts {
-      let extents = try link.disk.store.status(
+      let extents = try link.disk.status(
         of: context.name, at: request.offset, count: request.length,
         extentsMax: isOne ? 1 : NBDLimits.extentsMax)
       told.append((context.id, extents))

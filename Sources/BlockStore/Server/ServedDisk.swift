@@ -29,7 +29,8 @@ public final class ServedDisk: Sendable {
     if traits.isCoherent { flags.insert(.canMultiConnect) }
     ownExport = NBDExport(
       name: name, description: description, byteCount: store.byteCount, flags: flags,
-      blockSizes: traits.blockSizes, contexts: store.contexts)
+      blockSizes: traits.blockSizes,
+      contexts: traits.isReadOnly ? store.contexts : store.contexts + [NBDExtent.mover])
   }
 
   /// By which clients ask for it.
@@ -40,6 +41,14 @@ public final class ServedDisk: Sendable {
     var export = ownExport
     if let note = (store as? MovableStore)?.moveNote { export.description += note }
     return export
+  }
+
+  /// As the store has it, and nothing of what is no block's.
+  func status(
+    of context: String, at offset: UInt64, count: UInt64, extentsMax: Int
+  ) throws(StoreError) -> [NBDExtent] {
+    guard context != NBDExtent.mover else { return [NBDExtent(length: count, flags: 0)] }
+    return try store.status(of: context, at: offset, count: count, extentsMax: extentsMax)
   }
 
   /// Whether a call may be made on the thread that reads requests: as long as none had to wait.

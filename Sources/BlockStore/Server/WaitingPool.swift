@@ -8,51 +8,27 @@ final class WaitingPool: Sendable {
   /// How long a thread stays that nobody needs, in milliseconds.
   private static let idleMs: UInt64 = 10_000
 
-  fileprivate struct State: Sendable {
-    var jobs: [RequestJob] = []
-    var threadCount = 0
-    /// Threads that have nothing to do, or are about to look for it.
-    var idleCount = 0
-  }
-  private let state = Guarded(State())
+  private let queue = JobQueue<RequestJob>()
+  private let threadCount = Guarded(0)
+
+  deinit { queue.close() }
 
   func push(_ job: RequestJob) {
-    let starts = state.update { state in
-      state.jobs.append(job)
-      guard state.idleCount < state.jobs.count, state.threadCount < Self.threadsMax else {
-        return false
-      }
-      state.threadCount += 1
-      state.idleCount += 1
+    guard queue.push(job) else { return }
+    let starts = threadCount.update { count in
+      guard count < Self.threadsMax else { return false }
+      count += 1
       return true
     }
-    guard starts else { return }
-    _ = WorkerThread("block-wait") { [self] in
+    if starts { start() }
+  }
+
+  private func start() {
+    _ = WorkerThread("block-wait") { [queue, threadCount] in
       let worker = RequestWorker()
-      while let job = next() {
-        worker.carryOut(job)
-        state.update { $0.idleCount += 1 }
-      }
+      while let job = queue.pop(withinMs: Self.idleMs) { worker.carryOut(job) }
+      threadCount.update { $0 -= 1 }
     }
-  }
-
-  /// nil: nobody needs the thread.
-  private func next() -> RequestJob? {
-    if let job = state.wait(timeoutMs: Self.idleMs, until: { $0.take() }) { return job }
-    return state.update { state in
-      if let job = state.take() { return job }
-      state.idleCount -= 1
-      state.threadCount -= 1
-      return nil
-    }
-  }
-}
-
-extension WaitingPool.State {
-  fileprivate mutating func take() -> RequestJob? {
-    guard !jobs.isEmpty else { return nil }
-    idleCount -= 1
-    return jobs.removeFirst()
   }
 }
 
@@ -63,9 +39,10 @@ extension RequestJob {
     guard !store.isAtRest else { return true }
     switch request.command {
     case .read: return store.mayWait(at: request.offset, count: request.length, writes: false)
-    case .write, .writeZeroes:
+    case .write, .writeZeroes, .trim:
       return store.mayWait(at: request.offset, count: request.length, writes: true)
-    case .trim, .flush, .cache, .blockStatus, .disconnect, .resize: return false
+    case .flush, .blockStatus: return store.mayWaitForFlush
+    case .cache, .disconnect, .resize: return false
     }
   }
 }

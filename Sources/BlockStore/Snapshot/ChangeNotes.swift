@@ -85,6 +85,18 @@ final class ChangeNotes: Sendable {
     }
   }
 
+  /// They say nothing any more, also to the next server. Throws when that can't be remembered.
+  func remove() throws(SystemError) {
+    try state.update { state throws(SystemError) in
+      guard let file = state.file else { return }
+      // For where its name can't be taken away.
+      file.fill()
+      try file.sync()
+      file.remove()
+      state.file = nil
+    }
+  }
+
   /// The server ends.
   func close() {
     state.update { state in

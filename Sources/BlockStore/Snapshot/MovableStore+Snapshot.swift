@@ -27,6 +27,8 @@ extension MovableStore {
       hasNotes.store(true, ordering: .sequentiallyConsistent)
       // A write that began before isn't noted.
       calls.turn()
+      // What only the page cache has, a host that loses its power would not come back with.
+      try source.flush()
       let hashes = try hashAll()
       guard
         let manifest = DiskManifest(
@@ -34,6 +36,26 @@ extension MovableStore {
       else { throw MoveError("the disk \(name) has changed its size") }
       return manifest
     }
+  }
+
+  /// The image was written to past this server, or is about to be, so that nothing was noted: the last snapshot counts no
+  /// more, for the next server neither. Throws when that can't be remembered, or the disk moves.
+  public func noteBypass() throws {
+    try orders.withLock { _ in
+      guard move == nil, !source.isInUse else {
+        throw MoveError("the disk \(name) moves, or was moved away")
+      }
+      try forgetSnapshot()
+    }
+  }
+
+  /// The caller has `orders`.
+  func forgetSnapshot() throws {
+    guard let old = notes.withLock({ $0 }) else { return }
+    try old.remove()
+    hasNotes.store(false, ordering: .sequentiallyConsistent)
+    notes.withLock { $0 = nil }
+    log("\(name): it was written to elsewhere, or will be: its last snapshot counts no more")
   }
 
   private func hashAll() throws(StoreError) -> [UInt8] {
@@ -70,7 +92,8 @@ extension MovableStore {
       manifest.byteCount == byteCount
     else {
       throw MoveError(
-        "the manifest isn't of the last snapshot of \(name) that was taken through this server")
+        "the manifest isn't of the last snapshot of \(name) that was taken through this server, or the disk was attached or "
+          + "detached since: take one anew")
     }
     return notes
   }

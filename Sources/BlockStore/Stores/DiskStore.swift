@@ -75,6 +75,9 @@ public protocol DiskStore: AnyObject, Sendable {
   /// - Parameter writes: whether it changes the range.
   func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool
 
+  /// The same of a flush, and of a look at what is allocated.
+  var mayWaitForFlush: Bool { get }
+
   /// Whether nothing is open here: the first request has to open it, which may take long, and there is nothing to flush
   /// that was written here.
   var isAtRest: Bool { get }
@@ -98,6 +101,7 @@ extension DiskStore {
   }
   public func cache(at offset: UInt64, count: UInt64) {}
   public func mayWait(at offset: UInt64, count: UInt64, writes: Bool) -> Bool { false }
+  public var mayWaitForFlush: Bool { false }
   public func forget(at offset: UInt64, count: UInt64) {}
   public var isAtRest: Bool { false }
   public var contexts: [String] { [NBDExtent.allocation] }

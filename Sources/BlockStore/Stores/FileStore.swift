@@ -111,13 +111,25 @@ public final class FileStore: DiskStore {
       if count < 0, errno == EINTR { continue }
       guard count > 0 else {
         let code = count == 0 ? EIO : errno
-        // It may also have learned of an earlier write's loss.
-        if durable { hasLost.store(true, ordering: .releasing) }
+        // Else it may have learned of an earlier write's loss.
+        if durable, unsafe !Self.isWithoutRoom(code) || writes(rest, at: place) {
+          hasLost.store(true, ordering: .releasing)
+        }
         throw failure("write", code)
       }
       done += count
     }
     if durable, hasLost.load(ordering: .acquiring) { throw lost }
+  }
+
+  /// There was no room for the data: nothing was written, and nothing is lost.
+  private static func isWithoutRoom(_ code: Int32) -> Bool {
+    code == ENOSPC || code == EDQUOT || code == EFBIG
+  }
+
+  /// Whether the data can be written at all, in memory: then what failed was putting them, or others, on the disk.
+  private func writes(_ bytes: UnsafeRawBufferPointer, at place: off_t) -> Bool {
+    unsafe pwrite(descriptor.raw, bytes.baseAddress, bytes.count, place) > 0
   }
 
   public func flush() throws(StoreError) {

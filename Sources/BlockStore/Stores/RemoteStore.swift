@@ -53,6 +53,8 @@ public final class RemoteStore: DiskStore {
   let session: ClientSession
   /// What the server says of the disk.
   public var exportDescription: String { session.description }
+  /// What `connection` is, or goes over.
+  private let socket: StreamSocket
   private let connection: any ByteConnection
   private let state: Mutex<State>
   private let sending = Mutex(())
@@ -71,6 +73,9 @@ public final class RemoteStore: DiskStore {
     over socket: StreamSocket, exportName: String, isReadOnly: Bool, secure: Secure? = nil,
     contexts: [String] = [], silence: SilenceLimit? = nil
   ) throws {
+    // Who may be given up shall not get what was sent until then later, also when this process dies.
+    if silence != nil { socket.setAbortive(true) }
+    self.socket = socket
     let (session, connection, input) = try RemoteHandshake.run(
       socket, exportName, secure, contexts: contexts)
     self.connection = connection
@@ -86,7 +91,10 @@ public final class RemoteStore: DiskStore {
     watch = silence.map { SilenceWatch($0) }
     let box = SendableInput(input)
     _ = WorkerThread("block-remote") { [self] in while readAnswer(box.input) {} }
-    watch?.start { connection.shutdown() }
+    watch?.start {
+      socket.abort()
+      connection.shutdown()
+    }
   }
 
   /// The buffer moves to the reading thread with its bytes.
@@ -96,8 +104,19 @@ public final class RemoteStore: DiskStore {
     init(_ input: InputBuffer) { self.input = input }
   }
 
-  /// Ends the connection; open and later calls fail.
-  public func close() { connection.shutdown() }
+  /// Ends the connection; open and later calls fail. What was sent and isn't answered stays behind, as far as this host
+  /// still has it.
+  public func close() {
+    let (isOver, isOwed) = state.withLock { ($0.failure != nil, !$0.waiters.isEmpty) }
+    if isOwed { return abort() }
+    if !isOver { socket.setAbortive(false) }
+    connection.shutdown()
+  }
+
+  private func abort() {
+    socket.abort()
+    connection.shutdown()
+  }
 }
 
 // MARK: Answers
@@ -182,7 +201,7 @@ extension RemoteStore {
       defer { state.waiters = [:] }
       return Array(state.waiters.values)
     }
-    connection.shutdown()
+    if open.isEmpty { connection.shutdown() } else { abort() }
     for waiter in open {
       waiter.failure = failure
       waiter.settle()
@@ -211,6 +230,13 @@ extension RemoteStore {
     _ bytes: UnsafeRawBufferPointer, at offset: UInt64
   ) throws(StoreError) -> Pending {
     unsafe try send(.write, at: offset, count: UInt64(bytes.count), data: bytes)
+  }
+
+  /// Asks for a range; the target has to stay until `finish` has returned.
+  func startRead(
+    at offset: UInt64, into target: UnsafeMutableRawBufferPointer
+  ) throws(StoreError) -> Pending {
+    try unsafe send(.read, at: offset, count: UInt64(target.count), into: target)
   }
 
   /// Whether the connection is over: every call fails.

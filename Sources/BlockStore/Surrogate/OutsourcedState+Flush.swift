@@ -12,9 +12,6 @@ extension OutsourcedState {
     let count: UInt64
   }
 
-  /// Whether there is a log that may have something.
-  var hasLog: Bool { mode == .open || mode == .returning }
-
   mutating func beginFlush() -> Flush {
     index.beginFlush()
     defer { isUnsynced = false }

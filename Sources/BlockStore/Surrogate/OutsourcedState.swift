@@ -39,8 +39,8 @@ struct OutsourcedState: Sendable {
   var filter: PopularityFilter
   var holds: [Hold] = []
   var nextHold: UInt64 = 1
-  /// Blocks that went to the original though the surrogate was in use. They stay there: of a newer record that
-  /// a power failure takes, an older one would be found.
+  /// Blocks that went to the original though the surrogate was in use, or about to be. They stay there: of a newer record
+  /// that a power failure takes, an older one would be found.
   var pinned = PageBitmap(count: 0)
   /// Records that are being written.
   var pendingCount = 0
@@ -82,6 +82,9 @@ struct OutsourcedState: Sendable {
   }
 
   mutating func release(_ id: UInt64) { holds.removeAll { $0.id == id } }
+
+  /// The blocks are the original's from now on.
+  mutating func pin(_ blocks: Range<Int>) { for block in blocks { _ = pinned.insert(block) } }
 
   /// The file says from now on whether the newest content of these blocks is only in the log.
   mutating func save(_ blocks: Range<Int>) {

@@ -32,7 +32,11 @@ extension OutsourcedStore {
   private func way(_ blocks: Range<Int>) -> Way {
     state.update { state in
       switch state.mode {
-      case .idle, .passing: return .plain
+      case .idle: return .plain
+      case .passing:
+        // It may still be under way when the surrogate is in use: what is read of the blocks meanwhile is no copy of them.
+        state.pin(blocks)
+        return .plain
       case .returning: return .back
       case .open:
         guard let link = state.link, !blocks.contains(where: { state.pinned[$0] }) else {
@@ -184,9 +188,13 @@ extension OutsourcedStore {
   /// the original lacks.
   private func leavesLog(_ blocks: Range<Int>) -> Bool {
     state.update { state in
-      if state.mode == .open {
+      switch state.mode {
+      case .idle: return false
+      case .passing: state.pin(blocks)
+      case .open:
         state.refusedWrites += 1
-        for block in blocks { _ = state.pinned.insert(block) }
+        state.pin(blocks)
+      case .returning: break
       }
       if state.index.isOutsourced(blocks) { return true }
       state.index.drop(blocks)
@@ -236,7 +244,7 @@ extension OutsourcedStore {
       if append(.zeros, blocks, header, link) { return }
     }
     let range = geometry.bytes(of: blocks)
-    let leaves = state.read({ $0.hasLog }) && leavesLog(blocks)
+    let leaves = leavesLog(blocks)
     try original.zero(
       at: range.lowerBound, count: range.upperBound - range.lowerBound, options)
     guard leaves else { return }

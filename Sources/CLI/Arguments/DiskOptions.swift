@@ -6,7 +6,7 @@ struct DiskOptions: ParsableArguments {
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Disks that move with the guest: all, or device ids, node names or paths. Those that both hosts share are found out and left where they are (default: none move).",
+      "Disks that move with the guest: all, or device ids, node names or paths. Those that both hosts share are found out and left where they are (default: none move, and a file that only the source has is refused).",
       valueName: "name"))
   var disks: [String] = []
   @Option(
@@ -23,7 +23,7 @@ struct DiskOptions: ParsableArguments {
   var diskMap: [DiskPlace] = []
   @Option(
     help: ArgumentHelp(
-      "A disk that both hosts share, even where that cannot be seen: nothing of it is copied.",
+      "A disk that both hosts share, even where that cannot be seen: nothing of it is copied, and nobody asks for it.",
       valueName: "name"))
   var sharedDisk: [String] = []
   @Option(
@@ -57,9 +57,9 @@ struct DiskOptions: ParsableArguments {
   )
   var sendCachedBlocks = false
 
-  /// Nil: no disk moves.
+  /// Nil: no disk moves, and of none is anything said.
   var wishes: DiskWishes? {
-    guard !disks.isEmpty else { return nil }
+    guard !disks.isEmpty || !sharedDisk.isEmpty else { return nil }
     var wishes = DiskWishes()
     wishes.names = disks == ["all"] ? nil : disks
     wishes.shared = sharedDisk
@@ -73,11 +73,11 @@ struct DiskOptions: ParsableArguments {
 
   func validate() throws {
     guard disks.isEmpty else { return try validateMethod() }
-    guard diskMap.isEmpty, sharedDisk.isEmpty, diskMethod == .auto, surrogate == nil,
-      manifest == nil, backup.isEmpty, baseManifest == nil, !sendCachedBlocks
+    guard diskMap.isEmpty, diskMethod == .auto, surrogate == nil, manifest == nil, backup.isEmpty,
+      baseManifest == nil, !sendCachedBlocks
     else {
       throw ValidationError(
-        "--disk-map, --shared-disk, --disk-method, --surrogate, --manifest, --backup, --base-manifest "
+        "--disk-map, --disk-method, --surrogate, --manifest, --backup, --base-manifest "
           + "and --send-cached-blocks need --disks")
     }
   }

@@ -15,6 +15,8 @@ struct BlockAttachCommand: AsyncParsableCommand {
       restarted; without a server the guest's requests wait 30 seconds and then fail. QEMU has to have been started \
       with -blockdev and node names, as libvirt starts it. QEMU doesn't say whether it passes discards on: \
       give --discard where it shall.
+      What QEMU writes to the file itself the server doesn't note: a snapshot (godwit block snapshot) counts no more after that, nor \
+      after godwit block detach.
 
       A qcow2 disk (godwit block serve --format qcow2 --in-use) can't be open for writing in two programs. While it \
       changes hands, the guest writes to an overlay, IMAGE.godwit-overlay, which QEMU makes; what is in it is copied to the \
@@ -37,7 +39,7 @@ struct BlockAttachCommand: AsyncParsableCommand {
   var export = ""
   @Option(
     help: ArgumentHelp(
-      "Control socket of the server, for qcow2 disks (default: that path with .control behind it).",
+      "Control socket of the server (default: that path with .control behind it).",
       valueName: "path"))
   var control: String?
   @Flag(help: "The guest's discards give space back.")
@@ -53,7 +55,13 @@ struct BlockAttachCommand: AsyncParsableCommand {
   func run() async throws {
     try await DiskPivotReport.run(vm, disk, json: output.json) { pivot, disk in
       try await check(disk.name, disk.byteCount, disk.path)
-      return try await pivot.attach(disk, socket: socket, export: export, discard: discard)
+      let bypass = BlockBypass(
+        disk: disk.name, socket: socket, export: export, control: control)
+      try await bypass.tell()
+      let took = try await pivot.attach(disk, socket: socket, export: export, discard: discard)
+      // Of a snapshot that was being taken meanwhile.
+      try? await bypass.tell()
+      return took
     } overlaid: { pivot, disk in
       try await check(disk.name, disk.byteCount, disk.path)
       return try await pivot.attach(
@@ -75,14 +83,17 @@ struct BlockAttachCommand: AsyncParsableCommand {
       throw GuestDiskError.otherDisk(
         name, detail: "\(session.byteCount) bytes, not \(byteCount)")
     }
-    let identity = try FileStore.identity(of: image)
+    let told = session.description
     // A move that runs counts on hearing of every write, and what QEMU wrote so far it has not heard of.
-    guard session.description != identity + MovableStore.movingNote else {
-      throw GuestDiskError.moving(name, detail: TerminalText.plain(session.description))
+    if told.hasSuffix(MovableStore.movingNote),
+      try ExportIdentity.isOwn(String(told.dropLast(MovableStore.movingNote.count)), image)
+    {
+      throw GuestDiskError.moving(name, detail: TerminalText.plain(told))
     }
-    guard session.description == identity else {
+    guard try ExportIdentity.isOwn(told, image) else {
+      let own = try ExportIdentity.of(image)
       throw GuestDiskError.otherDisk(
-        name, detail: "it serves \(session.description), the guest has \(identity)")
+        name, detail: "it serves \(TerminalText.plain(told)), the guest has \(own)")
     }
   }
 }
@@ -103,7 +114,7 @@ struct BlockDetachCommand: AsyncParsableCommand {
   var disk: String
   @Option(
     help: ArgumentHelp(
-      "Control socket of the server, for qcow2 disks (default: its socket with .control behind it).",
+      "Control socket of the server (default: its socket with .control behind it).",
       valueName: "path"))
   var control: String?
   @Flag(help: "The guest's discards give space back.")
@@ -116,6 +127,11 @@ struct BlockDetachCommand: AsyncParsableCommand {
     try await DiskPivotReport.run(vm, disk, json: output.json) { pivot, disk in
       guard disk.place == .server else { throw GuestDiskError.notAttached(disk.name) }
       try await check(disk.name, disk.path, disk.serverSocket, disk.serverExport)
+      if let socket = disk.serverSocket {
+        try await BlockBypass(
+          disk: disk.name, socket: socket, export: disk.serverExport ?? "", control: control
+        ).tell()
+      }
       return try await pivot.detach(disk, discard: discard)
     } overlaid: { pivot, disk in
       guard disk.place == .server || disk.place == .overServer else {
@@ -156,7 +172,7 @@ extension BlockDetachCommand {
       defer { store.close() }
       return store.exportDescription
     }
-    guard description != (try FileStore.identity(of: image)) else { return }
+    guard try !ExportIdentity.isOwn(description, image) else { return }
     throw GuestDiskError.moving(name, detail: TerminalText.plain(description))
   }
 }

@@ -8,7 +8,7 @@ extension BlockControl {
     guard request.block == BlockRequest.current else { return nil }
     let store: MovableStore
     switch request.command {
-    case .move, .finish, .status, .snapshot, .lend: return nil
+    case .move, .finish, .status, .snapshot, .lend, .bypass: return nil
     case .pull:
       store = try disk(request).store
       try pull(store, request)

@@ -81,6 +81,7 @@ final class BlockControl: Sendable {
     case .finish: try disk.store.finishMove(request.ending ?? .switching)
     case .cancel: try disk.store.cancelMove()
     case .lend: try lend(disk.store, request)
+    case .bypass: try disk.store.noteBypass()
     case .status, .snapshot, .pull: break
     }
     return disk.store.moveStatus.map { [$0] } ?? []

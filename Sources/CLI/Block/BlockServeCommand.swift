@@ -60,6 +60,11 @@ struct BlockServeCommand: AsyncParsableCommand {
       "The sources of disks that are pulled are the same disks as before, also where their servers call them otherwise."
   )
   var trustSource = false
+  @Flag(
+    help:
+      "The destinations of disks that have moved away are the same disks as before, also where their servers call them otherwise."
+  )
+  var trustDestination = false
   @Option(help: "Threads for requests that have to wait for a device (1 to 256).")
   var threads = 16
   @Option(help: "Clients that may be connected at once (1 to 1024).")
@@ -114,7 +119,8 @@ struct BlockServeCommand: AsyncParsableCommand {
     let opened = try await OpenImages.open(
       zip(images, names).map { ($0, $1) }, format: format, fileOptions, bitmaps: bitmap,
       maps: maps,
-      certificates: sockets.folder.path, trustsSource: trustSource)
+      certificates: sockets.folder.path, trustsSource: trustSource,
+      trustsDestination: trustDestination)
     do {
       try await serve(opened, signals)
     } catch {

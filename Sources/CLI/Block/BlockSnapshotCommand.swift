@@ -8,7 +8,8 @@ struct BlockSnapshotCommand: AsyncParsableCommand {
     abstract: "Write down what a served disk holds, so that backups of it can be used to move it.",
     discussion: """
       The server reads the disk once, writes a SHA-256 for each 64 KiB to the manifest, and notes from then on which \
-      blocks are written, until the next snapshot, also over restarts. godwit block move --method snapmig then \
+      blocks are written, until the next snapshot, also over restarts; godwit block attach and detach end that, for \
+      QEMU writes past the server before and after. godwit block move --method snapmig then \
       reads from the disk only what has changed since, and the rest from backups that were made before or after. \
       Nothing is copied here. Exit status: 0 done; 1 failed; 2 wrong usage; 3 refused.
       """)

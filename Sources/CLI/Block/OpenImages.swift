@@ -19,10 +19,11 @@ struct OpenImages: Sendable {
   ///   - maps: folder for the maps of moves; nil: beside each image.
   ///   - certificates: folder of what TLS with a destination needs.
   ///   - trustsSource: disks that are pulled have the source they had, whatever it says of itself now.
+  ///   - trustsDestination: the same of the destination of disks that have moved.
   static func open(
     _ images: [(path: String, name: String)], format: BlockServeCommand.ImageFormat?,
     _ options: FileStore.Options, bitmaps: [String], maps: String?,
-    certificates: String, trustsSource: Bool
+    certificates: String, trustsSource: Bool, trustsDestination: Bool
   ) async throws -> OpenImages {
     var opened = OpenImages()
     do {
@@ -50,7 +51,6 @@ struct OpenImages: Sendable {
           opened.children.append(child)
           store = child.store
         }
-        // Clients on this host see by it whether they have the same file.
         let identity = try FileStore.identity(of: image.path)
         let pulled = try await withPull(
           store, image,
@@ -60,11 +60,13 @@ struct OpenImages: Sendable {
         let movable = try MovableStore(
           pulled, name: image.name, identity: place.identity, mapPath: place.path,
           resolve: { try resolve($0, certificates) },
-          findSurrogate: { try BlockSurrogate.find($0, certificates) }
+          findSurrogate: { try BlockSurrogate.find($0, certificates) },
+          trustsDestination: trustsDestination
         ) { Output.error($0) }
         opened.movable.append((image.name, movable))
         opened.disks.append(
-          ServedDisk(name: image.name, description: identity, store: movable))
+          ServedDisk(
+            name: image.name, description: try ExportIdentity.of(image.path), store: movable))
       }
     } catch {
       await opened.close()

@@ -23,6 +23,8 @@ struct MigrationFollower {
   /// - Throws: `ControlError`, or an exit code when the user left.
   func follow(_ request: MigrationRequest) async throws -> MigrationRecord {
     let (events, feed) = AsyncStream<Event>.makeStream()
+    // Before anything begins: who is killed by an early Ctrl-C cancels nothing.
+    let interrupts = await UnixSignalsSequence(trapping: .sigint)
     let sources = [
       Task { [client] in
         do {
@@ -39,7 +41,7 @@ struct MigrationFollower {
         }
       },
       Task {
-        for await _ in await UnixSignalsSequence(trapping: .sigint) { feed.yield(.interrupt) }
+        for await _ in interrupts { feed.yield(.interrupt) }
       },
     ]
     defer { sources.forEach { $0.cancel() } }

@@ -29,7 +29,7 @@ struct LabFaultsCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("So many faults drawn from the seed.", valueName: "number"))
   var chaos: Int?
   @Option(
-    help: ArgumentHelp("Longest fault of --chaos.", valueName: "duration"),
+    help: ArgumentHelp("Longest fault of --chaos (default: 12s).", valueName: "duration"),
     transform: UnitArguments.milliseconds)
   var longest: UInt64 = 12_000
   @Option(help: "Seed of the moments.")

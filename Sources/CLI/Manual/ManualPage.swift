@@ -1,4 +1,5 @@
 import Agent
+import ArgumentParser
 
 /// Writes manual pages, man(7), from the definition of the command line. Pure.
 struct ManualPage {
@@ -75,7 +76,7 @@ struct ManualPage {
 
   private static func closing(_ command: CommandDescription, root: CommandDescription) -> [String] {
     var rows = [".SH EXIT STATUS"]
-    for (status, meaning) in exitStatuses {
+    for (status, meaning) in exitStatuses(of: command) {
       rows += [".TP", ".B \(status)", escaped(meaning)]
     }
     var others = root.all.map { $0.path.joined(separator: "-") }
@@ -90,22 +91,34 @@ struct ManualPage {
     return rows
   }
 
-  private static let exitStatuses: [(Int32, String)] = [
-    (ExitStatus.done.rawValue, "Done."),
-    (ExitStatus.failed.rawValue, "Failed; the guest is safe at the source."),
-    (ExitStatus.usage.rawValue, "Wrong usage."),
-    (
-      ExitStatus.refused.rawValue,
-      "Refused before anything moved; the message names cause and remedy."
-    ),
-    (ExitStatus.cancelled.rawValue, "Cancelled; the guest goes on at the source."),
-    (
-      ExitStatus.needsHuman.rawValue,
-      "A person must look: the guest's QEMU is gone, or the commit is in doubt."
-    ),
-    (ExitStatus.defect.rawValue, "A defect of Godwit's."),
-    (130, "Left with Ctrl-C while the agent goes on."),
-  ]
+  /// What they mean depends on whether a guest is at stake.
+  private static func exitStatuses(of command: CommandDescription) -> [(Int32, String)] {
+    let name = command.path.dropFirst().joined(separator: " ")
+    let follows = name == "migrate" || name == "watch"
+    var statuses: [(ExitStatus, String)] = [(.done, "Done."), (.usage, "Wrong usage.")]
+    statuses.append((.defect, "A defect of Godwit's."))
+    if follows {
+      statuses += [
+        (.failed, "Failed; the guest is safe at the source."),
+        (.refused, "Refused before anything moved; the message names cause and remedy."),
+        (.cancelled, "Cancelled; the guest goes on at the source."),
+      ]
+    } else {
+      statuses += [
+        (.failed, "Failed, or what was looked at is not in order; the message says what."),
+        (.refused, "Refused, and nothing was done; the message names cause and remedy."),
+        (.cancelled, "Cancelled."),
+      ]
+    }
+    if follows || name == "recover" {
+      statuses.append(
+        (.needsHuman, "A person must look: the guest's QEMU is gone, or the commit is in doubt."))
+    }
+    let detached: [(Int32, String)] =
+      follows
+      ? [(MigrationFollower.detached.rawValue, "Left with Ctrl-C while the agent goes on.")] : []
+    return statuses.map { ($0.0.rawValue, $0.1) }.sorted { $0.0 < $1.0 } + detached
+  }
 
   private static func shown(_ command: CommandDescription) -> [CommandDescription.Argument] {
     (command.arguments ?? []).filter(\.shouldDisplay)

@@ -29,9 +29,9 @@ struct PlannedForecast {
     let rate = min(link.bytesPerSecond, request.bandwidthBytesPerSecond ?? .max)
     let costs = ProcessorCosts(report, guest, bytesPerSecond: Double(rate))
     self.costs = costs
-    var isPacked = false
+    var way: PackedWay?
     if request.compaction != .off {
-      isPacked = profile.apply(costs, guest, request, rate: Double(rate))
+      way = profile.apply(costs, guest, request, rate: Double(rate))
     }
     var setup = SimulationSetup(
       .auto, profile.model,
@@ -44,6 +44,7 @@ struct PlannedForecast {
     setup.penBytes = comesWithStream ? SimulationSetup.usualPenBytes : nil
     setup.hostCores = report.hostCores
     setup.dirtyBound = DirtyBound(guest)
+    setup.writePhases = profile.writePhases
     let diskMs = report.diskBytes.multipliedFullWidth(by: 1000)
     let copyMs = rate > diskMs.high ? rate.dividingFullWidth(diskMs).quotient : .max
     diskCopyMs = report.disks == nil ? nil : copyMs
@@ -52,7 +53,7 @@ struct PlannedForecast {
       setup, strategies: strategies,
       runs: runs, seed: seed, spread: profile.spread)
     forecast.assumptions += Self.assumptions(
-      report, guest, costs, request, isPacked: isPacked)
+      report, guest, costs, request, way: way)
     modelTotals = forecast.rows.reduce(into: [:]) { $0[$1.strategy] = $1.totalMs?.median }
     for index in forecast.rows.indices {
       let calibration = ForecastCalibration(report.earlier, of: forecast.rows[index].strategy)
@@ -121,7 +122,7 @@ struct PlannedForecast {
   private static func assumptions(
     _ report: PlanReport, _ guest: GuestSample, _ costs: ProcessorCosts,
     _ request: MigrationRequest,
-    isPacked: Bool
+    way: PackedWay?
   ) -> [String] {
     var lines: [String] = []
     if let point = guest.dirtyCurve.last {
@@ -134,14 +135,13 @@ struct PlannedForecast {
     lines.append("pages written with what they held already are not counted as dirtied")
     if guest.zeroPages == nil { lines.append("no page is zero: QEMU doesn't say") }
     if request.compaction != .off, guest.packedPermille != nil || guest.known != nil {
-      if let packed = guest.packedPermille {
+      if guest.packedPermille != nil {
         lines.append(
-          isPacked
-            ? "a page costs \(packed / 10) % of its size, as LZ4 packs it"
-            : "no page is packed: the link carries them sooner than they would be")
+          contentsOf: way?.lines
+            ?? ["no page is packed: the link carries them sooner than they would be"])
       }
       lines.append(known(guest))
-      lines.append(contentsOf: processors(costs, guest))
+      lines.append(contentsOf: processors(costs, guest, way))
     } else {
       lines.append("no page is compressed")
     }
@@ -149,6 +149,9 @@ struct PlannedForecast {
     if report.disks != nil {
       lines.append(
         "disks are copied at the link's rate, and the guest writes none of them meanwhile")
+      lines.append(
+        "pages that are the same as blocks of them are counted as sent: with a page cache it is faster"
+      )
     }
     if report.canPull {
       lines.append("the destination's QEMU can wait for pages, as its kernel can")
@@ -204,6 +207,13 @@ extension GuestProfile {
       dirtyCurve: sample.dirtyCurve.map {
         Point(windowMs: $0.windowMs, pages: min($0.dirtied.pages, sample.ramPages))
       })
+    if let phases = sample.phases, let first = phases.first {
+      writePhases = WritePhases(
+        phases.map {
+          WritePhases.Window(
+            pages: $0.dirtied.pages, lowPages: $0.dirtied.lowPages, highPages: $0.dirtied.highPages)
+        }, windowMs: first.windowMs)
+    }
     // A small sample widens the bands.
     if let last = sample.dirtyCurve.last?.dirtied, last.pages > 0 {
       let half = Double(last.highPages - min(last.lowPages, last.highPages)) / 2

@@ -50,7 +50,7 @@ struct SimulateDiskCommand: AsyncParsableCommand {
   @Option(help: "What the disk is: a drive with a head, a SATA SSD, or a volume over 1 Gbit/s.")
   var disk = Disk.hdd
   @Option(
-    help: ArgumentHelp("Size of the disk, to 64GiB.", valueName: "size"),
+    help: ArgumentHelp("Size of the disk, to 64GiB (default: 1GiB).", valueName: "size"),
     transform: UnitArguments.size)
   var size = ByteCount.mebibytes(1024)
   @Option(help: "Where the guest's requests go.")
@@ -60,24 +60,27 @@ struct SimulateDiskCommand: AsyncParsableCommand {
   @Option(help: ArgumentHelp("Reads among them, in percent.", valueName: "number"))
   var reads = 70
   @Option(
-    help: ArgumentHelp("Size of a request, 4KiB to 1MiB.", valueName: "size"),
+    help: ArgumentHelp("Size of a request, 4KiB to 1MiB (default: 8KiB).", valueName: "size"),
     transform: UnitArguments.size)
   var request = ByteCount(8192)
   @Option(help: ArgumentHelp("Share of the disk that it uses, in percent.", valueName: "number"))
   var used = 50
   @Option(
-    help: ArgumentHelp("Its time between an answer and the next request.", valueName: "duration"),
+    help: ArgumentHelp(
+      "Its time between an answer and the next request (default: 5ms).", valueName: "duration"),
     transform: UnitArguments.milliseconds)
   var think: UInt64 = 5
   @Option(
-    help: ArgumentHelp("What the link carries.", valueName: "rate"), transform: UnitArguments.rate)
+    help: ArgumentHelp("What the link carries (default: 117MB/s).", valueName: "rate"),
+    transform: UnitArguments.rate)
   var link = ByteRate(parsing: "117MB/s")
   @Option(
     help: ArgumentHelp("What the copier may send.", valueName: "rate"),
     transform: UnitArguments.rate)
   var bandwidth: ByteRate?
   @Option(
-    help: ArgumentHelp("Host memory that keeps what was read and written last.", valueName: "size"),
+    help: ArgumentHelp(
+      "Host memory that keeps what was read and written last (default: 64MiB).", valueName: "size"),
     transform: UnitArguments.size)
   var cache = ByteCount.mebibytes(64)
   @Option(help: ArgumentHelp("Breaks of the connection in the first minute.", valueName: "number"))

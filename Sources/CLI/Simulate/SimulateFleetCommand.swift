@@ -35,11 +35,11 @@ struct SimulateFleetCommand: AsyncParsableCommand {
       "Migrations at the same time in all; without, no limit.", valueName: "number"))
   var atOnce: Int?
   @Option(
-    help: ArgumentHelp("RAM of the smallest guests.", valueName: "size"),
+    help: ArgumentHelp("RAM of the smallest guests (default: 4GiB).", valueName: "size"),
     transform: UnitArguments.size)
   var ramLeast = ByteCount.mebibytes(4096)
   @Option(
-    help: ArgumentHelp("RAM of the largest guests.", valueName: "size"),
+    help: ArgumentHelp("RAM of the largest guests (default: 64GiB).", valueName: "size"),
     transform: UnitArguments.size)
   var ramMost = ByteCount.mebibytes(65_536)
   @Option(help: ArgumentHelp("Strategy of all of them.", valueName: "name"))

@@ -10,7 +10,9 @@ struct GuestOptions: ParsableArguments {
     case idle, uniform, sweep, hotset, zipf
   }
 
-  @Option(help: ArgumentHelp("RAM of the guest.", valueName: "size"), transform: UnitArguments.size)
+  @Option(
+    help: ArgumentHelp("RAM of the guest (default: 4GiB).", valueName: "size"),
+    transform: UnitArguments.size)
   var ram = ByteCount.mebibytes(4096)
   @Option(
     help:
@@ -18,11 +20,12 @@ struct GuestOptions: ParsableArguments {
   )
   var workload = Workload.hotset
   @Option(
-    help: ArgumentHelp("Memory that it writes to.", valueName: "size"),
+    help: ArgumentHelp("Memory that it writes to (default: 256MiB).", valueName: "size"),
     transform: UnitArguments.size)
   var workingSet = ByteCount.mebibytes(256)
   @Option(
-    help: ArgumentHelp("Pages that it writes, repeats included.", valueName: "rate"),
+    help: ArgumentHelp(
+      "Pages that it writes, repeats included (default: 50MiB/s).", valueName: "rate"),
     transform: UnitArguments.rate)
   var dirtyRate = ByteRate(parsing: "50MiB/s")
   @Option(help: ArgumentHelp("Share of RAM that is zero, in percent.", valueName: "number"))

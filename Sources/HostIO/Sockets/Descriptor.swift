@@ -33,6 +33,37 @@ public final class StreamSocket: ByteConnection {
   /// Lets a reader see the end of the stream behind what has arrived; writing goes on.
   public func shutdownReading() { _ = Glibc.shutdown(raw, Int32(SHUT_RD)) }
 
+  /// Whether the end of the socket, also with its process, takes back what was written and the other end's system hasn't
+  /// yet; otherwise that is sent for minutes, as long as the network lets nothing through. On a unix socket all of it is
+  /// there at once.
+  public func setAbortive(_ isSo: Bool) {
+    var value = linger(l_onoff: isSo ? 1 : 0, l_linger: 0)
+    _ = unsafe setsockopt(
+      raw, SOL_SOCKET, SO_LINGER, &value, socklen_t(MemoryLayout<linger>.size))
+  }
+
+  /// Longest wait for blocked calls to return, in milliseconds.
+  private static let abortTriesMax = 100
+
+  /// Ends both directions, and takes back what was written and the other end's system hasn't yet: when this returns
+  /// nothing of it is sent any more, whoever else has the socket open. Safe to repeat.
+  public func abort() {
+    shutdown()
+    setAbortive(true)
+    for _ in 0..<Self.abortTriesMax {
+      // A connection to nowhere drops what the one before has left, and resets it.
+      var nowhere = sockaddr()
+      nowhere.sa_family = sa_family_t(AF_UNSPEC)
+      // SAFETY: the address lives for the call, and its own size bounds it.
+      let result = unsafe withUnsafePointer(to: nowhere) {
+        unsafe Glibc.connect(raw, $0, socklen_t(MemoryLayout<sockaddr>.size))
+      }
+      // Some kernels wait until nobody is in a call any more; `shutdown` has woken them.
+      guard result != 0, errno == EBUSY else { return }
+      MonotonicClock.sleep(us: 1000)
+    }
+  }
+
   /// Reads at most `buffer.count` bytes; 0 at end of stream.
   public func read(into buffer: UnsafeMutableRawBufferPointer) throws(SystemError) -> Int {
     while true {

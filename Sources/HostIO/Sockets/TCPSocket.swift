@@ -79,8 +79,8 @@ public enum TCPSocket {
     return split(name, defaultPort: 0)?.port
   }
 
-  /// Sets what every agent connection wants: no Nagle delay, dead peers noticed, a short queue of
-  /// unsent bytes (what waits in the kernel is downtime when the guest stops).
+  /// Sets what connections between hosts want: no Nagle delay, and peers that are dead noticed after 15 s of silence. Of
+  /// a unix socket it changes nothing.
   @discardableResult
   public static func tuned(_ socket: StreamSocket) -> StreamSocket {
     let tcp = Int32(IPPROTO_TCP)

@@ -8,11 +8,15 @@ extension NBDExtent {
   public static let outsourced = "godwit:outsourced"
   /// What a disk that is pulled doesn't have yet.
   public static let missing = "godwit:missing"
+  /// Of blocks it says nothing. Who asks for it moves a disk to the export, and is let in once earlier connections that
+  /// asked for it have ended, and nothing of theirs is being carried out: a mover that gave one up has sent there what it
+  /// sends again, or has newer.
+  public static let mover = "godwit:mover"
 
-  /// In each of these: the block is what the context is named after.
+  /// In each of the others: the block is what the context is named after.
   public static let marked: UInt64 = 1
   /// In `needed` and `missing`: it is there, and perhaps not on stable storage.
   public static let unflushed: UInt64 = 2
-  /// In each of these: there is no move, snapshot, surrogate or pull that the context could tell of; comes alone.
+  /// In each of the others: there is no move, snapshot, surrogate or pull that the context could tell of; comes alone.
   public static let untold: UInt64 = 4
 }

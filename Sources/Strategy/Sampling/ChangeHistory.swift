@@ -54,6 +54,27 @@ public struct ChangeHistory: Sendable {
     return DirtyCurve(points)
   }
 
+  /// Distinct pages changed in each of `count` windows side by side, in their order, all of as many intervals; empty where
+  /// there are fewer intervals than that. Unlike the curve's they are no means: whether the guest writes alike all the
+  /// time shows in them.
+  public func windows(_ count: Int) -> [DirtyCurve.Point] {
+    guard count > 0, intervals >= count else { return [] }
+    let width = intervals / count
+    return (0..<count).map { number in
+      let lengthMs = atMs[(number + 1) * width] - atMs[number * width]
+      return DirtyCurve.Point(
+        windowMs: max(lengthMs, 1), estimate(changed(in: number * width, count: width)))
+    }
+  }
+
+  /// Pages of the sample that changed so far, rising, as evenly as can be where they are more than `limit`.
+  public func changedPages(limit: Int) -> [UInt64] {
+    let changed = changes.indices.filter { changes[$0] != 0 }
+    guard limit > 0, !changed.isEmpty else { return [] }
+    let step = (changed.count + limit - 1) / limit
+    return stride(from: 0, to: changed.count, by: step).map { sample.pages[changed[$0]] }
+  }
+
   /// The most distinct pages that may have been dirtied in a longer time than was looked at: those found
   /// in all of it, and in its second half for the first time, again and again.
   ///

@@ -18,7 +18,6 @@ public struct Auto: MigrationStrategy {
   private var watch = EpochWatch()
   private var lastEpoch: EpochReport?
   private var hasChosen = false
-  private var hasMoved = false
   /// Why the strategy at work was taken; nil during the scan.
   public private(set) var reason: String?
 
@@ -27,7 +26,7 @@ public struct Auto: MigrationStrategy {
     hot = HotPages(constraints, facts)
   }
 
-  public var acting: StrategyName { hasMoved ? .dsm : other?.acting ?? hot.acting }
+  public var acting: StrategyName { other?.acting ?? hot.acting }
 
   public mutating func handle(_ sample: EngineSample) -> [EngineEffect] {
     if other != nil { return other?.handle(sample) ?? [] }
@@ -45,16 +44,21 @@ public struct Auto: MigrationStrategy {
     let choice = AutoChoice(sample, epoch, facts, constraints, roundsAreOver: isStopping)
     reason = choice.reason
     switch choice.name {
-    case .dsm:
-      hasMoved = true
-      return effects.filter { !$0.isLast } + [.pull(.noGain)]
-    case .adaptive:
-      var adaptive = Adaptive(constraints, facts)
-      let first = adaptive.handle(sample)
-      other = adaptive
-      return effects.filter { !$0.isLast } + first
+    case .dsm: return take(DSM(constraints, facts), effects, sample)
+    case .adaptive: return take(Adaptive(constraints, facts), effects, sample)
     default: return effects
     }
+  }
+
+  /// The strategy is at work from here on. For `dsm` its pass is over: it waits for what is on its way, looks once more,
+  /// and moves the guest.
+  private mutating func take(
+    _ strategy: some MigrationStrategy, _ effects: [EngineEffect], _ sample: EngineSample
+  ) -> [EngineEffect] {
+    var strategy = strategy
+    let first = strategy.handle(sample)
+    other = strategy
+    return effects.filter { !$0.isLast } + first
   }
 }
 

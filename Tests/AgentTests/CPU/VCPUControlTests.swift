@@ -46,7 +46,7 @@ private final class Guest {
 
   init(_ program: QEMUProgram) async throws {
     qemu = try await RunningQEMU(program, ["-smp", "2"])
-    monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     process = try #require(ProcessIdentity(pid: qemu.pid))
     tids = Set(try await monitor.client.queryCPUsFast().map(\.threadID))
     directory = qemu.folder.path() + "/journal"
@@ -199,7 +199,7 @@ struct VCPUControlTests {
         monitorPath = monitorPath as String, pid = pid as Int32,
         directory = directory as String, id = id as String, isQuota = isQuota as Bool
       ] in
-      let monitor = try await Monitor.connect(path: monitorPath, timeoutMs: 10_000)
+      let monitor = try await Monitor.connect(path: monitorPath, timeoutMs: 60_000)
       let journal = try Journal(directory: directory, id: id)
       let start = JournalRecord.SourceStart(
         id: id, vm: "web-1", destination: "127.0.0.1:1", monitorPath: monitorPath, pid: pid,

@@ -33,8 +33,8 @@ struct GatherTests {
     defer { unlink(path) }
     let source = try await RunningQEMU(from, Self.machine + disk)
     let target = try await RunningQEMU(to, Self.machine + disk + Self.incoming)
-    let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 10_000)
-    let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 10_000)
+    let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 60_000)
+    let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 60_000)
     let facts = try await VMFacts.gather(sourceMonitor.client)
     let waiting = try await VMFacts.gather(targetMonitor.client)
     #expect(facts.name == "gather" && facts.machineType == "pc-i440fx-7.2")
@@ -62,8 +62,8 @@ struct GatherTests {
     }
     let source = try await RunningQEMU(program, arguments)
     let target = try await RunningQEMU(program, arguments + Self.incoming)
-    let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 10_000)
-    let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 10_000)
+    let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 60_000)
+    let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 60_000)
     let facts = try await VMFacts.gather(sourceMonitor.client)
     #expect(facts.cpuCount == 4 && !facts.ramBlocks.isEmpty)
     let refusals = PrepareChecks.check(
@@ -83,7 +83,7 @@ struct GatherTests {
         "-device", "virtio-mem-pci,memdev=vm0,requested-size=0", "-object",
         "memory-backend-ram,id=iv0,size=1M,share=on", "-device", "ivshmem-plain,memdev=iv0",
       ])
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     let facts = try await VMFacts.gather(monitor.client)
     #expect(facts.iterativeDevices == ["virtio-mem-pci"])
     #expect(facts.blockedReasons.contains { $0.contains("ivshmem") })
@@ -99,8 +99,8 @@ struct GatherTests {
     let source = try await RunningQEMU(
       program, ["-device", "virtio-rng-pci", "-vga", "std", "-cpu", "max"])
     let target = try await RunningQEMU(program, ["-m", "130M"] + Self.incoming)
-    let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 10_000)
-    let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 10_000)
+    let sourceMonitor = try await Monitor.connect(path: source.monitorPath, timeoutMs: 60_000)
+    let targetMonitor = try await Monitor.connect(path: target.monitorPath, timeoutMs: 60_000)
     try await sourceMonitor.client.migrateSetCapabilities(["xbzrle": true])
     let refusals = PrepareChecks.check(
       source: try await VMFacts.gather(sourceMonitor.client),
@@ -121,7 +121,7 @@ struct GatherTests {
         "-object", "memory-backend-memfd,id=m1,size=65664K,share=on", "-numa", "node,memdev=m0",
         "-numa", "node,memdev=m1",
       ])
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     let found = try await SharedMemoryBackend.locate(monitor.client, pid: qemu.pid)
     #expect(found.map(\.blockName) == ["m0", "m1"])
     let marks: [UInt32] = [0xA0B1_C2D3, 0x1425_3647]
@@ -148,7 +148,7 @@ struct GatherTests {
     ] {
       let qemu = try await RunningQEMU(
         program, ["-machine", "pc,memory-backend=m0", "-object", "\(kind),id=m0,size=65664K"])
-      let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+      let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
       let found = try await SharedMemoryBackend.locate(monitor.client, pid: qemu.pid)
       #expect(found.map(\.blockName) == expected, "\(kind)")
     }

@@ -35,7 +35,7 @@ struct DirectMigrationTests {
     configuration.allowedPrograms = [to.path]
     configuration.acceptSourceCommandLine = true
     configuration.allowedPaths = [folder, "/tmp/qemu", "/usr/share"] + to.firmware.dropFirst()
-    let sourceMonitor = try await Monitor.connect(path: vm.monitorPath, timeoutMs: 10_000)
+    let sourceMonitor = try await Monitor.connect(path: vm.monitorPath, timeoutMs: 60_000)
     let facts = try await VMFacts.gather(sourceMonitor.client)
     // The firmware folder is the program's, not the VM's.
     let arguments = to.firmware + (vm.process?.arguments.dropFirst(from.firmware.count) ?? [])

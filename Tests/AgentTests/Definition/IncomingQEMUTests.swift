@@ -14,7 +14,7 @@ struct IncomingQEMUTests {
     configuration.stateDirectory = folder + "/state"
     configuration.runtimeDirectory = folder + "/run"
     configuration.allowedPrograms = [program.path]
-    configuration.startTimeoutMs = 20_000
+    configuration.startTimeoutMs = 60_000
     return configuration
   }
 
@@ -62,7 +62,7 @@ struct IncomingQEMUTests {
     let program = QEMUProgram.installed[0]
     let qemu = try await IncomingQEMU.start(
       launch(program), id: "m-3", configuration: configuration(program))
-    async let end = qemu.waitForExit(timeoutMs: 20_000)
+    async let end = qemu.waitForExit(timeoutMs: 60_000)
     try qemu.identity.signal(SIGKILL)
     #expect(try await end == .signalled(SIGKILL))
     await qemu.monitor.closed()

@@ -14,14 +14,14 @@ struct VMDiscoveryTests {
     #expect(found.program == QEMUProgram.installed[0].path)
     #expect(found.monitorPath?.hasSuffix("/qmp.sock") == true)
     #expect(found.arguments.contains("-nodefaults"))
-    let asked = await VMDiscovery.statuses(of: [found], timeoutMs: 20_000)
+    let asked = await VMDiscovery.statuses(of: [found], timeoutMs: 60_000)
     #expect(asked.first?.status == "prelaunch")
     #expect(asked.first?.qemuVersion != nil && asked.first?.ramBytes == RunningQEMU.ramBytes)
     let resolved = try await VMResolver.resolve(name)
     #expect(resolved.process == found)
     // A busy QEMU may take a moment to let go of the client before.
     var answered: String?
-    for _ in 0..<10 where answered == nil {
+    for _ in 0..<60 where answered == nil {
       answered = await VMResolver.nameFromMonitor(qemu.monitorPath)
     }
     #expect(answered == name)
@@ -36,7 +36,10 @@ struct VMDiscoveryTests {
     let program = QEMUProgram.installed[0]
     let source = try await RunningQEMU(program, ["-name", name])
     let target = try await RunningQEMU(program, ["-name", name, "-S", "-incoming", "defer"])
-    #expect(try await VMResolver.resolve(name).process?.pid == source.pid)
+    // One that has just been started may take longer to answer than whoever resolves its name waits.
+    var found: ResolvedVM?
+    while found == nil { found = try? await VMResolver.resolve(name) }
+    #expect(found?.process?.pid == source.pid)
     let second = try await RunningQEMU(program, ["-name", name])
     await #expect(throws: VMResolutionError.self) { try await VMResolver.resolve(name) }
     withExtendedLifetime((target, second)) {}

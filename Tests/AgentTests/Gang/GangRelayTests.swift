@@ -84,7 +84,7 @@ import Wire
     }
     #expect(differing == 0)
     // The last acknowledgement may come after the last page.
-    for _ in 0..<600 where rig.source.queue.snapshot.inFlight > 0 {
+    for _ in 0..<6000 where rig.source.queue.snapshot.inFlight > 0 {
       MonotonicClock.sleep(us: 10_000)
     }
     return Moved(

@@ -9,7 +9,7 @@ import Testing
     try JSONDecoder().decode(Status.self, from: Data(text.utf8))
   }
 
-  private static func example() throws -> BlockMetrics {
+  static func example() throws -> BlockMetrics {
     let move: MoveStatus = try status(
       """
       {"disk":"a\\"b","destination":"nbd://secret/x","method":"waio","ending":"copy","phase":"mirroring",

@@ -6,7 +6,7 @@ import Testing
 @testable import Agent
 
 @Suite struct MetricsTests {
-  private static func example() -> AgentMetrics {
+  static func example() -> AgentMetrics {
     var configuration = AgentConfiguration()
     configuration.bandwidth = ByteRate(parsing: "1Gbit")
     var counters = AgentCounters()

@@ -23,9 +23,10 @@ import Wire
     return written
   }
 
-  private func waitUntilSteady(_ value: Guarded<Int>) -> Int {
+  /// - Parameter least: it is not steady before it is more than this.
+  private func waitUntilSteady(_ value: Guarded<Int>, above least: Int = 0) -> Int {
     var last = -1
-    while last != value.read({ $0 }) {
+    while last <= least || last != value.read({ $0 }) {
       last = value.read { $0 }
       MonotonicClock.sleep(us: 700_000)
     }
@@ -57,9 +58,8 @@ import Wire
     stream.writer.endSection(into: &piece)
     let before = residentBytes()
     let written = flood(qemu, stream.bytes, piece, limit: 1 << 30)
-    let taken = waitUntilSteady(written)
+    let taken = waitUntilSteady(written, above: 1 << 20)
     #expect(taken < 48 << 20, "\(taken) bytes were taken from QEMU")
-    #expect(taken > 1 << 20)
     #expect(residentBytes() < before + 256 << 20)
     #expect(events.failure(timeoutMs: 0) == nil)
     // Over when the relay is: nothing waits for the peer.
@@ -80,12 +80,12 @@ import Wire
     let piece = [UInt8](repeating: 0x5A, count: 1 << 20)
     let before = residentBytes()
     let written = flood(rig.qemu, stream.bytes, piece, limit: 400 << 20)
-    let taken = waitUntilSteady(written)
+    let taken = waitUntilSteady(written, above: 1 << 20)
     #expect(taken < 48 << 20, "\(taken) bytes were taken from QEMU")
     #expect(residentBytes() < before + 256 << 20)
     #expect(rig.events.handover?.hasPrefix("foreignIterable") == true)
     collector.isReading.update { $0 = true }
-    let arrived = collector.waitFor(count: whole + 400 << 20, timeoutMs: 60_000)
+    let arrived = collector.waitFor(count: whole + 400 << 20, timeoutMs: 150_000)
     #expect(arrived, "\(collector.count) bytes arrived")
     #expect(rig.destination.events.failure(timeoutMs: 0) == nil)
     #expect(rig.events.failure(timeoutMs: 0) == nil)

@@ -8,7 +8,7 @@ import Wire
 @testable import Agent
 
 /// A pull in which the source says what the guest has written most of late.
-@Suite(.timeLimit(.minutes(1))) struct HotPullTests {
+@Suite(.timeLimit(.minutes(3))) struct HotPullTests {
   static let pageCount = 4096
   static let block = RAMBlock(name: "mem0", length: UInt64(pageCount) << 12)
   /// Far from where a pull begins.

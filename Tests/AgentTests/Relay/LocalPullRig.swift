@@ -28,6 +28,7 @@ final class LocalPullRig {
   init(
     _ pair: PullPair, held: (source: HeldPages, destination: HeldSnapshot)? = nil,
     images: (source: DiskDirectory, destination: HeldImages)? = nil, packing: PullPacking? = nil,
+    pacer: PullPacer? = nil,
     isHeld: Bool = false
   ) async throws {
     self.pair = pair
@@ -42,7 +43,7 @@ final class LocalPullRig {
     var identifier = PullIdentifier(held: held?.source, disks: images?.source)
     identifier?.blocks = guest.blocks
     let server = PullServer(
-      memory: memory, identifier: identifier, packing: packing, laneCount: 2,
+      memory: memory, identifier: identifier, packing: packing, pacer: pacer, laneCount: 2,
       recovery: LaneRecovery(
         patienceMs: { 60_000 },
         dial: { _, lane in

@@ -117,7 +117,7 @@ struct LocalPullTests {
 }
 
 /// Proof of pages that no honest source sends.
-@Suite(.timeLimit(.minutes(1))) struct PullProofTests {
+@Suite(.timeLimit(.minutes(3))) struct PullProofTests {
   static let block = RAMBlock(name: "mem0", length: 64 << 12)
   static let proof = [UInt8](repeating: 7, count: 32)
 

@@ -143,7 +143,7 @@ struct PullFeederTests {
     defer { peer.state.update { $0.hasEnded = true } }
     let (feeder, missing) = try await Blocking.run {
       let qemu = try UnixSocket.connect(path: path)
-      let (missing, soFar) = try PausedQEMU.takeUp(qemu, guest.blocks, timeoutMs: 10_000)
+      let (missing, soFar) = try PausedQEMU.takeUp(qemu, guest.blocks, timeoutMs: 60_000)
       let feeder = try PullFeeder(
         qemu: qemu, blocks: guest.blocks, sectionID: guest.sectionID, invalid: missing,
         ask: { (requests) throws(RelayFailure) in peer.asked(requests) },

@@ -32,8 +32,8 @@ final class PullPair {
   init(_ program: QEMUProgram) async throws {
     source = try await RunningQEMU(program, Self.memory)
     destination = try await RunningQEMU(program, Self.memory + ["-S", "-incoming", "defer"])
-    from = try await Monitor.connect(path: source.monitorPath, timeoutMs: 10_000)
-    to = try await Monitor.connect(path: destination.monitorPath, timeoutMs: 10_000)
+    from = try await Monitor.connect(path: source.monitorPath, timeoutMs: 60_000)
+    to = try await Monitor.connect(path: destination.monitorPath, timeoutMs: 60_000)
     try await from.client.stop()
     try await Self.fill(from.client, pid: source.pid)
 
@@ -41,7 +41,7 @@ final class PullPair {
     let listener = try UnixSocket.listen(path: path)
     try await from.client.migrate(uri: "unix:" + path)
     let guest = try await Blocking.run {
-      let socket = try #require(try listener.accept(timeoutMs: 10_000))
+      let socket = try #require(try listener.accept(timeoutMs: 60_000))
       return try StoppedGuest.read(from: socket)
     }
     self.guest = guest

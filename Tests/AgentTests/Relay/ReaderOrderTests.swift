@@ -6,7 +6,7 @@ import Wire
 @testable import Agent
 
 /// A control lane whose connection changes while a frame is being handled.
-@Suite(.serialized, .timeLimit(.minutes(1))) struct ReaderOrderTests {
+@Suite(.serialized, .timeLimit(.minutes(3))) struct ReaderOrderTests {
   private struct Look: Sendable {
     /// Frames that came in, and those that were handled, by their first byte.
     var begun: [UInt8] = []

@@ -20,7 +20,7 @@ import Wire
     let failure = try #require(rig.events.failure(), "QEMU's close was not seen")
     #expect("\(failure)" == "QEMU's migration stream: closed by QEMU", "\(failure)")
     #expect(rig.events.hasEnded)
-    for _ in 0..<500 {
+    for _ in 0..<3000 {
       collector.waitForQuiet(20)
       guard let after = try? MemoryImage(of: collector.bytes) else { continue }
       if (after.tail.count, after.opaque.count) == (before.tail.count, before.opaque.count) {
@@ -68,6 +68,15 @@ import Wire
     rig.feed(Array(bytes[..<cut]), closing: false).join()
     collector.waitForQuiet(100)
     rig.feed(Array(bytes[cut...]), closing: false).join()
+    // Until everything that is owed has come.
+    for _ in 0..<2400 {
+      if let after = try? MemoryImage(of: collector.bytes), after.pages.count == 3000,
+        after.verbatim.count >= before.verbatim.count
+      {
+        break
+      }
+      MonotonicClock.sleep(us: 50_000)
+    }
     collector.waitForQuiet(300)
     rig.stop()
     let after = try MemoryImage(of: collector.finish())

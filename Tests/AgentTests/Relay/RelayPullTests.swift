@@ -155,7 +155,7 @@ struct RelayPullTests {
     /// Why the relay or its control lane gave up.
     func refusal() -> String? {
       let events = self.events
-      for _ in 0..<2000 {
+      for _ in 0..<6000 {
         if let failure = events.failure(timeoutMs: 5) { return "\(failure)" }
         if let failure = ends.first(timeoutMs: 5, where: { $0 }) {
           return "\(failure)"

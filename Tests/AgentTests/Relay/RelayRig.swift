@@ -24,8 +24,8 @@ enum Sockets {
   static func tcpPair() throws -> (StreamSocket, StreamSocket) {
     let listener = try TCPSocket.listen(host: "127.0.0.1", port: 0)
     let port = try #require(TCPSocket.localPort(of: listener))
-    let near = try TCPSocket.connect(host: "127.0.0.1", port: port, timeoutMs: 5000)
-    let far = try #require(try listener.accept(timeoutMs: 5000))
+    let near = try TCPSocket.connect(host: "127.0.0.1", port: port, timeoutMs: 20_000)
+    let far = try #require(try listener.accept(timeoutMs: 20_000))
     return (near, TCPSocket.tuned(far))
   }
 }
@@ -38,7 +38,7 @@ final class Events<Event: Sendable>: Sendable {
   var all: [Event] { events.read { $0 } }
 
   /// What `pick` finds first; nil when nothing came within `timeoutMs`.
-  func first<R>(timeoutMs: UInt64 = 20_000, where pick: (Event) -> R?) -> R? {
+  func first<R>(timeoutMs: UInt64 = 60_000, where pick: (Event) -> R?) -> R? {
     events.wait(timeoutMs: timeoutMs) { events in
       for event in events { if let found = pick(event) { return found } }
       return nil
@@ -47,13 +47,13 @@ final class Events<Event: Sendable>: Sendable {
 }
 
 extension Events where Event == DestinationRelay.Event {
-  func failure(timeoutMs: UInt64 = 20_000) -> RelayFailure? {
+  func failure(timeoutMs: UInt64 = 60_000) -> RelayFailure? {
     first(timeoutMs: timeoutMs) { if case .failed(let failure) = $0 { failure } else { nil } }
   }
 }
 
 extension Events where Event == SourceRelay.Event {
-  func failure(timeoutMs: UInt64 = 20_000) -> RelayFailure? {
+  func failure(timeoutMs: UInt64 = 60_000) -> RelayFailure? {
     first(timeoutMs: timeoutMs) { if case .failed(let failure) = $0 { failure } else { nil } }
   }
   var hasEnded: Bool {
@@ -222,7 +222,7 @@ final class Collector: Sendable {
   var count: Int { collected.read { $0.bytes.count } }
 
   /// Waits for `count` bytes; false when they did not come.
-  func waitFor(count: Int, timeoutMs: UInt64 = 20_000) -> Bool {
+  func waitFor(count: Int, timeoutMs: UInt64 = 60_000) -> Bool {
     collected.wait(timeoutMs: timeoutMs) { $0.bytes.count >= count ? true : nil } ?? false
   }
 
@@ -256,7 +256,7 @@ func shutdownWrite(_ socket: StreamSocket) { _ = Glibc.shutdown(socket.raw, Int3
 extension RelayRig {
   /// Waits until QEMU has the end of the stream, and expects that nothing failed on the way.
   func image(_ collector: Collector) throws -> MemoryImage {
-    for _ in 0..<600 {
+    for _ in 0..<2400 {
       if let image = try? MemoryImage(of: collector.bytes), image.isComplete { break }
       MonotonicClock.sleep(us: 50_000)
     }

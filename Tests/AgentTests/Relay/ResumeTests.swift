@@ -19,7 +19,7 @@ import Wire
     defer { rig.stop() }
     let collector = Collector(rig.destination.qemu)
     rig.feed(bytes, closing: false).join()
-    for _ in 0..<600 {
+    for _ in 0..<2400 {
       if let after = try? MemoryImage(of: collector.bytes),
         (after.tail.count, after.opaque.count) == (before.tail.count, before.opaque.count)
       {

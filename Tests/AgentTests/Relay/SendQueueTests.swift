@@ -18,12 +18,11 @@ import Wire
   /// The next batch's sequence for a lane; nil: none may go.
   private func taken(_ queue: SendQueue, lane: UInt16) throws -> UInt64? {
     // A lane that finds nothing waits until somebody wakes it.
+    let isOver = Guarded(false)
     _ = WorkerThread("wake") {
-      for _ in 0..<50 {
-        MonotonicClock.sleep(us: 2000)
-        queue.wake()
-      }
+      while isOver.wait(timeoutMs: 2, until: { $0 ? true : nil }) == nil { queue.wake() }
     }
+    defer { isOver.update { $0 = true } }
     var looked = false
     let taken = try queue.take(lane: lane) {
       // Asked before each look: the second time there was nothing.

@@ -7,7 +7,7 @@ import Wire
 @testable import Agent
 
 /// The thread that feeds QEMU, held up where it would read a disk that doesn't answer.
-@Suite(.timeLimit(.minutes(1))) struct StuckFeederTests {
+@Suite(.timeLimit(.minutes(3))) struct StuckFeederTests {
   static let block = RAMBlock(name: "mem0", length: 64 << 12)
 
   /// The end waits for it no longer than it must; and what it does when it comes back reaches nobody.

@@ -8,7 +8,7 @@ import Wire
 @testable import Agent
 
 /// Pages of a pull that would be made of a disk which doesn't answer.
-@Suite(.timeLimit(.minutes(1))) struct StuckMakerTests {
+@Suite(.timeLimit(.minutes(3))) struct StuckMakerTests {
   static let block = RAMBlock(name: "mem0", length: 64 << 12)
 
   /// Makes every page, but not before it is let go.

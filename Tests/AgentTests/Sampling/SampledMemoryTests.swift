@@ -17,7 +17,7 @@ struct SampledMemoryTests {
   @Test(arguments: QEMUProgram.installed, [GuestSample.Source.shared, .process])
   func allOfRAMIsSeen(program: QEMUProgram, source: GuestSample.Source) async throws {
     let qemu = try await RunningQEMU(program, ["-S"] + (source == .shared ? Self.shared : []))
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     let process = try #require(ProcessIdentity(pid: qemu.pid))
     let residentBefore = try resident(qemu.pid)
     let memory = try #require(try await SampledMemory.open(monitor.client, process))
@@ -39,7 +39,7 @@ struct SampledMemoryTests {
   @Test(arguments: QEMUProgram.installed.prefix(1))
   func whatIsWrittenIsSeen(program: QEMUProgram) async throws {
     let qemu = try await RunningQEMU(program, ["-S"] + Self.shared)
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     let process = try #require(ProcessIdentity(pid: qemu.pid))
     let memory = try #require(try await SampledMemory.open(monitor.client, process))
     let backend = try #require(
@@ -63,7 +63,7 @@ struct SampledMemoryTests {
   @Test(arguments: QEMUProgram.installed)
   func qemuSaysItWhereNobodyElseCan(program: QEMUProgram) async throws {
     let qemu = try await RunningQEMU(program, ["-m", "192M"])
-    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 10_000)
+    let monitor = try await Monitor.connect(path: qemu.monitorPath, timeoutMs: 60_000)
     let sample = try await QEMUSampler(client: monitor.client, windows: [1]).run()
     #expect(sample.source == .qemu && sample.zeroPages == nil && sample.seed == nil)
     #expect(sample.dirtyCurve.map(\.windowMs) == [1000])

@@ -51,7 +51,7 @@ final class RunningQEMU {
         "-accel", "tcg", "-m", "65664K", "-nodefaults", "-display", "none",
         "-qmp", "unix:\(folder.path())/qmp.sock,server=on,wait=off",
       ] + arguments)
-    for _ in 0..<1000 where !isListening {
+    for _ in 0..<4000 where !isListening {
       guard process.exit == nil else { break }
       try await Task.sleep(for: .milliseconds(20))
     }

@@ -9,7 +9,7 @@ import Wire
 @testable import Agent
 
 /// Pages of a pull that a vault has at other places, or of another guest.
-@Suite(.timeLimit(.minutes(1))) struct StoredPullTests {
+@Suite(.timeLimit(.minutes(3))) struct StoredPullTests {
   private typealias Shelf = ElsewhereRelayTests.Shelf
   private static let block = ElsewhereRelayTests.block
   private static let pages = 0..<ElsewhereRelayTests.pageCount
@@ -130,6 +130,9 @@ import Wire
         try feeder.identified(
           PullIdentities(
             block: 0, firstPage: UInt64(first), identities: Array(said[first..<first + 60])))
+      }
+      while feeder.counters.ofVault == 0 || feeder.counters.ofSnapshot == 0 {
+        MonotonicClock.sleep(us: 1000)
       }
       // What nobody asked about comes from the source.
       let done = events.first(timeoutMs: 3000) {

@@ -3,6 +3,7 @@ import DiskStrategy
 import Foundation
 import HostIO
 import NBD
+import Synchronization
 import Testing
 
 @testable import BlockStore
@@ -52,7 +53,7 @@ struct BitmapTests {
   private func until(
     _ movable: MovableStore, _ isSo: (MoveStatus) -> Bool
   ) async throws -> MoveStatus {
-    let deadlineMs = MonotonicClock.nowMs + 60_000
+    let deadlineMs = MonotonicClock.nowMs + 100_000
     while true {
       if let status = movable.moveStatus, isSo(status) { return status }
       guard MonotonicClock.nowMs < deadlineMs else {
@@ -172,6 +173,14 @@ struct BitmapTests {
     #expect(end.wireBytes == 2 << 16, "\(end)")
     let expected = try lent.bytes(at: 0, count: MoveRig.byteCount)
     #expect(try difference(target.store.bytes(at: 0, count: MoveRig.byteCount), expected) == nil)
+    // A snapshot counts for as long as nobody else has the image.
+    try await WorkerThread.run("lend") {
+      _ = try movable.snapshot()
+      try movable.lend(.take)
+      #expect(movable.notes.withLock { $0 } != nil)
+      try movable.lend(.release)
+      #expect(movable.notes.withLock { $0 } == nil)
+    }
     await lent.close()
   }
 

@@ -95,9 +95,13 @@ import Testing
       turnstile.turn()
       seen.update { $0 = 1 }
     }
-    MonotonicClock.sleep(us: 20_000)
-    // One that comes later isn't waited for.
-    let second = turnstile.enter()
+    // One that comes once it turns isn't waited for.
+    var second = turnstile.enter()
+    while second == first {
+      turnstile.leave(second)
+      MonotonicClock.sleep(us: 200)
+      second = turnstile.enter()
+    }
     #expect(seen.read { $0 } == 0)
     turnstile.leave(first)
     try await WorkerThread.run("join") { turner.join() }

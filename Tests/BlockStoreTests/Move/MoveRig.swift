@@ -62,10 +62,14 @@ final class MoveRig: Sendable {
   }
 
   /// A surrogate is emptied beside the load, and takes long where that never rests.
-  func load(seed: UInt64, for method: MoveMethod? = nil) async throws -> DiskLoad {
+  ///
+  /// - Parameter sparedBytes: at the disk's end, which are not written to.
+  func load(
+    seed: UInt64, for method: MoveMethod? = nil, sparedBytes: Int = 0
+  ) async throws -> DiskLoad {
     let pauseUs: UInt64 = method == .waio ? 4000 : 500
     return try await WorkerThread.run("load") { [self] in
-      try DiskLoad(self, seed: seed, pauseUs: pauseUs)
+      try DiskLoad(self, seed: seed, pauseUs: pauseUs, sparedBytes: sparedBytes)
     }
   }
 
@@ -274,20 +278,25 @@ final class DiskLoad: Sendable {
   private let partByteCount: Int
   private let server: RunningServer
   private let known: [UInt8]?
+  /// The disk's end, behind all parts.
+  private let spared: [UInt8]
 
   convenience init(
-    _ rig: MoveRig, parts: Int = 3, seed: UInt64, pauseUs: UInt64 = 500
+    _ rig: MoveRig, parts: Int = 3, seed: UInt64, pauseUs: UInt64 = 500, sparedBytes: Int = 0
   ) throws {
-    try self.init(rig.source, parts: parts, seed: seed, pauseUs: pauseUs)
+    let spared = Array(try rig.bytes(of: rig.store).suffix(sparedBytes))
+    try self.init(rig.source, spared: spared, parts: parts, seed: seed, pauseUs: pauseUs)
   }
 
-  /// - Parameter known: what the disk has; nil: that is read first.
+  /// - Parameters:
+  ///   - known: what the disk has; nil: that is read first.
+  ///   - spared: what it has at its end, which is left alone.
   init(
-    _ server: RunningServer, known: [UInt8]? = nil, parts: Int = 3, seed: UInt64,
-    pauseUs: UInt64 = 500
+    _ server: RunningServer, known: [UInt8]? = nil, spared: [UInt8] = [], parts: Int = 3,
+    seed: UInt64, pauseUs: UInt64 = 500
   ) throws {
-    (self.server, self.known, self.parts) = (server, known, parts)
-    partByteCount = MoveRig.byteCount / parts
+    (self.server, self.known, self.spared, self.parts) = (server, known, spared, parts)
+    partByteCount = (MoveRig.byteCount - spared.count) / parts
     state.update { $0.running = parts }
     for part in 0..<parts {
       let client = try server.connect()
@@ -365,6 +374,6 @@ final class DiskLoad: Sendable {
       }
     }
     if let problem { throw MoveError(problem) }
-    return (0..<parts).flatMap { expected[$0] ?? [] }
+    return (0..<parts).flatMap { expected[$0] ?? [] } + spared
   }
 }

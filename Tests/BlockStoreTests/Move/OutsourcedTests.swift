@@ -93,8 +93,8 @@ import Testing
     try use(disk, &model, &random, steps: 10)
     try begin(disk, surrogate)
     let before = try original.bytes(at: 0, count: Self.byteCount)
-    // What is read often is copied, and read there.
-    for _ in 0..<3 {
+    // What is read often is copied, and read there. Twice is often; a third time might be after the copy.
+    for _ in 0..<2 {
       #expect(try disk.bytes(at: 7 << 20, count: 4096) == Array(model[7 << 20..<(7 << 20) + 4096]))
     }
     try await WorkerThread.run("copied") {
@@ -143,7 +143,8 @@ import Testing
         #expect(name == "the surrogate")
         return surrogate.place
       }
-      if life == 1 { #expect(disk.isInUse) }
+      // It goes back at once: all of it may be there by now.
+      if life == 1 { #expect(disk.isInUse || disk.state.read { $0.returnedBytes > 0 }) }
       // Killed once more while it gives back.
       if life > 0, seed % 2 == 0 {
         try use(disk, &model, &random, steps: 2)

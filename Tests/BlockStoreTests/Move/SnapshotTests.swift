@@ -63,7 +63,8 @@ import Testing
   @Test(.timeLimit(.minutes(1)), arguments: 1...2 as ClosedRange<UInt64>)
   func whileItIsWrittenTo(seed: UInt64) async throws {
     let rig = try MoveRig(isPrompt: seed == 1)
-    let load = try await rig.load(seed: seed)
+    // Something is left as it was, however long a busy machine takes to begin.
+    let load = try await rig.load(seed: seed, sparedBytes: 3 << 20)
     let snapshot = try await WorkerThread.run("snapshot") { try rig.snapshot() }
     try await Task.sleep(for: .milliseconds(100))
     var wish = rig.wish(.snapmig, .wait, bytesPerSecond: 24 << 20)
@@ -111,6 +112,41 @@ import Testing
       #expect(throws: MoveError.self) { try next.move(to: target.destination, wish) }
       next.suspendMove()
       #expect(throws: MoveError.self) { _ = try open("another") }
+    }
+  }
+
+  /// Past the server nobody notes what is written, so a snapshot of before is none any more, for the next server neither.
+  @Test(.timeLimit(.minutes(1))) func aBypassEndsTheNotes() async throws {
+    let rig = try MoveRig(isPrompt: false)
+    try await WorkerThread.run("bypass") {
+      var wish = rig.wish(.snapmig)
+      wish.snapshot = try rig.snapshot()
+      let notes = try #require(rig.movable.notes.withLock { $0 })
+      #expect(notes.isUnchanged(0..<1))
+      try rig.movable.noteBypass()
+      try rig.store.put([UInt8](repeating: 0xAB, count: 4096), at: 1 << 20)
+      // Neither for who has them still.
+      #expect(!notes.isUnchanged(0..<1))
+      #expect(!FileManager.default.fileExists(atPath: rig.mapPath + ChangeNotes.fileSuffix))
+      #expect(throws: MoveError.self) { try rig.movable.move(to: rig.target.destination, wish) }
+      // Without notes there is nothing to end.
+      try rig.movable.noteBypass()
+    }
+    // One that is taken afterwards counts.
+    try await rig.move(rig.wish(.snapmig))
+    let end = try await rig.until("copied") { $0.phase == .copied }
+    #expect(try difference(rig.bytes(of: rig.target.store), rig.bytes(of: rig.store)) == nil)
+    #expect(end.backupBytes ?? 0 > 0, "\(end)")
+  }
+
+  /// A move counts on hearing of every write.
+  @Test(.timeLimit(.minutes(1))) func aDiskThatMovesIsNotPassedBy() async throws {
+    let rig = try MoveRig(isPrompt: false)
+    try await rig.move(rig.wish(.snapmig, .wait))
+    try await WorkerThread.run("bypass") {
+      #expect(throws: MoveError.self) { try rig.movable.noteBypass() }
+      #expect(rig.movable.notes.withLock { $0 } != nil)
+      try rig.movable.cancelMove()
     }
   }
 }

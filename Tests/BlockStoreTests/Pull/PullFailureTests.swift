@@ -10,13 +10,13 @@ import Testing
 /// What becomes of a disk that is pulled when its source, or its image, fails.
 @Suite struct PullFailureTests {
   private static let impatient = DiskPull.Limits(
-    patienceMs: 300, silenceMs: 100, redialUs: 50_000, checkpointUs: 20_000, openingMs: 200)
+    patienceMs: 2000, silenceMs: 500, redialUs: 50_000, checkpointUs: 20_000, openingMs: 200)
 
   /// A source that gives no answers: what is here is served, what isn't fails after a while, and what a guest
   /// writes needs no source.
-  @Test(.timeLimit(.minutes(1))) func aSilentSource() async throws {
+  @Test(.timeLimit(.minutes(3))) func aSilentSource() async throws {
     var limits = Self.impatient
-    limits.patienceMs = 3000
+    limits.patienceMs = 6000
     let rig = try PullRig(limits: limits)
     let silent = SilentStore(rig.source.store)
     let running = try RunningServer(silent)
@@ -51,7 +51,7 @@ import Testing
   }
 
   /// An image that can't be written: the guest reads what the source has, and the pull says why it rests.
-  @Test(.timeLimit(.minutes(1))) func aFullDisk() async throws {
+  @Test(.timeLimit(.minutes(3))) func aFullDisk() async throws {
     let image = RefusingStore(byteCount: PullRig.byteCount)
     let rig = try PullRig(image)
     image.refuse(true)
@@ -74,7 +74,7 @@ import Testing
   }
 
   /// A flush of the image that fails is told to the guest, and nothing counts as stable.
-  @Test(.timeLimit(.minutes(1))) func aFlushThatFails() async throws {
+  @Test(.timeLimit(.minutes(3))) func aFlushThatFails() async throws {
     let image = VolatileStore(byteCount: PullRig.byteCount, isPrompt: true)
     let rig = try PullRig(image)
     image.failFlushes()
@@ -88,7 +88,7 @@ import Testing
   }
 
   /// A source that comes back as another disk isn't read from.
-  @Test(.timeLimit(.minutes(1))) func anotherDisk() async throws {
+  @Test(.timeLimit(.minutes(3))) func anotherDisk() async throws {
     let rig = try PullRig(limits: Self.impatient)
     func server(_ byteCount: Int, _ description: String) throws -> RunningServer {
       let store = VolatileStore(byteCount: byteCount, isPrompt: true)
@@ -144,7 +144,7 @@ import Testing
     await #expect(throws: MoveError.self) { try await next() }
   }
 
-  @Test(.timeLimit(.minutes(1))) func whatCantBePulledIsSaid() async throws {
+  @Test(.timeLimit(.minutes(3))) func whatCantBePulledIsSaid() async throws {
     let rig = try PullRig(limits: Self.impatient)
     #expect(throws: MoveError.self) { try rig.movable.pausePull() }
     let small = try FailingTarget(byteCount: 1 << 20)

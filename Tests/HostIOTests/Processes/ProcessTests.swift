@@ -30,20 +30,24 @@ import Testing
     let process = try spawn("sleep 60")
     #expect(try await process.waitForExit(timeoutMs: 50) == nil)
     #expect(process.isAlive)
-    #expect(try await process.terminate(graceMs: 5000) == .signalled(SIGTERM))
+    #expect(try await process.terminate(graceMs: 30_000) == .signalled(SIGTERM))
     #expect(!process.isAlive)
   }
 
   @Test func whatIgnoresSIGTERMIsKilled() async throws {
-    let process = try spawn("trap '' TERM; while :; do sleep 0.05; done")
-    try await Task.sleep(for: .milliseconds(200))
+    let log = "/tmp/godwit-test-\(UUID().uuidString).log"
+    defer { unlink(log) }
+    let process = try spawn("trap '' TERM; echo ready; while :; do sleep 0.05; done", log: log)
+    while (try? String(contentsOfFile: log, encoding: .utf8)) != "ready\n" {
+      try await Task.sleep(for: .milliseconds(5))
+    }
     #expect(try await process.terminate(graceMs: 200) == .signalled(SIGKILL))
   }
 
   /// As long as it isn't let go, a child ends with whoever has it.
   @Test func aTiedChildEndsUnlessItIsLetGo() async throws {
     func start(letsGo: Bool) throws -> ChildProcess {
-      let child = try TiedChild("sh", ["-c", "sleep 1; exit 4"])
+      let child = try TiedChild("sh", ["-c", letsGo ? "sleep 1; exit 4" : "exec sleep 60"])
       if letsGo { child.letGo() }
       return child.process
     }

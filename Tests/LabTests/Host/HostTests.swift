@@ -28,7 +28,7 @@ import Testing
       let hosts = try await HostPair.create(kind: .namespaces, linkRate: nil, folder: folder)
       let before = try #require(try await hosts.wireBytes())
       let (command, arguments) = hosts.command(
-        on: .source, "busybox", ["ping", "-c", "1", "-W", "2", "10.78.0.2"])
+        on: .source, "busybox", ["ping", "-c", "1", "-W", "15", "10.78.0.2"])
       try await Command.run(command, arguments)
       let after = try #require(try await hosts.wireBytes())
       // An echo and its reply, and possibly address resolution.
@@ -62,7 +62,7 @@ import Testing
       }
       #expect(tookUs >= 60_000)
       let bytes = (0..<(4 << 20)).map { UInt8(truncatingIfNeeded: $0 &* 31 ^ $0 >> 13) }
-      let receiver = try await WorkerThread.run("test") { try listener.accept(timeoutMs: 5000) }
+      let receiver = try await WorkerThread.run("test") { try listener.accept(timeoutMs: 30_000) }
       _ = WorkerThread("test") {
         try? sender.writeAll(bytes.span.bytes)
         sender.shutdown()
@@ -125,15 +125,15 @@ import Testing
       dead.abandon()
 
       // Looked for again: a process that is just being started may hold a copy of the lock.
-      let until = MonotonicClock.nowMs + 10_000
+      let until = MonotonicClock.nowMs + 60_000
       while SmallFile.exists(dead.path), MonotonicClock.nowMs < until {
         await Leftovers.remove(base: base)
         try await Task.sleep(for: .milliseconds(20))
       }
-      try await Task.sleep(for: .milliseconds(100))
       #expect(!SmallFile.exists(dead.path))
-      #expect(inside.exit == .signal(SIGKILL))
-      #expect(outside.exit == .signal(SIGKILL))
+      #expect(await inside.wait() == .signal(SIGKILL))
+      #expect(await outside.wait() == .signal(SIGKILL))
+      try await Task.sleep(for: .milliseconds(100))
       #expect(stranger.exit == nil)
       #expect(try await NetworkNamespace.all().allSatisfy { !$0.name.hasPrefix(dead.prefix) })
       await inside.terminate()

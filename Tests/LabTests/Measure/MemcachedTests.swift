@@ -44,10 +44,9 @@ import Testing
     try await withMemcached { port, memcached in
       var options = StoreClient.Options()
       options.port = port
-      options.timeoutMs = 1000
       let client = StoreClient(options: options, namespace: nil)
       defer { client.stop() }
-      try await client.waitUntilConnected(timeoutMs: 5000)
+      try await client.waitUntilConnected(timeoutMs: 60_000)
       let fromUs = MonotonicClock.nowUs
       let alive = try await report(client, "busy") { report in
         report.connected == options.connections
@@ -76,7 +75,7 @@ import Testing
       options.port = port
       let client = StoreClient(options: options, namespace: nil)
       defer { client.stop() }
-      try await client.waitUntilConnected(timeoutMs: 5000)
+      try await client.waitUntilConnected(timeoutMs: 60_000)
       let fromUs = MonotonicClock.nowUs
       _ = try await report(client, "busy") { $0.completionsUs.contains { $0 >= fromUs } }
       memcached.send(signal: SIGSTOP)
@@ -104,9 +103,9 @@ import Testing
       options.pauseMs = 0
       let client = StoreClient(options: options, namespace: nil)
       defer { client.stop() }
-      try await client.waitUntilConnected(timeoutMs: 5000)
+      try await client.waitUntilConnected(timeoutMs: 60_000)
       let vandal = try StoreServer.memcached.connect(
-        address: "127.0.0.1", port: port, timeoutMs: 1000)
+        address: "127.0.0.1", port: port, timeoutMs: 20_000)
       let until = MonotonicClock.nowMs + 30_000
       while client.report().wrongValues == 0, MonotonicClock.nowMs < until {
         try vandal.set([("godwit-0-0", Array("vandal".utf8))])

@@ -294,7 +294,8 @@ import Testing
     #expect(index.contains("| `s` | a \\| b | [one](one.md), two |"))
     #expect(index.contains("| [one](one.md) | 5 | 3 | 4 | 5 |"))
     #expect(index.contains("TCG") && index.contains("2 processors"))
-    #expect(index.contains("1 migrations were not done") && !index.contains("Fewer than 3"))
+    // One was done in two rounds of three.
+    #expect(index.contains("1 migrations were not done") && index.contains("Fewer than 3 rounds"))
     let page = pages.files[2].text
     let left = "what it is.\n\nOf the scenario this was not measured: guests hot, other; "
     #expect(page.contains(left))
@@ -307,6 +308,36 @@ import Testing
     let empty = try ResultPages([], suites: [suite])
     #expect(empty.files.map(\.path) == ["README.md"])
     #expect(empty.files[0].text.contains("Nothing has been measured yet."))
+  }
+
+  @Test func whatIsMissingIsSaid() throws {
+    var results = Self.results
+    let guest = "hot"
+    for index in results.indices { results[index].lab.guest = guest }
+    let methods = Set(results.map(\.lab.method)).sorted()
+    func said(_ qemus: [String], _ results: [MatrixResult]) throws -> String? {
+      let names = { (all: [String]) in all.map { "\"\($0)\"" }.joined(separator: ", ") }
+      return try MatrixScenario.parse(
+        """
+        name = "one"
+        about = "what it is"
+        qemu = [\(names(qemus))]
+        methods = [\(names(methods))]
+        rounds = 3
+        [[guest]]
+        name = "\(guest)"
+        """, path: "x.toml"
+      ).unmeasured(in: results)
+    }
+    let own = Set(results.map(\.lab.qemu)).sorted()
+    #expect(
+      try said(own, results)?.hasSuffix("not measured: round 3 of \(guest), in part.") == true)
+    #expect(
+      try said(own + ["7.2"], results)?.contains("QEMU 7.2; round 3 of \(guest), in part.") == true)
+    let whole = results.filter { $0.lab.round < 2 }
+    #expect(try said(own, whole)?.hasSuffix("not measured: round 3.") == true)
+    #expect(
+      try said(own, whole.filter { $0.lab.round < 1 })?.hasSuffix(": rounds 2 to 3.") == true)
   }
 
   /// What was measured before stays in the index until it is measured again.

@@ -5,6 +5,8 @@ public import DiskStrategy
 public struct BlockRequest: Codable, Sendable {
   public enum Command: String, Codable, Sendable {
     case move, pause, resume, finish, cancel, status, snapshot, pull, lend
+    /// The image was written to past the server, or is about to be.
+    case bypass
   }
 
   /// Version of this protocol.

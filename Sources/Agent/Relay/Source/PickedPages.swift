@@ -6,6 +6,8 @@ import Wire
 struct PickedPages: Sendable {
   /// Pages of zeros, at most: as small a step as the window for them needs (`ZeroWindow`).
   static let zeroPagesMax = 2048
+  /// So many of them weigh as much as a page with contents.
+  static let zerosPerPage = 64
 
   var runs: [PageRun] = []
   /// Where the bytes of inline pages are in the pen, in the order of the raw runs; empty for
@@ -18,6 +20,10 @@ struct PickedPages: Sendable {
   /// Whether one more page of the kind fits, from the pen or from the guest's memory.
   ///
   /// - Parameter continuing: it lies right behind the last one; of the same kind, it needs no run of its own.
+  /// Pages, as far as they count where the scan and the cycle over dirty pages share the link: it is the link that is shared,
+  /// and a zero page is next to nothing there. It isn't nothing: the destination's QEMU looks at each.
+  var weight: Int { rawPages + (zeroPages + Self.zerosPerPage - 1) / Self.zerosPerPage }
+
   func takes(isZero: Bool, isInline: Bool, continuing: Bool) -> Bool {
     let extends = continuing && runs.last?.pageClass == (isZero ? .zero : .raw)
     guard extends || runs.count < BatchLimits.runsMax else { return false }
@@ -101,7 +107,7 @@ extension SourceLedger.State {
     let count = picked.rawPages + picked.zeroPages
     guard count > 0 else { return nil }
     lead = ledger.owedCount == 0 ? 0 : max(lead - count, 0)
-    scanLead += fromScan ? count * (1000 - scanPermille) : -count * scanPermille
+    scanLead += fromScan ? picked.weight * (1000 - scanPermille) : -picked.weight * scanPermille
     return picked
   }
 }

@@ -201,9 +201,10 @@ struct StreamToLedger: StreamVisitor {
       }
       if openSection == nil { writer.endSection(into: &bytes) }
     }
+    // Before anything of it goes: whoever doesn't want it so says why, and not what becomes of it elsewhere.
+    onEvent(.handedOver("\(reason) at byte \(offset)"))
     try append(.handOver(bytes))
     ledger.setGate(.open)
-    onEvent(.handedOver("\(reason) at byte \(offset)"))
   }
 
   private mutating func add(_ block: Int, _ offset: UInt64, isZero: Bool, _ place: Int32?) {

@@ -33,9 +33,14 @@ extension DestinationMigration {
     return judgement.answers
   }
 
-  /// The waiting QEMU has to have the images that were made for it.
-  func checkDisks(_ facts: VMFacts, _ undo: DestinationUndo) throws {
-    let refusals = DiskReception.check(undo.disks?.wanted ?? [], facts)
+  /// The waiting QEMU has to have the images that were made for it, and of the other disks the very same ones.
+  func checkDisks(
+    _ facts: VMFacts, _ request: PeerMessage.PrepareRequest, _ undo: DestinationUndo
+  ) async throws {
+    let staying = request.staying ?? []
+    let refusals =
+      try await Blocking.run { StayingDisk.refusals(staying, facts) }
+      + DiskReception.check(undo.disks?.wanted ?? [], facts)
     guard refusals.isEmpty else { throw Ending.refused(refusals) }
   }
 

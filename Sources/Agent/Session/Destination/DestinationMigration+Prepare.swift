@@ -59,7 +59,7 @@ extension DestinationMigration {
       if await qemu.identity.waitUntilGone() { mailbox.put(.qemuGone) }
     }
     let facts = try await VMFacts.gather(qemu.monitor.client)
-    try checkDisks(facts, undo)
+    try await checkDisks(facts, request, undo)
     state.update { state in
       state.progress.ramBytes = facts.ramBytes
       state.progress.strategy = request.strategy

@@ -16,6 +16,8 @@ extension SourceMigration {
       return nil
     }
     if info.status.isFinal {
+      // Why, that stands in what came before, and wasn't taken yet on a busy host: it goes first.
+      guard mailbox.count == 0 else { return nil }
       throw Ending.failed("QEMU ended the migration: \(info.errorDescription ?? info.status.name)")
     }
     // Should its event have been lost.

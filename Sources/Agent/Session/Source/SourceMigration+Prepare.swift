@@ -75,6 +75,8 @@ extension SourceMigration {
     let images = await indexedImages(monitor, vm)
     let claims = try await DiskClaims.make(facts, request.disks, id, monitor.client)
     defer { DiskClaims.dropProbes(claims) }
+    let staying = try await leaveProbes(facts, claims)
+    defer { StayingDisk.dropProbes(staying) }
     let link = try await connectControl()
     undo.link = link
     note { $0.watcher = link }
@@ -85,7 +87,8 @@ extension SourceMigration {
           commandLine: vm.process.map { [$0.program] + $0.arguments } ?? [],
           strategy: request.strategy, audit: request.audit, pageSource: request.pageSource,
           pull: request.mayPull, images: images.isEmpty ? nil : images.map(ImageClaim.init),
-          disks: claims.map { $0.map(\.claim) }, copiedBlocks: namesCopiedBlocks ? true : nil,
+          disks: claims.map { $0.map(\.claim) }, staying: staying,
+          copiedBlocks: namesCopiedBlocks ? true : nil,
           gang: gang?.role)))
     // The destination starts its QEMU meanwhile.
     let look = Task { [wantsBound = request.withinMs != nil] in
@@ -183,6 +186,21 @@ extension SourceMigration {
     let isUnderstood = offer.encodings?.contains(PeerMessage.PageEncoding.copied.rawValue) == true
     guard namesCopiedBlocks, isUnderstood else { return nil }
     return CopiedDisks(moving, memoryLimit: configuration.memoryLimitBytes)
+  }
+
+  /// Beside the disks that don't move along, so that the destination sees whether it has the same.
+  private func leaveProbes(
+    _ facts: VMFacts, _ claims: [ClaimedDisk]?
+  ) async throws -> [StayingDisk] {
+    let (wishes, id) = (request.disks, id)
+    let left = try await Blocking.run {
+      StayingDisk.leaveProbes(facts, moving: claims, wishes, id)
+    }
+    for name in left.unseen {
+      logger.warning(
+        "nobody can see whether the destination has the same disk", metadata: ["disk": "\(name)"])
+    }
+    return left.disks
   }
 
   /// Opens the control lane and says hello.

@@ -35,6 +35,9 @@ extension SourceMigration {
     let (ledger, saysHeat) = (copy.relay.ledger, copy.saysHeat)
     let server = PullServer(
       memory: memory, identifier: identifier, packing: copy.pullPacking,
+      pacer: PullPacer(
+        bandwidth: request.bandwidthBytesPerSecond.flatMap { ByteRate(bytesPerSecond: $0) },
+        share: share),
       heat: {
         saysHeat ? ledger.state.read { $0.ledger.map { PullHeat.frames(of: $0) } ?? [] } : []
       },

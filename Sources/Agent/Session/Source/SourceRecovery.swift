@@ -115,7 +115,7 @@ struct SourceRecovery {
     guard let pull = story.pull else { return .failed }
     do {
       let server = try await RevivedServer.begin(
-        start, pull, id, agent.configuration, logger: agent.logger
+        start, pull, id, agent.configuration, agent.link, logger: agent.logger
       ) { [agent] in agent.settleSoon(id, source: true) }
       await agent.revive(id, server)
     } catch {

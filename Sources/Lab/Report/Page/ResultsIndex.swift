@@ -106,10 +106,10 @@ struct ResultsIndex {
           + " come, and the disk is the whole drive. No drive was there that reorders requests or caches writes."
       )
     }
-    let few = experiments.filter { $0.rounds < Estimate.countMin }
+    let few = experiments.filter { ($0.leastRounds ?? $0.rounds) < Estimate.countMin }
     if !few.isEmpty {
       limits.append(
-        "Fewer than \(Estimate.countMin) rounds, hence no intervals and no claims: "
+        "Fewer than \(Estimate.countMin) rounds, of some of it at least, hence no intervals and no claims: "
           + few.map(\.name).joined(separator: ", ") + ".")
     }
     let undone = experiments.reduce(0) { $0 + $1.migrations - $1.done }

@@ -19,11 +19,17 @@ public struct GuestProfile: Sendable, Equatable {
   /// microseconds.
   public var pageUs = 0.0
   public var knownUs = 0.0
+  /// What pages cost that the guest writes, where they are not like others: sent for the first time, and after an earlier
+  /// version of them. `pageBytes` stays the mean over all.
+  public var written: PagePrice?
+  public var resent: PagePrice?
   public var vcpuCount: UInt64
   /// By rising window; a longer window has at least as many pages.
   public var dirtyCurve: [Point]
   /// How far the guest's writes may be from what was measured, relative.
   public var spread = 0.1
+  /// How they differ from time to time; nil: they don't.
+  public var writePhases: WritePhases?
 
   public init(
     ramPages: UInt64, zeroPermille: UInt64 = 0, pageBytes: Double = GuestModel.rawBytes,
@@ -55,12 +61,15 @@ public struct GuestProfile: Sendable, Equatable {
     let sum = groups.reduce(0) { $0 + $1.pages }
     let scale = min(Double(ramPages) / max(sum, 1), 1)
     var groups = groups
+    let price = written ?? PagePrice(bytes: pageBytes, us: pageUs)
     for index in groups.indices {
       groups[index].pages *= scale
       groups[index].writesPerSecond *= scale
-      (groups[index].wireBytes, groups[index].processorUs) = (pageBytes, pageUs)
+      (groups[index].wireBytes, groups[index].processorUs) = (price.bytes, price.us)
+      groups[index].resent = resent
     }
-    var left = Double(ramPages) - groups.reduce(0) { $0 + $1.pages }
+    let busy = groups.reduce(0) { $0 + $1.pages }
+    var left = Double(ramPages) - busy
     let zero = min(Double(ramPages) * Double(zeroPermille) / 1000, left)
     left -= zero
     if zero > 0 { groups.append(PageGroup(pages: zero, wireBytes: GuestModel.zeroBytes)) }
@@ -74,9 +83,17 @@ public struct GuestProfile: Sendable, Equatable {
       }
     }
     if left > 0.5 {
-      groups.append(PageGroup(pages: left, wireBytes: pageBytes, processorUs: pageUs))
+      groups.append(
+        PageGroup(pages: left, wireBytes: restBytes(left, beside: busy), processorUs: pageUs))
     }
     return GuestModel(groups: groups, vcpuCount: vcpuCount)
+  }
+
+  /// What a page costs that the guest leaves alone: with those that it writes the mean over all that was measured.
+  private func restBytes(_ pages: Double, beside busy: Double) -> Double {
+    guard let written else { return pageBytes }
+    let rest = (pageBytes * (pages + busy) - written.bytes * busy) / pages
+    return min(max(rest, GuestModel.namedBytes), max(pageBytes, GuestModel.rawBytes))
   }
 
   /// Writes per page and second, from one in two of the longest windows to four in the shortest.

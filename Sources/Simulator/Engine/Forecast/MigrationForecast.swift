@@ -46,6 +46,7 @@ public struct MigrationForecast: Sendable, Equatable {
   ) {
     var setup = SimulationSetup(.auto, profile.model, link, constraints)
     (setup.canPull, setup.penBytes) = (canPull, penBytes)
+    setup.writePhases = profile.writePhases
     self.init(setup, strategies: strategies, runs: runs, seed: seed, spread: profile.spread)
   }
 
@@ -61,6 +62,14 @@ public struct MigrationForecast: Sendable, Equatable {
       "the link gives \(Int(setup.link.goodput / 1e6)) MB/s, within \(Int(setup.linkSpread * 100)) %",
       "a pause costs \(setup.pauseOverheadMs) ms beside its pages",
     ]
+    if let phases = setup.writePhases, let least = phases.factors.min(),
+      let most = phases.factors.max()
+    {
+      func times(_ factor: Double) -> String { "\((factor * 10).rounded() / 10)" }
+      lines.append(
+        "now it writes \(times(least)), now \(times(most)) times as much as in the mean, by turns of which nobody knows "
+          + "how long they are")
+    }
     if setup.penBytes != nil {
       lines.append("pages come with QEMU's stream: no epochs in its first pass")
     }

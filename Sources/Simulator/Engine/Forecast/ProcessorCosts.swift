@@ -24,24 +24,36 @@ public struct ProcessorCosts: Sendable, Equatable {
     max(Double(nameNs ?? 0) / Double(threads), Double(destinationNs ?? 0)) / 1000
   }
 
-  /// Microseconds between two pages that are packed.
-  public var packUs: Double { Double(packNs ?? 0) / Double(threads) / 1000 }
-
-  /// What a page that is sent is made into: packed, or, nil, as it is where the link is faster than that.
+  /// What a page costs that one thread takes so long to pack.
   ///
   /// - Parameters:
-  ///   - packedBytes: what it costs packed, on the wire.
+  ///   - bytes: what it comes to on the wire.
+  ///   - packNs: in nanoseconds; nil: not known.
+  public func price(bytes: Double, packNs: UInt64?) -> PagePrice {
+    PagePrice(bytes: bytes, us: Double(packNs ?? 0) / Double(threads) / 1000)
+  }
+
+  /// Which way of packing pages pays, as `EffortController` would find; nil: none, the link carries them sooner as they are.
+  ///
+  /// - Parameters:
+  ///   - ways: what a page costs in each, by rising effort.
   ///   - bytesPerSecond: what the link carries.
   ///   - isChosen: pages are packed also where it doesn't pay.
-  public func sent(
-    packedBytes: Double, bytesPerSecond: Double, isChosen: Bool
-  ) -> (bytes: Double, us: Double)? {
-    let packed = PageGroup(pages: 1, wireBytes: packedBytes, processorUs: packUs)
-    guard isChosen || packed.linkBytes(at: bytesPerSecond) <= GuestModel.rawBytes else {
-      return nil
+  public static func choose(
+    _ ways: [PagePrice], bytesPerSecond: Double, isChosen: Bool
+  ) -> Int? {
+    var best: (way: Int?, bytes: Double) = (nil, isChosen ? .infinity : GuestModel.rawBytes)
+    for (index, way) in ways.enumerated() {
+      let bytes = way.linkBytes(at: bytesPerSecond)
+      // Beside one that pays, more effort must gain something.
+      let most = best.way == nil ? best.bytes : best.bytes * Self.effortGain
+      if bytes <= most { best = (index, bytes) }
     }
-    return (packedBytes, packUs)
+    return best.way
   }
+
+  /// What more effort must bring the time of a page down to (`EffortController.gainMinPermille`).
+  static let effortGain = 0.97
 }
 
 extension ProcessorCosts {

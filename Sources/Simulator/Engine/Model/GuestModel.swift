@@ -1,5 +1,18 @@
 import Base
 
+/// What a page costs.
+public struct PagePrice: Sendable, Equatable {
+  /// On the wire, at least 1.
+  public var bytes: Double
+  /// How long the processors of the slower host take for it, all of their threads at work, in microseconds.
+  public var us: Double
+
+  public init(bytes: Double, us: Double = 0) { (self.bytes, self.us) = (max(bytes, 1), max(us, 0)) }
+
+  /// What could have crossed a link of that rate in the time that the page takes, in bytes.
+  func linkBytes(at bytesPerSecond: Double) -> Double { max(bytes, us * bytesPerSecond / 1e6) }
+}
+
 /// Pages that the guest treats alike.
 public struct PageGroup: Sendable, Equatable {
   /// In which order the guest writes them.
@@ -18,6 +31,8 @@ public struct PageGroup: Sendable, Equatable {
   public var wireBytes: Double
   /// How long the processors of the slower host take for a page of it, all of their threads at work, in microseconds.
   public var processorUs: Double
+  /// What a page costs of which the destination has an earlier version; nil: as much as the first time.
+  public var resent: PagePrice?
 
   /// Whether its pages are zeros.
   var isZero: Bool { wireBytes <= GuestModel.zeroBytes }
@@ -27,6 +42,13 @@ public struct PageGroup: Sendable, Equatable {
   func linkBytes(at bytesPerSecond: Double) -> Double {
     max(wireBytes, processorUs * bytesPerSecond / 1e6)
   }
+
+  /// The same of a page of which the destination has an earlier version.
+  func resentLinkBytes(at bytesPerSecond: Double) -> Double {
+    resent?.linkBytes(at: bytesPerSecond) ?? linkBytes(at: bytesPerSecond)
+  }
+
+  var resentBytes: Double { resent?.bytes ?? wireBytes }
 
   public init(
     pages: Double, writesPerSecond: Double = 0, pattern: Pattern = .scattered,
@@ -77,6 +99,15 @@ public struct GuestModel: Sendable, Equatable {
   /// The same as time on a link of that rate: with what the link waits for processors, in bytes.
   func linkBytes(at bytesPerSecond: Double) -> Double {
     groups.reduce(0) { $0 + $1.pages * $1.linkBytes(at: bytesPerSecond) }
+  }
+
+  /// What a page takes of the link's time that is sent again, in bytes, on average over the pages that the guest writes; nil:
+  /// as much as the first time.
+  func resentLinkBytes(at bytesPerSecond: Double) -> Double? {
+    let written = groups.filter { $0.writesPerSecond > 0 }
+    guard written.contains(where: { $0.resent != nil }) else { return nil }
+    let sum = written.reduce(0) { $0 + $1.pages * $1.resentLinkBytes(at: bytesPerSecond) }
+    return sum / max(written.reduce(0) { $0 + $1.pages }, 1)
   }
 
   /// Writes per page and second of a group at an instant.

@@ -68,8 +68,13 @@ struct ExactMemory: SimulatedMemory {
     return sums
   }
 
+  /// Whether the destination has a version of it.
+  private func wasSent(_ page: Int) -> Bool { delivered[page] > 0 }
+
   private func linkBytes(_ page: Int) -> Double {
-    guest.groups[groupOf[page]].linkBytes(at: bytesPerSecond)
+    let group = guest.groups[groupOf[page]]
+    return wasSent(page)
+      ? group.resentLinkBytes(at: bytesPerSecond) : group.linkBytes(at: bytesPerSecond)
   }
 
   mutating func run(ms: Double, atMs: Double, speed: Double, noise: inout Noise) {
@@ -119,15 +124,30 @@ struct ExactMemory: SimulatedMemory {
     let budget = bytes + credit
     var left = budget
     // First each within its share, then either with what the other left.
-    let forScan = budget * Double(min(scanPermille, 1000)) / 1000
+    let forScan = budget * scanShare(scanPermille, holdFrom: heat)
     left -= scan(bytes: forScan)
     left -= sendDirty(bytes: left, holdFrom: heat)
     left -= scan(bytes: left)
     // Part of a page: kept for the next tick, unless there is nothing to send.
-    let largestBytes = max(
-      guest.groups.map { $0.linkBytes(at: bytesPerSecond) }.max() ?? 0, GuestModel.rawBytes)
+    let costs = guest.groups.flatMap {
+      [$0.linkBytes(at: bytesPerSecond), $0.resentLinkBytes(at: bytesPerSecond)]
+    }
+    let largestBytes = max(costs.max() ?? 0, GuestModel.rawBytes)
     credit = freshCount > 0 || owedCounts.contains { $0 > 0 } ? min(left, largestBytes) : 0
     return budget - left
+  }
+
+  private func scanShare(_ permille: UInt64, holdFrom heat: UInt8) -> Double {
+    var (scan, dirty) = (StreamLoad(), StreamLoad())
+    for page in version.indices {
+      let isZero = guest.groups[groupOf[page]].isZero
+      if isFresh[page] {
+        scan.add(1, linkBytes(page), isZero: isZero)
+      } else if isOwed[page], history[page].nonzeroBitCount < Int(heat) {
+        dirty.add(1, linkBytes(page), isZero: isZero)
+      }
+    }
+    return Self.scanShare(permille, scan: scan, dirty: dirty)
   }
 
   private mutating func scan(bytes: Double) -> Double {
@@ -163,10 +183,11 @@ struct ExactMemory: SimulatedMemory {
     if isOwed[page] { owedCounts[history[page].nonzeroBitCount] -= 1 }
     (isFresh[page], isOwed[page]) = (false, false)
     if delivered[page] > version[page] { wentBack = true }
+    let group = guest.groups[groupOf[page]]
+    sentBytes += wasSent(page) ? group.resentBytes : group.wireBytes
     delivered[page] = version[page]
     sentPages += 1
-    sentBytes += guest.groups[groupOf[page]].wireBytes
-    if guest.groups[groupOf[page]].isZero { sentZeroPages += 1 }
+    if group.isZero { sentZeroPages += 1 }
   }
 
   func violation(isFinished: Bool) -> String? {

@@ -14,6 +14,8 @@ struct FluidMemory: SimulatedMemory {
   /// Owed and clean pages that were dirtied at some time, by group and heat.
   private var owed: [Double]
   private var clean: [Double]
+  /// Of a group's owed pages, those that were never sent.
+  private var unsent: [Double]
   /// Writes per page since the last look.
   private var intensity: [Double]
   /// Share of each group that the look in progress found dirty.
@@ -25,14 +27,17 @@ struct FluidMemory: SimulatedMemory {
   private(set) var sentBytes = 0.0
   /// What a page of each group takes of the link's time, in bytes.
   private let linkBytes: [Double]
+  /// The same where the destination has an earlier version of it.
+  private let resentLinkBytes: [Double]
 
   /// - Parameter bytesPerSecond: of the link, where processors may be slower; 0: they are not looked at.
   init(_ guest: GuestModel, bytesPerSecond: Double = 0) {
     self.guest = guest
     linkBytes = guest.groups.map { $0.linkBytes(at: bytesPerSecond) }
+    resentLinkBytes = guest.groups.map { $0.resentLinkBytes(at: bytesPerSecond) }
     let none = [Double](repeating: 0, count: guest.groups.count)
     fresh = guest.groups.map(\.pages)
-    (untouched, intensity, found) = (none, none, none)
+    (untouched, intensity, found, unsent) = (none, none, none, none)
     owed = [Double](repeating: 0, count: guest.groups.count * Self.heats)
     clean = owed
   }
@@ -48,7 +53,7 @@ struct FluidMemory: SimulatedMemory {
   var owedBytes: Double {
     var bytes = 0.0
     for group in guest.groups.indices {
-      bytes += (fresh[group] + owedPages(group)) * linkBytes[group]
+      bytes += fresh[group] * linkBytes[group] + owedPages(group) * owedLinkBytes(group)
     }
     return bytes
   }
@@ -57,6 +62,15 @@ struct FluidMemory: SimulatedMemory {
 
   private func owedPages(_ group: Int) -> Double {
     owed[group * Self.heats..<(group + 1) * Self.heats].reduce(0, +)
+  }
+
+  /// What a page that is owed takes of the link's time, on average over those sent before and those that weren't.
+  private func owedLinkBytes(_ group: Int) -> Double {
+    guard resentLinkBytes[group] != linkBytes[group] else { return linkBytes[group] }
+    let pages = owedPages(group)
+    guard pages > 0 else { return linkBytes[group] }
+    let share = min(unsent[group] / pages, 1)
+    return resentLinkBytes[group] + share * (linkBytes[group] - resentLinkBytes[group])
   }
 
   mutating func run(ms: Double, atMs: Double, speed: Double, noise: inout Noise) {
@@ -98,6 +112,7 @@ struct FluidMemory: SimulatedMemory {
       supersededPages += fresh * never
       newlyOwedPages += untouched * never
       newlyOwed[1] += (fresh + untouched) * never
+      unsent[group] += fresh * never
       self.fresh[group] -= fresh * never
       self.untouched[group] -= untouched * never
       for heat in 0..<Self.heats {
@@ -152,17 +167,21 @@ struct FluidMemory: SimulatedMemory {
     bytes: Double, scanPermille: UInt64, holdFrom heat: UInt8, noise: inout Noise
   ) -> Double {
     let limit = min(Int(heat), Self.heats)
-    var (freshBytes, dirtyBytes) = (0.0, 0.0)
+    var (scan, dirty) = (StreamLoad(), StreamLoad())
     for group in guest.groups.indices {
-      freshBytes += fresh[group] * linkBytes[group]
-      for index in 0..<limit { dirtyBytes += owed[group * Self.heats + index] * linkBytes[group] }
+      let isZero = guest.groups[group].isZero
+      scan.add(fresh[group], linkBytes[group], isZero: isZero)
+      let cost = owedLinkBytes(group)
+      for index in 0..<limit {
+        dirty.add(owed[group * Self.heats + index], cost, isZero: isZero)
+      }
     }
-    let scanShare = bytes * Double(min(scanPermille, 1000)) / 1000
-    var forScan = min(freshBytes, scanShare)
-    let forDirty = min(dirtyBytes, bytes - forScan)
-    forScan = min(freshBytes, bytes - forDirty)
+    let share = Self.scanShare(scanPermille, scan: scan, dirty: dirty)
+    var forScan = min(scan.bytes, bytes * share)
+    let forDirty = min(dirty.bytes, bytes - forScan)
+    forScan = min(scan.bytes, bytes - forDirty)
     let (scanPart, dirtyPart) = (
-      freshBytes > 0 ? forScan / freshBytes : 0, dirtyBytes > 0 ? forDirty / dirtyBytes : 0
+      scan.bytes > 0 ? forScan / scan.bytes : 0, dirty.bytes > 0 ? forDirty / dirty.bytes : 0
     )
     for group in guest.groups.indices {
       let before = sentPages
@@ -177,10 +196,22 @@ struct FluidMemory: SimulatedMemory {
         clean[index] += sent
         sentPages += sent
       }
-      sentBytes += (sentPages - before) * guest.groups[group].wireBytes
+      let sentOwed = max(sentPages - before - scanned, 0)
+      let first = takeUnsent(group, of: sentOwed)
+      sentBytes += (scanned + first) * guest.groups[group].wireBytes
+      sentBytes += max(sentOwed - first, 0) * guest.groups[group].resentBytes
       if guest.groups[group].isZero { sentZeroPages += sentPages - before }
     }
     return forScan + forDirty
+  }
+
+  /// Owed pages were sent: how many of them for the first time. Which ones nobody knows: as many as among all that were owed.
+  private mutating func takeUnsent(_ group: Int, of sent: Double) -> Double {
+    guard unsent[group] > 0, sent > 0 else { return 0 }
+    let left = owedPages(group)
+    let first = unsent[group] * (sent / (left + sent))
+    unsent[group] = min(unsent[group] - first, left)
+    return first
   }
 
   func violation(isFinished: Bool) -> String? {
@@ -190,6 +221,9 @@ struct FluidMemory: SimulatedMemory {
         fresh[group] + untouched[group] + owed[range].reduce(0, +) + clean[range].reduce(0, +)
       if abs(sum - model.pages) > 1e-6 * model.pages + 0.01 {
         return "group \(group) has \(model.pages) pages, its ledger \(sum)"
+      }
+      if unsent[group] > owedPages(group) + 1e-6 * model.pages + 0.01 {
+        return "group \(group) owes \(owedPages(group)) pages, \(unsent[group]) for the first time"
       }
       if min(fresh[group], untouched[group]) < -0.01 { return "group \(group) counts below zero" }
       if isFinished, fresh[group] + owedPages(group) + intensity[group] > 0.01 {

@@ -40,15 +40,23 @@ struct MigrationRun<Memory: SimulatedMemory>: Sendable {
   private var zeroBacklog = 0.0
   var stopReason = StopReason.fits
   private let writeFactor: Double
+  /// What a page costs that is sent again, in bytes of the link's time, on average over those that the guest writes; nil: as
+  /// much as the first time.
+  private let resentPrice: Double?
+  private var phases: WritePhases.Walk?
   let overheadFactor: Double
 
   init(_ setup: SimulationSetup, memory: Memory, seed: UInt64) {
     (self.setup, self.memory, facts) = (setup, memory, setup.facts)
     var noise = Noise(seed: seed)
     writeFactor = noise.factor(setup.guestSpread)
+    resentPrice = setup.guest.resentLinkBytes(at: setup.link.goodput)
     overheadFactor = noise.factor(setup.overheadSpread)
     startedMs = setup.startMs > 0 ? setup.startMs * noise.factor(setup.startSpread) : 0
     (nowMs, lookedMs) = (startedMs, startedMs)
+    if let writePhases = setup.writePhases {
+      phases = WritePhases.Walk(writePhases, fromMs: startedMs, noise: &noise)
+    }
     self.noise = noise
     machine = setup.strategy.makeMachine(setup.constraints, facts)
     progress = ProgressEstimator(downtimeLimitMs: setup.constraints.downtimeLimitMs)
@@ -113,13 +121,21 @@ extension MigrationRun {
     sample.dirtyOwedByHeat = memory.owedByHeat.map { $0 < 0.5 ? 0 : pages($0) }
     sample.sentPages = UInt64(memory.sentPages)
     sample.supersededPages = UInt64(memory.supersededPages)
-    sample.wireBytesPerPage = meter.bytesPerPage ?? setup.wireBytesPerPage
+    sample.wireBytesPerPage = resentBytesPerPage ?? meter.bytesPerPage ?? setup.wireBytesPerPage
     sample.wireRate = meter.rate
     sample.inFlightBytes = meter.inFlight(latencyMs: setup.link.latencyMs)
     sample.applyingMs = UInt64(applyingMs)
     sample.lastEpoch = lastEpoch
     sample.isCollecting = collecting != nil || isFirstPass
     return sample
+  }
+
+  /// What owed pages cost after the scan, in bytes of the link's time, where the destination has versions of them that make
+  /// that less: as agents tell those apart that the guest has written (`PageCosts`). Nil: they cost what others do.
+  private var resentBytesPerPage: UInt64? {
+    guard let resentPrice, memory.freshPages < 0.5 else { return nil }
+    let owed = memory.owedByHeat.reduce(0, +)
+    return UInt64(max(owed < 1 ? resentPrice : memory.owedBytes / owed, 1))
   }
 
   /// Milliseconds until the destination has taken the pages of zeros that it was sent.
@@ -202,7 +218,9 @@ extension MigrationRun {
   }
 
   private mutating func advance(_ ms: Double, _ bytesPerSecond: Double) {
-    memory.run(ms: ms, atMs: nowMs, speed: speed * writeFactor, noise: &noise)
+    phases?.move(toMs: nowMs, noise: &noise)
+    let factor = writeFactor * (phases?.factor ?? 1)
+    memory.run(ms: ms, atMs: nowMs, speed: speed * factor, noise: &noise)
     let full = bytesPerSecond * ms / 1000
     let budget = withoutTooManyZeros(full, ms)
     let (before, zeros, bytes) = (memory.sentPages, memory.sentZeroPages, memory.sentBytes)

@@ -34,6 +34,8 @@ public struct SimulationSetup: Sendable, Equatable {
   /// Relative deviation of the guest's writes, and of the link's rate, from one run to the next.
   public var guestSpread = 0.05
   public var linkSpread = 0.02
+  /// How the guest's writes differ from time to time; nil: they don't.
+  public var writePhases: WritePhases?
 
   public init(
     _ strategy: StrategyName, _ guest: GuestModel, _ link: LinkModel,
