@@ -37,6 +37,7 @@ extension MovableStore {
       if let pull = pulled.pull, !pull.status.phase.isOver {
         throw MoveError("the disk \(name) is being pulled already, from \(pull.status.source)")
       }
+      clearEndedMove()
       guard move == nil, !self.source.isInUse else {
         throw MoveError("the disk \(name) is moving, or was moved away")
       }
