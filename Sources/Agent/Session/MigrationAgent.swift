@@ -196,10 +196,16 @@ public actor MigrationAgent: AgentService {
   }
 
   /// Settles one journal at a time: a verdict may come while the recovery works on the same one.
+  ///
+  /// - Parameter patienceMs: how long whoever is settling it at this moment is waited for.
   nonisolated func exclusively<T: Sendable>(
-    _ id: String, _ body: () async throws -> T
+    _ id: String, patienceMs: UInt64 = 0, _ body: () async throws -> T
   ) async throws -> T {
-    guard await beginSettling(id) else { throw AgentError.isBeingSettled(id) }
+    let deadlineMs = MonotonicClock.nowMs + patienceMs
+    while await !beginSettling(id) {
+      guard MonotonicClock.nowMs < deadlineMs else { throw AgentError.isBeingSettled(id) }
+      try await Task.sleep(nanoseconds: 20_000_000)
+    }
     do {
       let value = try await body()
       await endSettling(id)

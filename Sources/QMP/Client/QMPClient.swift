@@ -117,15 +117,16 @@ public final class QMPClient: Sendable {
   /// Registers the waiter; the error says why not.
   private func admit(_ waiter: Waiter, id: UInt64) -> QMPError? {
     state.withLock { state in
+      // Also of a monitor that has hung up since: it has greeted, and isn't asked again.
+      if id == Self.greetingID, state.greeting != nil {
+        waiter.resume?(.success(.null))
+        return nil
+      }
       if let detail = state.closedDetail {
         return QMPError(.disconnected, command: waiter.command, detail: detail)
       }
       guard state.waiting.count < Self.waitingCountMax, state.waiting[id] == nil else {
         return QMPError(.overloaded, command: waiter.command)
-      }
-      if id == Self.greetingID, state.greeting != nil {
-        waiter.resume?(.success(.null))
-        return nil
       }
       state.waiting[id] = waiter
       return nil
