@@ -36,6 +36,10 @@ int godwit_lock_byte(int fd, off_t byte) {
   struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
   return fcntl(fd, F_OFD_SETLK, &lock);
 }
+void godwit_unlock_bytes(int fd) {
+  struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 0};
+  fcntl(fd, F_OFD_SETLK, &all);
+}
 int godwit_is_byte_locked(int fd, off_t byte) {
   struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
   return fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;

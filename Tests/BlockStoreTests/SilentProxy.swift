@@ -8,6 +8,8 @@ import Synchronization
 final class SilentProxy: Sendable {
   private struct State: Sendable {
     var isSilent = false
+    /// Becomes silent once so many bytes more were carried; nil: not by itself.
+    var untilSilent: Int?
     var isOver = false
   }
   let socket: String
@@ -31,6 +33,9 @@ final class SilentProxy: Sendable {
 
   func beSilent(_ isSo: Bool) { state.update { $0.isSilent = isSo } }
 
+  /// The same, by itself, once so many bytes were carried from now on.
+  func beSilent(after byteCount: Int) { state.update { $0.untilSilent = byteCount } }
+
   var destination: MoveDestination {
     MoveDestination(uri: "proxy", exportName: "disk") { [socket] in
       try UnixSocket.connect(path: socket)
@@ -51,6 +56,11 @@ final class SilentProxy: Sendable {
         var piece = [UInt8](repeating: 0, count: 65_536)
         while true {
           let count = piece.withUnsafeMutableBytes { (try? from.read(into: $0)) ?? 0 }
+          state.update { state in
+            guard let left = state.untilSilent else { return }
+            state.untilSilent = left > count ? left - count : nil
+            state.isSilent = state.isSilent || left <= count
+          }
           // What was on its way when the silence began is kept, too.
           while state.wait(until: { $0.isSilent && !$0.isOver ? nil : true }) == nil {}
           guard count > 0, (try? to.writeAll(piece.span.bytes.extracting(..<count))) != nil else {

@@ -114,7 +114,7 @@ struct BlockAttachTests {
   }
 
   /// What QEMU writes to the file itself nobody notes: there and back, a snapshot of before counts no more.
-  @Test(.timeLimit(.minutes(1)), arguments: qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: qemus)
   func snapshotsEnd(qemu: String) async throws {
     let guest = try start(qemu, iothread: false)
     defer { guest.send(signal: SIGKILL) }

@@ -351,8 +351,7 @@ struct BlockMoveTests {
         #expect(end.status == 0)
       }
     }
-    // None that the kernel gives to others' connections.
-    let port = 24_000 + UInt16(getpid() % 8000)
+    let port = TestPort.next()
     let there = try await serve(
       copy, at: target, ["--listen", "127.0.0.1:\(port)", "--dir", folder + "/ours"])
     let stranger = try await serve(image, at: socket, ["--dir", folder + "/theirs"])

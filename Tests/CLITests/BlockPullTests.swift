@@ -109,7 +109,7 @@ struct BlockPullTests {
       }
     }
     let server = try await serve(copy, at: socket)
-    let begun = try await block(["pull", "x", uri, "--bandwidth", "1MiB/s", "--detach", "--json"])
+    let begun = try await block(["pull", "x", uri, "--bandwidth", "256KiB/s", "--detach", "--json"])
     #expect(begun.status == 0, "\(begun)")
     let result = try await Command.execute(
       "qemu-io",
@@ -148,7 +148,7 @@ struct BlockPullTests {
     // Slow enough to be under way at every kill, however long a busy machine takes from one to the next: a server that
     // finds everything here has no pull to speak of.
     #expect(
-      try await block(["pull", "x", uri, "--bandwidth", "1MiB/s", "--detach"]).status == 0)
+      try await block(["pull", "x", uri, "--bandwidth", "256KiB/s", "--detach"]).status == 0)
     var disk = ExpectedDisk([UInt8](try Data(contentsOf: URL(filePath: image))))
     for life in 0..<5 {
       let load = try await CheckedLoad(at: socket, disk, seed: seed &* 100 &+ UInt64(life))
@@ -176,7 +176,7 @@ struct BlockPullTests {
     var server = try await serve(copy, at: socket, ["--maps", folder])
     // As above: still under way when the servers are killed.
     #expect(
-      try await block(["pull", "x", uri, "--bandwidth", "1MiB/s", "--detach"]).status == 0)
+      try await block(["pull", "x", uri, "--bandwidth", "256KiB/s", "--detach"]).status == 0)
     for _ in 0..<2 {
       there.send(signal: SIGKILL)
       _ = await there.wait()
@@ -213,11 +213,11 @@ struct BlockPullTests {
       (["pull", "x", "http://host/x"], ExitStatus.usage), (["pull", "y", uri], .refused),
       (["pull", "x", "nbd+unix:///x?socket=/none"], .refused),
       (["pull", "x", "nbd://192.0.2.1/x"], .refused),
-      (["pull", "x", uri, "--bandwidth", "1MiB/s", "--detach"], .done),
+      (["pull", "x", uri, "--bandwidth", "256KiB/s", "--detach"], .done),
       (["pull", "x", uri], .refused), (["pause", "x"], .done), (["resume", "x"], .done),
       (["move", "x", uri], .refused), (["finish", "x"], .refused), (["cancel", "x"], .done),
       // It holds something of the first pull, and may be pulled over.
-      (["pull", "x", uri, "--bandwidth", "1MiB/s", "--detach"], .done),
+      (["pull", "x", uri, "--bandwidth", "256KiB/s", "--detach"], .done),
     ] {
       #expect(try await block(arguments).status == status.rawValue, "\(arguments)")
     }

@@ -216,8 +216,7 @@ struct BlockServeTests {
           atPath: "\(server)/\(from)", toPath: "\(server)-client/\(to)")
       }
     }
-    // None that the kernel gives to others' connections.
-    let port = 24_000 + UInt16(getpid() % 8000)
+    let port = TestPort.next()
     let listen = "127.0.0.1:\(port)"
     let arguments = [
       image, "--socket", socket, "--listen", listen, "--dir", folder + "/ours",

@@ -92,8 +92,7 @@ final class DiskMigrationRig: Sendable {
         "-qmp", "unix:\(folder)/qmp,server=on,wait=off", "-qmp",
         "unix:\(folder)/own,server=on,wait=off",
       ], output: try Self.log(folder + "/qemu.log"))
-    // None that the kernel gives to others' connections.
-    ports = [Int.random(in: 20_000..<22_000), Int.random(in: 22_000..<24_000)]
+    ports = [TestPort.next(), TestPort.next()]
     let quoted = (arguments + disk(destination ?? folder + "/there/disk.raw", "raw", in: "there"))
       .map { "\"\($0)\"" }.joined(separator: ", ")
     let definition = """

@@ -82,8 +82,9 @@ struct ServedDiskMigrationTests {
 
   /// What the guest sees of a qcow2 image is a raw one at the destination, which has to be named.
   @Test(.timeLimit(.minutes(6))) func aQcow2DiskArrivesRaw() async throws {
+    // Large enough to be under way still when somebody has seen that it is.
     let rig = try await DiskMigrationRig(
-      try #require(BlockAttachTests.qemus.last), byteCount: 8 << 20, format: "qcow2")
+      try #require(BlockAttachTests.qemus.last), byteCount: 16 << 20, format: "qcow2")
     let server = try await rig.attach()
     let refused = try await rig.migrate(rig.request)
     #expect(refused.outcome == .refused && refused.reason?.contains("--disk-map n0=") == true)

@@ -10,7 +10,7 @@ import Testing
   .enabled(if: CommandProcess.binary != nil, "no built godwit: run `swift build` first"))
 struct StayingDiskMigrationTests {
   /// The destination has a copy that looks like the guest's disk, and lacks what the guest has written since.
-  @Test(.timeLimit(.minutes(1)), arguments: DiskMigrationTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: DiskMigrationTests.qemus)
   func anOlderCopyIsRefused(qemu: String) async throws {
     let rig = try await DiskMigrationRig(qemu, byteCount: 4 << 20)
     try rig.contents(rig.image).write(to: URL(filePath: rig.copy))
@@ -33,7 +33,7 @@ struct StayingDiskMigrationTests {
   }
 
   /// A plan that can see it says it, and leaves nothing.
-  @Test(.timeLimit(.minutes(1)), arguments: DiskMigrationTests.qemus)
+  @Test(.timeLimit(.minutes(4)), arguments: DiskMigrationTests.qemus)
   func aSharedDiskIsSeen(qemu: String) async throws {
     let place = "/tmp/godwit-stays-\(UUID().uuidString.prefix(8))"
     try FileManager.default.createDirectory(atPath: place, withIntermediateDirectories: true)

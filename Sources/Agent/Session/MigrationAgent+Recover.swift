@@ -7,6 +7,8 @@ import Strategy
 /// What `godwit recover` does: shows what the journals hold, and settles it.
 extension MigrationAgent {
   static let monitorTimeoutMs: UInt64 = 2000
+  /// What the agent is settling by itself at this moment is waited for so long, in milliseconds; its peer may be silent.
+  static let settlingPatienceMs: UInt64 = 15_000
 
   public func recover(_ request: RecoverRequest) async throws -> [RecoveryItem] {
     var open: [OpenJournal] = []
@@ -92,7 +94,7 @@ extension MigrationAgent {
     _ id: String, _ decision: OperatorDecision?,
     _ recover: (OperatorWord<End>?) async throws -> End
   ) async throws -> (end: End, isIgnored: Bool) {
-    try await exclusively(id) {
+    try await exclusively(id, patienceMs: Self.settlingPatienceMs) {
       let seen = try await recover(nil)
       guard let decision, !seen.isSettled else { return (seen, false) }
       guard seen.decisions.contains(decision) else { return (seen, true) }

@@ -53,6 +53,11 @@ final class SnapshotWriter {
     try write(bytes)
   }
 
+  deinit {
+    // A program that is being started has the file open, too, until it runs: closing it here alone frees nothing yet.
+    _ = flock(descriptor.raw, LOCK_UN)
+  }
+
   /// Pages that are stored so far.
   var storedPages: UInt64 { writtenPages + UInt64(keys.count) }
 

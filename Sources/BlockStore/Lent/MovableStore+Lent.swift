@@ -34,6 +34,7 @@ extension MovableStore {
           "the disk \(name) is no qcow2 image that a guest has: godwit block serve --format qcow2 --in-use"
         )
       }
+      clearEndedMove()
       guard step == .take || (move == nil && !source.isInUse) else {
         throw MoveError("the disk \(name) moves, or was moved away")
       }

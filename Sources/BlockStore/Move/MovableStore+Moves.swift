@@ -34,6 +34,7 @@ extension MovableStore {
       throw MoveError("there is nowhere to keep the map of a move (godwit block serve --maps)")
     }
     try checkIsHere()
+    clearEndedMove()
     guard let geometry = DiskGeometry(byteCount: byteCount) else {
       throw MoveError("a disk of \(byteCount) bytes can't be moved")
     }
@@ -141,6 +142,14 @@ extension MovableStore {
     }
     // The next move begins when nobody uses this one any more.
     calls.turn()
+  }
+
+  /// A move says that it is over a moment before its last threads are: what begins only without one waits for them. The
+  /// caller has `orders`.
+  func clearEndedMove() {
+    guard let move, move.status.phase.isOver, move.status.phase != .switched else { return }
+    move.waitForThreads()
+    moveEnded(move)
   }
 
   public func pauseMove() throws { try current().pause() }

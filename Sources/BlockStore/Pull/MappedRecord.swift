@@ -26,7 +26,11 @@ final class MappedRecord: @unchecked Sendable {
     unsafe mapping = address
   }
 
-  deinit { _ = unsafe munmap(mapping, byteCount) }
+  deinit {
+    _ = unsafe munmap(mapping, byteCount)
+    // A program that is being started has the file open, too, until it runs: closing it here alone frees nothing yet.
+    _ = flock(descriptor.raw, LOCK_UN)
+  }
 
   /// Makes a file of zeros in place of one that may be there; it has its name only once `fill` has put in what
   /// makes it whole, and that is on stable storage.
@@ -64,7 +68,7 @@ final class MappedRecord: @unchecked Sendable {
     return try MappedRecord(path, byteCount, descriptor)
   }
 
-  /// Two servers must not use one record. The lock ends with the open file.
+  /// Two servers must not use one record. The lock ends with the record, or its process.
   private static func lock(_ raw: Int32, _ path: String) throws(SystemError) {
     guard flock(raw, LOCK_EX | LOCK_NB) == 0 else { throw SystemError("lock \(path)") }
   }

@@ -16,7 +16,11 @@ extension MovableStore {
   public var pullStatus: DiskPullStatus? { pulled?.status }
 
   /// Whether the image alone isn't the disk, because some of it has yet to be fetched.
-  var isPulled: Bool { pulled?.pull != nil }
+  var isPulled: Bool {
+    guard let pull = pulled?.pull else { return false }
+    // One that is done is taken off a moment after it says so.
+    return pull.status.phase != .done
+  }
 
   /// Throws when a disk of which some is elsewhere can't be used for what is wanted.
   func checkIsHere() throws(MoveError) {
@@ -37,6 +41,7 @@ extension MovableStore {
       if let pull = pulled.pull, !pull.status.phase.isOver {
         throw MoveError("the disk \(name) is being pulled already, from \(pull.status.source)")
       }
+      clearEndedMove()
       guard move == nil, !self.source.isInUse else {
         throw MoveError("the disk \(name) is moving, or was moved away")
       }

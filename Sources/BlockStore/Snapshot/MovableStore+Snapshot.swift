@@ -42,6 +42,7 @@ extension MovableStore {
   /// more, for the next server neither. Throws when that can't be remembered, or the disk moves.
   public func noteBypass() throws {
     try orders.withLock { _ in
+      clearEndedMove()
       guard move == nil, !source.isInUse else {
         throw MoveError("the disk \(name) moves, or was moved away")
       }

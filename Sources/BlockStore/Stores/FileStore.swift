@@ -39,6 +39,7 @@ public final class FileStore: DiskStore {
     }
     isFile = kind == S_IFREG
     if !options.isInUse, let problem = ImageLock.take(raw, readOnly: options.isReadOnly) {
+      ImageLock.free(raw)
       throw SystemError("serve \(path): \(problem)", code: EBUSY)
     }
     let end = lseek(raw, 0, SEEK_END)
@@ -57,6 +58,8 @@ public final class FileStore: DiskStore {
     }
     self.traits = traits
   }
+
+  deinit { ImageLock.free(descriptor.raw) }
 
   /// What tells a file or device of this host from all others: kind, and the numbers the kernel has for it.
   public static func identity(of path: String) throws(SystemError) -> String {

@@ -5,7 +5,7 @@ import HostIO
 /// Locks on an image that QEMU's tools and other servers see: byte 100 + n of the file is locked by who
 /// uses permission n, byte 200 + n by who doesn't want others to use it.
 ///
-/// They belong to the open file and are gone when it is closed, or its process dies.
+/// They belong to the open file and are gone when they are given back, or its process dies.
 enum ImageLock {
   /// Writing, as QEMU counts permissions; reading consistently is 0.
   private static let write: off_t = 1
@@ -26,6 +26,10 @@ enum ImageLock {
     if godwit_is_byte_locked(raw, 100 + write) == 1 { return "another program writes to it" }
     return nil
   }
+
+  /// Gives the locks back. A program that is being started has the file open, too, until it runs: closing it here alone
+  /// frees nothing yet.
+  static func free(_ raw: Int32) { godwit_unlock_bytes(raw) }
 
   /// Whether a program that locks images has it open for writing. False also where nobody can tell.
   static func isWrittenTo(_ path: String) -> Bool {

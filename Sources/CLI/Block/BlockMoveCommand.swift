@@ -48,7 +48,7 @@ struct BlockMoveCommand: AsyncParsableCommand {
       until godwit block status shows no surrogate. The command follows the move; leaving it early doesn't end \
       that. Exit status: 0 done, or kept the same from now on (wait); 1 stopped, godwit block status says \
       why; 2 wrong usage; 3 refused; 4 cancelled.
-      """)
+      """, aliases: ["migrate"])
 
   @Argument(help: "Name of the export.")
   var disk: String

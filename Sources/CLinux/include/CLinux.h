@@ -45,5 +45,7 @@ off_t godwit_seek_data(int fd, off_t offset, int wants_hole);
 int godwit_open_direct(void);
 /// Takes a read lock on one byte that belongs to the open file, not to the process; 0, or -1 with errno.
 int godwit_lock_byte(int fd, off_t byte);
+/// Gives back all locks of the open file, whoever else has it open.
+void godwit_unlock_bytes(int fd);
 /// 1 when somebody else has a lock on that byte, 0 when nobody has.
 int godwit_is_byte_locked(int fd, off_t byte);

@@ -1,18 +1,23 @@
 import Glibc
+import Synchronization
 
 /// Unix stream sockets by path.
 public enum UnixSocket {
   /// Longest path that fits a socket address, in bytes.
   public static let pathLengthMax = 107
+  /// The mask is the whole process's: of two who change it at once, one would leave the other's for good.
+  private static let masking = Mutex(())
 
   /// Listens on `path` (replacing a stale socket file) with mode 0600 for the file's owner.
   public static func listen(path: String) throws(SystemError) -> ListeningSocket {
     let raw = try open(for: path)
     let listener = ListeningSocket(owning: raw, name: path, unlinkPath: path)
     _ = unsafe unlink(path)
-    let mask = umask(0o077)
-    let bound = try unsafe withAddress(path) { unsafe bind(raw, $0, $1) }
-    umask(mask)
+    let bound = try masking.withLock { _ throws(SystemError) -> Int32 in
+      let mask = umask(0o077)
+      defer { umask(mask) }
+      return try unsafe withAddress(path) { unsafe bind(raw, $0, $1) }
+    }
     guard bound == 0 else { throw SystemError("bind \(path)") }
     guard Glibc.listen(raw, 16) == 0 else { throw SystemError("listen on \(path)") }
     return listener

@@ -36,7 +36,11 @@ public final class FileLock: Sendable {
 
   public func release() {
     file.withLock {
-      if let open = $0 { close(open) }
+      if let open = $0 {
+        // A program that is being started has the file open, too, until it runs: closing it here alone frees nothing yet.
+        _ = flock(open, LOCK_UN)
+        close(open)
+      }
       $0 = nil
     }
   }

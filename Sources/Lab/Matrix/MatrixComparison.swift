@@ -21,9 +21,17 @@ public struct MatrixComparison: Sendable {
 
   init?(_ group: [MatrixResult]) {
     guard let first = group.first else { return nil }
-    (guest, qemu) = (first.lab.guest, first.record.qemu.source ?? first.lab.qemu)
+    (guest, qemu) = (first.lab.guest, Self.qemu(of: first))
     results = Dictionary(grouping: group, by: \.lab.method)
     methods = results.keys.sorted()
+  }
+
+  /// `10.0.2`, or `7.2.22 to 10.0.2`.
+  private static func qemu(of result: MatrixResult) -> String {
+    let versions = result.record.qemu
+    guard let source = versions.source else { return result.lab.qemu }
+    guard let destination = versions.destination, destination != source else { return source }
+    return "\(source) to \(destination)"
   }
 
   static func isRival(_ method: String) -> Bool { method.hasPrefix(Rival.prefix) }

@@ -81,6 +81,15 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     }
   }
 
+  /// Without what was noted every few milliseconds, which is nine tenths of a line.
+  var withoutTimelines: Self {
+    var result = self
+    result.lab.samples = []
+    result.lab.operationsTimeline = nil
+    result.lab.throughput?.timeline = []
+    return result
+  }
+
   public var isDone: Bool { record.outcome == .completed }
   public var isIntact: Bool { lab.damage.isEmpty }
 }

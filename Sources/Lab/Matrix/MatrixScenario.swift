@@ -8,7 +8,7 @@ import HostIO
 /// name = "matrix-memory"
 /// about = "one line for people"
 /// link = "1Gbit"                            # of the migration network
-/// qemu = ["newest", "installed"]            # or paths; each is used for both sides
+/// qemu = ["newest", "installed -> newest"]  # or paths; for both sides, or for each its own
 /// methods = ["qemu-precopy", "godwit-precopy"]
 ///
 /// [[guest]]
@@ -32,7 +32,7 @@ public struct MatrixScenario: Sendable, Equatable {
   public var linkLatencyMs: UInt64 = 0
   public var competing: ByteRate?
   static let latencyMaxMs: UInt64 = 1000
-  /// `newest`: the lab's own; `installed`: the distribution's; or a path.
+  /// `newest`: the lab's own; `installed`: the distribution's; or a path. `A -> B`: A at the source, B at the destination.
   public var qemus = ["newest"]
   public var methods: [LabMethod] = []
   public var guests: [MatrixGuest] = []
@@ -96,6 +96,12 @@ public struct MatrixScenario: Sendable, Equatable {
     for guest in guests where guest.count > 1 {
       if guest.specification.server != nil || returnAfterMs != nil {
         return "count: guests that return, or have clients, are moved alone"
+      }
+    }
+    for name in qemus {
+      guard let choice = QEMUChoice(name) else { return "qemu: \"\(name)\" names no QEMU" }
+      if returnAfterMs != nil, !choice.isSame {
+        return "qemu: a guest that returns needs the same one at both sides"
       }
     }
     if returnAfterMs != nil, guests.contains(where: \.movesDisk) {

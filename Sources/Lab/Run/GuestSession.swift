@@ -79,7 +79,7 @@ struct GuestSession: Sendable {
       let client =
         number > 0
         ? nil : options.guest.server.map { startClient(options.clients, $0, hosts, home) }
-      try await client?.waitUntilConnected(timeoutMs: options.clients.fillsFirst ? 180_000 : 20_000)
+      try await client?.waitUntilConnected(timeoutMs: options.clients.fillsFirst ? 180_000 : 60_000)
       return GuestSession(
         options: options, hosts: hosts, folder: folder, commandLine: commandLine, label: label,
         serial: serial, source: source, client: client, disk: disk, rootDisk: root, server: server,

@@ -10,7 +10,7 @@ struct LabAgent: Sendable {
   let port: UInt16
   let logPath: String
 
-  static let startTimeoutMs: UInt64 = 15_000
+  static let startTimeoutMs: UInt64 = 60_000
 
   /// - Parameters:
   ///   - program: what to start; nil: the lab's own.

@@ -37,7 +37,7 @@ public final class QMPClient: Sendable {
   private let timer: any QMPTimer
   /// Time-out of a command that names none, in milliseconds.
   public let defaultTimeoutMs: UInt64
-  private let state = Mutex(State())
+  let state = Mutex(State())
 
   public init(
     transport: any QMPTransport, timer: any QMPTimer, defaultTimeoutMs: UInt64 = 10_000
@@ -117,15 +117,16 @@ public final class QMPClient: Sendable {
   /// Registers the waiter; the error says why not.
   private func admit(_ waiter: Waiter, id: UInt64) -> QMPError? {
     state.withLock { state in
+      // Also of a monitor that has hung up since: it has greeted, and isn't asked again.
+      if id == Self.greetingID, state.greeting != nil {
+        waiter.resume?(.success(.null))
+        return nil
+      }
       if let detail = state.closedDetail {
         return QMPError(.disconnected, command: waiter.command, detail: detail)
       }
       guard state.waiting.count < Self.waitingCountMax, state.waiting[id] == nil else {
         return QMPError(.overloaded, command: waiter.command)
-      }
-      if id == Self.greetingID, state.greeting != nil {
-        waiter.resume?(.success(.null))
-        return nil
       }
       state.waiting[id] = waiter
       return nil
@@ -198,57 +199,5 @@ public final class QMPClient: Sendable {
     }
     for subscriber in subscribers { subscriber.finish() }
     for closeWaiter in closeWaiters { closeWaiter() }
-  }
-
-  // MARK: Events and the connection's end
-
-  /// Events from now on; each caller gets all of them. Ends with the connection. A subscriber that
-  /// falls `eventDepthMax` behind loses the oldest.
-  public func events() -> AsyncStream<QMPEvent> {
-    let (stream, continuation) = AsyncStream<QMPEvent>.makeStream(
-      bufferingPolicy: .bufferingNewest(Self.eventDepthMax))
-    let id: UInt64? = state.withLock { state in
-      guard state.closedDetail == nil, state.subscribers.count < Self.subscriberCountMax else {
-        return nil
-      }
-      defer { state.nextID += 1 }
-      state.subscribers[state.nextID] = continuation
-      return state.nextID
-    }
-    guard let id else {
-      continuation.finish()
-      return stream
-    }
-    continuation.onTermination = { [weak self] _ in
-      // The removed continuation is let go of outside the lock: its end may call back here.
-      let removed = self?.state.withLock { $0.subscribers.removeValue(forKey: id) }
-      _ = removed
-    }
-    return stream
-  }
-
-  /// Returns when the connection has ended, or when the caller's task is cancelled.
-  public func closed() async {
-    let id = state.withLock { state in
-      defer { state.nextID += 1 }
-      return state.nextID
-    }
-    await withTaskCancellationHandler {
-      await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-        let isWaiting = state.withLock { state in
-          guard state.closedDetail == nil else { return false }
-          state.closeWaiters[id] = { continuation.resume() }
-          return true
-        }
-        if !isWaiting { return continuation.resume() }
-        if Task.isCancelled { dropCloseWaiter(id) }
-      }
-    } onCancel: {
-      dropCloseWaiter(id)
-    }
-  }
-
-  private func dropCloseWaiter(_ id: UInt64) {
-    state.withLock { $0.closeWaiters.removeValue(forKey: id) }?()
   }
 }

@@ -21,21 +21,21 @@ public import Base
 public struct PullDirectory: Sendable {
   public let numbering: PageNumbering
   /// Pages asked for ahead of faults and not there yet, at most.
-  public private(set) var pace: PullPace
+  public internal(set) var pace: PullPace
   /// Pages in one request ahead of faults, at most.
   public let runMax: Int
-  public private(set) var counters = Counters()
+  public internal(set) var counters = Counters()
 
   /// Pages that were not there at the start.
   private let invalid: PageBitmap
   /// Of these, not there, not asked for, and not to be made here.
-  private var wanted: PageBitmap
+  var wanted: PageBitmap
   /// Asked for, and not there.
   private var requested: PageBitmap
   /// May be made here, and are not there.
-  private var local: PullLocal
+  var local: PullLocal
   /// Waited for by the guest, and not there. Such a page is wanted, requested, or local as well.
-  private var faulted: PageBitmap
+  var faulted: PageBitmap
   /// Of `faulted`, in order of arrival, with those that have come since; from `faultNext` on not asked for.
   private var faults: [Int] = []
   private var faultNext = 0
@@ -73,24 +73,10 @@ public struct PullDirectory: Sendable {
     self.heat.add(pages, heat: heat)
   }
 
-  /// Of these pages the destination may have the content; counts for those that nobody has asked for. Once, before or
-  /// after the first requests.
-  ///
-  /// - Parameter pages: nil: of any.
-  public mutating func mayBeMade(_ pages: PageBitmap?) {
-    var candidates = wanted
-    if let pages { candidates.formIntersection(pages) }
-    candidates.subtract(faulted)
-    wanted.subtract(candidates)
-    local.add(candidates)
-  }
-
   /// Pages that are still not there.
   public var missingCount: Int { wanted.population + requested.population + local.count }
   /// Everything is there: the stream to QEMU can be ended.
   public var isDone: Bool { missingCount == 0 }
-  /// Whether a page may still be made here.
-  public var mayMakeMore: Bool { local.count > 0 }
 
   public func state(of page: Int) throws(PullRefusal) -> PullPageState {
     try check(page)
@@ -148,37 +134,12 @@ public struct PullDirectory: Sendable {
     return PullRun(run, .ahead)
   }
 
-  /// The source has said whether a page can be made here. True: keep its proof until it is taken to be made. False:
-  /// there is none, or it is of no use any more.
-  public mutating func identified(_ page: Int, isKnown: Bool) throws(PullRefusal) -> Bool {
-    try check(page)
-    guard let isLocal = local.identified(page, isKnown: isKnown) else { return false }
-    if !isLocal { want(page) }
-    return isLocal
-  }
-
-  /// Pages to make now, whose proof was kept: each is told of by `arrived` or `failed`.
-  ///
-  /// - Parameter isUrgent: those that the guest waits for, and no others. One caller for each of the two, which has made
-  ///   what it was given before.
-  public mutating func takeToMake(isUrgent: Bool, limit: Int, nowUs: UInt64) -> [Int] {
-    local.take(isUrgent: isUrgent, limit: limit, nowUs: nowUs)
-  }
-
-  /// A page could not be made here: it is asked for.
-  public mutating func failed(_ page: Int) throws(PullRefusal) {
-    try check(page)
-    guard local.failed(page) else { return }
-    counters.unmade += 1
-    leaveToSource(page)
-  }
-
-  private mutating func want(_ page: Int) {
+  mutating func want(_ page: Int) {
     _ = wanted.insert(page)
     heat.wake()
   }
 
-  private mutating func leaveToSource(_ page: Int) {
+  mutating func leaveToSource(_ page: Int) {
     want(page)
     // It may not have had its turn yet.
     if faulted[page], !faults[faultNext...].contains(page) { faults.append(page) }
@@ -231,24 +192,6 @@ public struct PullDirectory: Sendable {
     if let last { move(to: last) } else { window = PrefetchWindow() }
   }
 
-  private mutating func noteMade(_ page: Int, of origin: PullOrigin, isAwaited: Bool) {
-    local.noteMade()
-    // It says nothing of the link.
-    pace.overtakes(page)
-    switch origin {
-    case .source: break
-    case .snapshot: counters.ofSnapshot += 1
-    case .disk: counters.ofDisk += 1
-    case .vault: counters.ofVault += 1
-    }
-    if isAwaited {
-      counters.placedForFaults += 1
-      counters.madeForFaults += 1
-    } else {
-      counters.placedMade += 1
-    }
-  }
-
   /// Hot pages, in turn with those around the last fault; then these alone; where they are all asked for, the first ones of
   /// all.
   private mutating func nextAhead(limit: Int, _ nowUs: UInt64) -> Range<Int>? {
@@ -293,7 +236,7 @@ public struct PullDirectory: Sendable {
     faultsForgetAt = max(Self.faultsForgetMin, faults.count * 2)
   }
 
-  private func check(_ page: Int) throws(PullRefusal) {
+  func check(_ page: Int) throws(PullRefusal) {
     guard numbering.contains(page) else { throw .noSuchPage(page) }
   }
 }

@@ -179,6 +179,9 @@ import Wire
     let frames = FrameSocket(rig.control)
     try frames.send(
       .message, PeerMessage.layout(Self.blocks, sectionID: 2).encoded(), number: 1)
+    // The data lane's thread must not be quicker.
+    let isKnown = rig.relay.layout.wait(timeoutMs: 60_000) { $0 == nil ? nil : true }
+    #expect(isKnown == true)
     // QEMU reads nothing, so most of this waits in the queue.
     let many = (1...200 as ClosedRange<UInt64>).flatMap { Self.batch($0, [(1, true, 0, 8)]) }
     _ = WorkerThread("test-attack") { [lane = rig.lanes[0]] in

@@ -19,6 +19,8 @@ struct PullFeederTests {
     let feeder: PullFeeder
     let peer: PullingSource
     let events = Events<PullFeeder.Event>()
+    /// Of `peer`.
+    let sender = Guarded<WorkerThread?>(nil)
 
     /// - Parameter isHeld: the source sends only what the guest waits for.
     init(_ program: QEMUProgram, isHeld: Bool) async throws {
@@ -40,9 +42,10 @@ struct PullFeederTests {
         try qemu.writeAll(prologue.span.bytes)
         try feeder.start(state, invalid: invalid)
       }
-      _ = WorkerThread("peer") {
+      let worker = WorkerThread("peer") {
         peer.run { (header, buffer) throws(RelayFailure) in try feeder.arrived(header, buffer) }
       }
+      sender.update { $0 = worker }
     }
 
     deinit {
@@ -132,7 +135,12 @@ struct PullFeederTests {
     // The answer takes a moment.
     while old.counters.placed == 0 { try await Task.sleep(for: .milliseconds(2)) }
     lost.state.update { $0.hasEnded = true }
-    try await Blocking.run { old.stop() }
+    // What it has begun to give counts as placed: it still gets to QEMU.
+    let sender = rig.sender
+    try await Blocking.run {
+      sender.update { $0 }?.join()
+      old.stop()
+    }
     #expect(try await pair.wait(for: .postcopyPaused) == .postcopyPaused)
 
     let path = pair.destination.folder.path() + "/again.sock"

@@ -72,9 +72,9 @@ import Wire
     let port = try #require(TCPSocket.localPort(of: listener))
     let older = Task {
       try await Blocking.run {
-        guard let accepted = try listener.accept(timeoutMs: 10_000) else { return }
+        guard let accepted = try listener.accept(timeoutMs: 60_000) else { return }
         let socket = TCPSocket.tuned(accepted)
-        _ = try PeerConnection.greet(socket, timeoutMs: 5000)
+        _ = try PeerConnection.greet(socket, timeoutMs: 60_000)
         PeerConnection.welcome(socket, refusal: "bad value 5 in hello role")
       }
     }

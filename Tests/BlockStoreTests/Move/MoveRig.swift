@@ -208,18 +208,23 @@ final class FailingTarget: Sendable {
     }
   }
 
-  /// Breaks all connections.
-  func cut() {
-    for socket in open.withLock({ open in
+  /// Breaks all connections; how many were opened since the last time.
+  @discardableResult
+  func cut() -> Int {
+    let sockets = open.withLock { open in
       defer { open = [] }
       return open
-    }) { socket.shutdown() }
+    }
+    for socket in sockets { socket.shutdown() }
+    return sockets.count
   }
 
   /// The same, and what was not flushed is perhaps lost.
-  func cut(power random: inout SplitMix64) {
-    cut()
+  @discardableResult
+  func cut(power random: inout SplitMix64) -> Int {
+    let count = cut()
     store.losePower(&random)
+    return count
   }
 }
 

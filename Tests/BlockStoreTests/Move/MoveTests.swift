@@ -77,8 +77,9 @@ import Testing
     for _ in 0..<4 {
       // Anywhere in what happens then.
       try await Task.sleep(for: .milliseconds(60 + random.next() % 150))
-      connections = rig.movable.moveStatus?.connectionCount ?? 0
-      rig.target.cut(power: &random)
+      let count = rig.movable.moveStatus?.connectionCount ?? 0
+      // One that is counted, and not there yet, isn't cut, and stays.
+      if rig.target.cut(power: &random) > 0 { connections = count }
     }
     try await rig.until("there again") { [connections] in $0.connectionCount > connections }
     let expected = try await load.stop()
@@ -231,7 +232,8 @@ import Testing
   /// What the guest reads and writes anyway isn't read for the move.
   @Test(.timeLimit(.minutes(3))) func iofollowReadsNothingTwice() async throws {
     let rig = try MoveRig(isPrompt: false)
-    try await rig.move(rig.wish(.iofollow, .copy, bytesPerSecond: 3 << 20))
+    // So slowly that the guest comes to most of it first, on a busy machine, too.
+    try await rig.move(rig.wish(.iofollow, .copy, bytesPerSecond: 1 << 20))
     let client = try rig.source.connect()
     try await rig.until("connected") { $0.phase == .copying }
     try await WorkerThread.run("guest") {

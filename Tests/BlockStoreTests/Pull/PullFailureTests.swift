@@ -10,14 +10,12 @@ import Testing
 /// What becomes of a disk that is pulled when its source, or its image, fails.
 @Suite struct PullFailureTests {
   private static let impatient = DiskPull.Limits(
-    patienceMs: 2000, silenceMs: 500, redialUs: 50_000, checkpointUs: 20_000, openingMs: 200)
+    patienceMs: 6000, silenceMs: 500, redialUs: 50_000, checkpointUs: 20_000, openingMs: 200)
 
   /// A source that gives no answers: what is here is served, what isn't fails after a while, and what a guest
   /// writes needs no source.
   @Test(.timeLimit(.minutes(3))) func aSilentSource() async throws {
-    var limits = Self.impatient
-    limits.patienceMs = 6000
-    let rig = try PullRig(limits: limits)
+    let rig = try PullRig(limits: Self.impatient)
     let silent = SilentStore(rig.source.store)
     let running = try RunningServer(silent)
     let source = MoveDestination(uri: running.uri, exportName: "disk") {
@@ -28,9 +26,17 @@ import Testing
     let first = try await rig.client { try $0.bytes(at: base, count: 4096) }
     #expect(first == Array(rig.content[(4 << 20)..<(4 << 20) + 4096]))
     silent.keepSilent(true)
-    // More at once than there are threads for what doesn't wait.
-    let waiting = (0..<24).map { number in
-      Task { try await rig.client { try $0.bytes(at: base + UInt64(number + 1) << 18, count: 1) } }
+    // More at once than there are threads for what doesn't wait; connected before the first of them loses its patience.
+    let clients = try await WorkerThread.run("connect") {
+      try (0..<24).map { _ in try rig.server.connect() }
+    }
+    let waiting = clients.enumerated().map { number, client in
+      Task {
+        try await WorkerThread.run("client") {
+          defer { client.close() }
+          return try client.bytes(at: base + UInt64(number + 1) << 18, count: 1)
+        }
+      }
     }
     try await rig.until("waiting") { _ in
       rig.pulled.pull?.state.read({ $0.waitingCount >= 24 }) == true

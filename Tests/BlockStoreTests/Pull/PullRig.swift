@@ -45,13 +45,17 @@ final class PullRig: Sendable {
   /// Nobody looks at it any more.
   deinit { pulled.pull?.state.update { if $0.isPulling { $0.stage = .suspended } } }
 
-  func pull(bytesPerSecond: UInt64? = nil, from source: MoveDestination? = nil) async throws {
+  /// - Parameter isPaused: it is paused right away: whoever does that later may find that everything is here.
+  func pull(
+    bytesPerSecond: UInt64? = nil, from source: MoveDestination? = nil, isPaused: Bool = false
+  ) async throws {
     try await WorkerThread.run("pull") { [self] in
       var wish = DiskPullWish()
       wish.bytesPerSecond = bytesPerSecond
       // A disk in memory doesn't say that it is empty.
       wish.overwrites = true
       try movable.pull(from: source ?? self.source.destination, wish)
+      if isPaused { try movable.pausePull() }
     }
   }
 
@@ -59,8 +63,7 @@ final class PullRig: Sendable {
   func pullOnDemand(
     bytesPerSecond: UInt64 = 1, from source: MoveDestination? = nil
   ) async throws {
-    try await pull(bytesPerSecond: bytesPerSecond, from: source)
-    try movable.pausePull()
+    try await pull(bytesPerSecond: bytesPerSecond, from: source, isPaused: true)
     // What a copier had taken is over then.
     try await until("idle") { _ in
       self.pulled.pull?.state.read({ $0.map.isIdle && !$0.isAsking }) == true

@@ -16,9 +16,8 @@ import Testing
     var limits = DiskPull.Limits()
     limits.redialUs = 30_000
     let rig = try PullRig(image, limits: limits)
-    try await rig.pull(bytesPerSecond: 12_000_000)
     // Not before a client has missed something.
-    try rig.movable.pausePull()
+    try await rig.pull(bytesPerSecond: 12_000_000, isPaused: true)
     let load = try await WorkerThread.run("load") {
       try DiskLoad(rig.server, known: rig.content, seed: seed)
     }

@@ -134,8 +134,11 @@ import Testing
   }
 
   @Test(.timeLimit(.minutes(1))) func anEndIsSeen() async throws {
-    let process = try ChildProcess("sleep", ["1"])
+    let process = try ChildProcess("sleep", ["600"])
     let identity = try #require(ProcessIdentity(pid: process.pid))
-    #expect(await identity.waitUntilGone())
+    let waiting = Task { await identity.waitUntilGone() }
+    try await Task.sleep(for: .milliseconds(200))
+    process.send(signal: SIGKILL)
+    #expect(await waiting.value)
   }
 }

@@ -25,6 +25,17 @@ import Testing
     #expect(comparison.estimate(.total, "qemu-postcopy")?.median == 6000)
   }
 
+  @Test func bothSidesAreNamedWhereTheyDiffer() throws {
+    let results = [
+      Results.result("qemu-precopy"),
+      Results.result("qemu-precopy") {
+        $0.lab.qemu = "installed -> newest"
+        $0.record.qemu = .init(source: "7.2.22", destination: "10.0.2")
+      },
+    ]
+    #expect(MatrixComparison.all(results).map(\.qemu) == ["7.2.22 to 10.0.2", "10.0.2"])
+  }
+
   /// The times differ by more than two between rounds, the ratios do not.
   @Test func ratiosAreTakenWithinARound() throws {
     let comparison = try #require(MatrixComparison.all(results).first)

@@ -171,6 +171,9 @@ import Testing
     ("batch = 8", "batch = 0", "1...64"),
     ("memory = \"512MiB\"", "memory = \"much\"", "much"),
     ("methods = [\"qemu-xbzrle\", \"godwit-precopy\"]", "methods = []", "methods"),
+    ("\"newest\", ", "\"newest ->\", ", "names no QEMU"),
+    ("\"newest\", ", "\"newest -> newest -> newest\", ", "names no QEMU"),
+    ("[\"newest\", ", "[\"installed -> newest\"]\nreturnAfter = \"1m\" # ", "the same one"),
   ])
   func aMistakeIsNamed(right: String, wrong: String, word: String) throws {
     let text = Self.small.replacingOccurrences(of: right, with: wrong)
@@ -180,6 +183,15 @@ import Testing
     }
     #expect(error.description.contains(word), "\(error)")
     #expect(error.description.hasPrefix("x.toml"))
+  }
+
+  @Test func eachSideHasItsQEMU() throws {
+    let pair = try #require(QEMUChoice("installed -> /opt/qemu"))
+    #expect(!pair.isSame && QEMUChoice.path(pair.source) == QEMUProgram.installedPath)
+    #expect(QEMUChoice.path(pair.destination) == "/opt/qemu")
+    let same = try #require(QEMUChoice("newest"))
+    #expect(same.isSame && QEMUChoice.path(same.source) == nil)
+    #expect(QEMUChoice("") == nil && QEMUChoice("-> newest") == nil)
   }
 
   @Test func whatShipsCanBeRead() throws {

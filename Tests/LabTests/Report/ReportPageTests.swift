@@ -281,7 +281,10 @@ import Testing
 
   @Test func pagesOfADocumentation() throws {
     var results = Self.results
-    for index in results.indices { results[index].lab.accelerator = "tcg" }
+    for index in results.indices {
+      results[index].lab.accelerator = "tcg"
+      results[index].lab.operationsTimeline = [1, 2, 3]
+    }
     #expect(Self.scenario != nil)
     let suite = LabSuite(name: "s", about: "a | b", experiments: ["one", "two"])
     let pages = try ResultPages(
@@ -305,6 +308,11 @@ import Testing
     let pictures = Set(pages.files.dropFirst(3).map(\.path))
     #expect(pictures.count == pages.files.count - 3 && !pictures.isEmpty)
     for path in pictures { #expect(page.contains("](\(path))"), "\(path)") }
+    let lines = try #require(pages.files.first { $0.path == "one/results.jsonl" }).text
+    let again = try ResultsFile.parse(Array(lines.utf8), path: "results.jsonl")
+    #expect(again == results.map(\.withoutTimelines))
+    let tables = { (results: [MatrixResult]) in ReportPage(results, title: "t").tables.map(\.csv) }
+    #expect(tables(again) == tables(results) && !tables(again).isEmpty)
     let empty = try ResultPages([], suites: [suite])
     #expect(empty.files.map(\.path) == ["README.md"])
     #expect(empty.files[0].text.contains("Nothing has been measured yet."))

@@ -21,7 +21,9 @@ struct SourceRecovery {
   ///
   /// - Parameter word: a person's, for where no agent may decide.
   func recover(_ word: OperatorWord<SourceEnd>? = nil) async throws -> SourceEnd {
-    let story = SourceStory(try Journal.records(at: path))
+    // Whoever settled it before may have removed it.
+    let records = Journal.exists(at: path) ? try Journal.records(at: path) : []
+    let story = SourceStory(records)
     guard let start = story.start, let id = MigrationID(id) else { return .nothing }
     // First of all: whatever becomes of the migration, a guest that runs here is slowed down till then.
     if let vcpus = story.vcpus { await giveBack(vcpus) }

@@ -41,11 +41,21 @@ public struct ResultPages: Sendable {
       let name = ReportText.slug(experiment.name)
       files.append((ExperimentSummary.path(of: name), try JSONLine.encode(summary) + "\n"))
       let page = ReportPage(experiment.results, title: experiment.name)
-      files.append(
-        ("\(name).md", Self.notice + page.markdown(pictures: name, about: experiment.about)))
+      let text = page.markdown(pictures: name, about: experiment.about)
+      files.append(("\(name).md", Self.notice + text + Self.linesNote(name)))
       files += page.plots.map { ("\(name)/\($0.name).svg", $0.file) }
+      let lines = try experiment.results.map { try JSONLine.encode($0.withoutTimelines) + "\n" }
+      files.append(("\(name)/\(Self.linesName)", lines.joined()))
     }
     self.files = files
+  }
+
+  /// Each migration of an experiment, so that figures and intervals can be worked out anew.
+  static let linesName = "results.jsonl"
+
+  private static func linesNote(_ name: String) -> String {
+    "\nEach migration by itself, without its timelines: [\(linesName)](\(name)/\(linesName)); `godwit lab report FILE` makes "
+      + "these tables of it.\n"
   }
 
   private static let notice =
