@@ -1,4 +1,5 @@
 import Base
+import Compaction
 import QEMUStream
 import Wire
 
@@ -43,10 +44,27 @@ public enum PullFrameHarness {
         frame.encode(into: &encoded)
       case 2 where first < 128: try PullDone(decoding: &cursor).encode(into: &encoded)
       case 2: try DeviceStatePart(decoding: &cursor).encode(into: &encoded)
+      case 3 where first >= 192: return packedPages(bytes)
       default: return try pageRequests(bytes)
       }
       return encoded == bytes ? nil : "encoded again, other bytes"
     } catch { return nil }
+  }
+
+  /// Pages that a pull takes need nothing but their frame.
+  private static func packedPages(_ bytes: [UInt8]) -> String? {
+    var cursor = ByteCursor(bytes.span.bytes)
+    guard let header = try? EncodedHeader(decoding: &cursor), header.isSelfContained else {
+      return nil
+    }
+    var pages = [UInt8](repeating: 0x5A, count: header.kinds.count * Page.size + 64)
+    let body = bytes.span.bytes.extracting(header.byteCount...)
+    let references = pages.withUnsafeMutableBytes { target in
+      try? BatchUnpacker().unpack(
+        header, body, into: UnsafeMutableRawBufferPointer(rebasing: target.dropLast(64)))
+    }
+    guard references?.isEmpty ?? true else { return "made of what isn't in the frame" }
+    return pages.suffix(64).allSatisfy { $0 == 0x5A } ? nil : "wrote beyond its pages"
   }
 
   private static func pageRequests(_ bytes: [UInt8]) throws(DecodeError) -> String? {

@@ -62,7 +62,7 @@ import Wire
     let references = try pages.withUnsafeMutableBytes {
       try BatchUnpacker().unpack(header, body, into: $0)
     }
-    #expect(references.isEmpty == !header.kinds.contains(where: \.isReference))
+    #expect(references.isEmpty == header.isSelfContained)
     return pages
   }
 

@@ -104,9 +104,22 @@ import Wire
       identities: [.unknown, .held(Self.identity), .disk(Self.disk), .vault(Self.vault)])
     let stored = PullIdentities(
       block: 0, firstPage: 0, identities: [PullIdentity](repeating: .vault(Self.vault), count: 16))
+    // Without a codec, so that it is the same with every version of one.
+    let packed = Self.frame(195) { bytes in
+      EncodedHeader(
+        batch: BatchHeader(
+          place: SequencedHeader(sequence: 1, after: 0),
+          runs: [
+            PageRun(block: 0, pageClass: .zero, firstPage: 0, count: 9),
+            PageRun(block: 1, pageClass: .raw, firstPage: 4, count: 2),
+          ]), codec: .none, kinds: [.uniform, .raw], packedByteCount: 0
+      ).encode(into: &bytes)
+      bytes.appendBE(UInt64(0x1122_3344_5566_7788))
+      bytes += (0..<Page.size).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+    }
     for (name, made) in [
       ("heat", Self.frame(129, heat.encode)), ("identities", Self.frame(128, identities.encode)),
-      ("identities-stored", Self.frame(128, stored.encode)),
+      ("identities-stored", Self.frame(128, stored.encode)), ("packed", packed),
     ] {
       #expect(try seed("pull-frames", name, made) == made)
       #expect(PullFrameHarness.run(made) == nil)

@@ -69,6 +69,7 @@ struct MigrationTests {
     if strategy == "dsm" {
       let pull = try #require(record.pull)
       #expect((pull.owedPages ?? 0) > 0 && pull.placedPages == pull.owedPages)
+      #expect((pull.wireBytes ?? 0) > 0 && pull.packedPages != nil, "\(pull)")
       #expect(record.stopSetPages == 0)
     } else if record.pull == nil {
       #expect((record.stopSetPages ?? 0) > 0)

@@ -98,6 +98,19 @@ private struct PullClock {
     }
   }
 
+  /// Before there is a pace the link's counts, for as many bytes as pages take on it.
+  @Test func packedPagesAreTimedAsTheyCross() {
+    func etaMs(_ wireBytesPerPage: UInt64?) -> UInt64? {
+      var eta = PullEta()
+      eta.note(
+        .init(
+          given: 10, crossed: 10, left: 1000, isConnected: true, wireBytesPerPage: wireBytesPerPage),
+        linkRate: ByteRate(bytesPerSecond: 4_096_000), nowMs: 0)
+      return eta.etaMs
+    }
+    #expect(etaMs(nil) == 1000 && etaMs(4096) == 1000 && etaMs(1024) == 250)
+  }
+
   @Test func theEstimatorForgetsBandAndEndWhileItWaits() {
     var estimator = ProgressEstimator()
     func look(_ nowMs: UInt64, _ given: UInt64, isConnected: Bool) {

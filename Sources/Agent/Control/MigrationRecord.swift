@@ -87,6 +87,10 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     @OrNull public var vaultPages: UInt64?
     /// Of these three, pages that the guest had to wait for.
     @OrNull public var localFaultPages: UInt64?
+    /// Pages that crossed the network smaller than they are; nil where that was not agreed on. They are in `pages`, too.
+    @OrNull public var packedPages: UInt64?
+    /// Of the frames with pages that crossed it while the guest ran there.
+    @OrNull public var wireBytes: UInt64?
     public init() {}
   }
   /// Of the guest's memory that was left in the source's vault (`--keep`).

@@ -71,6 +71,8 @@ enum JournalRecord: Codable, Sendable {
     var blocks: [RAMBlock]
     /// Of RAM's sections.
     var sectionID: UInt32
+    /// At the source: the destination takes pages that were made small. Nil: it doesn't.
+    var packs: Bool?
   }
 
   struct DestinationStart: Codable, Sendable {

@@ -177,6 +177,8 @@ enum PeerMessage: Codable, Sendable {
     case pullVault = "pull-vault"
     /// Which pages of a pull the guest has written most of late.
     case pullHeat = "pull-heat"
+    /// `encodedPages` frames in a pull, of pages that need nothing but the frame.
+    case pullPacked = "pull-packed"
   }
 
   struct BeginOrder: Codable, Sendable {

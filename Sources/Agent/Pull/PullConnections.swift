@@ -6,8 +6,8 @@ import Wire
 /// The connections of a pull at the source, from their opening until one of them breaks.
 ///
 /// Lane 0 carries requests one way and what the guest waits for the other way: a page that is waited for
-/// stands behind no other on its connection. The other lanes carry what is asked for ahead, and what proves pages that
-/// the destination may have.
+/// stands behind no other on its connection. The other lanes carry what is asked for ahead, packed where that pays, and
+/// what proves pages that the destination may have.
 final class PullConnections: Sendable {
   enum End: Sendable {
     case done(PullDone)
@@ -17,7 +17,7 @@ final class PullConnections: Sendable {
   }
 
   private enum Work {
-    case send(Range<Int>)
+    case send([Range<Int>])
     case identify(Range<Int>)
   }
 
@@ -27,13 +27,22 @@ final class PullConnections: Sendable {
     var end: End?
 
     mutating func next(lane: Int) -> Work? {
-      if lane == 0 { return source.nextUrgent(limit: PullConnections.aheadPages).map { .send($0) } }
+      if lane == 0 {
+        return source.nextUrgent(limit: PullConnections.aheadPages).map { .send([$0]) }
+      }
       guard prefetches else { return nil }
       // It is small, and may save what stands behind it.
       if let pages = source.nextQuestion(limit: PullConnections.aheadPages) {
         return .identify(pages)
       }
-      return source.nextAhead(limit: PullConnections.aheadPages).map { .send($0) }
+      // Scattered pages together: by themselves there is less in them to pack.
+      var runs: [Range<Int>] = []
+      var room = PullConnections.aheadPages
+      while room > 0, let pages = source.nextAhead(limit: room) {
+        runs.append(pages)
+        room -= pages.count
+      }
+      return runs.isEmpty ? nil : .send(runs)
     }
   }
 
@@ -48,9 +57,12 @@ final class PullConnections: Sendable {
   private let identifier: PullIdentifier?
   /// Which pages are hot, once the guest has stopped.
   private let heat: @Sendable () -> [PullHeat]
+  /// Nil: pages go as they are.
+  private let packing: PullPacking?
   /// Nil: nothing limits what is given ahead.
   private let pacer: PullPacer?
   private let bytesWritten: Guarded<UInt64>
+  private let tally = Guarded(PullTally())
   private let state: Guarded<State>
 
   /// - Parameters:
@@ -58,10 +70,10 @@ final class PullConnections: Sendable {
   ///   - heat: asked once, when the destination asks for the first pages.
   init(
     _ sockets: [any ByteConnection], _ memory: StoppedMemory, _ bytesWritten: Guarded<UInt64>,
-    identifier: PullIdentifier?, pacer: PullPacer? = nil,
+    identifier: PullIdentifier?, packing: PullPacking?, pacer: PullPacer?,
     heat: @escaping @Sendable () -> [PullHeat], prefetches: Bool
   ) {
-    (self.heat, self.pacer) = (heat, pacer)
+    (self.heat, self.packing, self.pacer) = (heat, packing, pacer)
     (self.sockets, first, self.memory) = (sockets, sockets[0], memory)
     self.identifier = identifier
     self.bytesWritten = bytesWritten
@@ -71,6 +83,8 @@ final class PullConnections: Sendable {
   }
 
   var counters: PullSource.Counters { state.read { $0.source.counters } }
+  /// Pages that went, by the way they did.
+  var given: PullTally { tally.read { $0 } }
 
   /// Serves until the end; blocks.
   func run() -> End {
@@ -125,9 +139,10 @@ final class PullConnections: Sendable {
   }
 
   private func send(lane: Int) {
-    let frames = FrameSocket(sockets[lane], counting: bytesWritten)
-    let buffer = PageBuffer(byteCount: Self.aheadPages * Page.size)
-    var sequence: UInt64 = 0
+    let sender = PullSender(
+      FrameSocket(sockets[lane], counting: bytesWritten), memory,
+      // What the guest waits for does not wait for a processor.
+      packing: lane == 0 ? nil : packing)
     // Before the first pages that are asked for ahead: they are asked for in another order then.
     var saysHeat = lane == 1
     do throws(RelayFailure) {
@@ -138,15 +153,19 @@ final class PullConnections: Sendable {
         }
         if saysHeat, case .some(.some) = next {
           saysHeat = false
-          try sayHeat(frames)
+          try sender.say(heat())
         }
         switch next {
-        case nil: if lane == 0 { try heartbeat(frames) }
+        case nil: if lane == 0 { try sender.heartbeat() }
         case .some(.none): return
-        case .some(.some(.identify(let pages))): try identify(pages, frames, buffer)
-        case .some(.some(.send(let pages))):
-          sequence += 1
-          pace(lane, try send(pages, sequence, frames, buffer))
+        case .some(.some(.identify(let pages))):
+          try sender.identify(pages, identifier) { known in
+            state.update { $0.source.noteIdentified(known, of: pages.count) }
+          }
+        case .some(.some(.send(let runs))):
+          let given = try sender.send(runs)
+          tally.update { $0.add(given) }
+          pace(lane, given.wireBytes)
         }
       }
     } catch {
@@ -156,84 +175,8 @@ final class PullConnections: Sendable {
   }
 
   /// Waits where so many bytes were more than the limits allow by now; not for what the guest waits for.
-  private func pace(_ lane: Int, _ bytes: Int) {
-    guard let delayUs = pacer?.take(UInt64(bytes)), lane > 0, delayUs >= 1000 else { return }
+  private func pace(_ lane: Int, _ bytes: UInt64) {
+    guard let delayUs = pacer?.take(bytes), lane > 0, delayUs >= 1000 else { return }
     _ = state.wait(timeoutMs: delayUs / 1000) { $0.end != nil ? true : nil }
-  }
-
-  private func heartbeat(_ frames: FrameSocket) throws(RelayFailure) {
-    var payload: [UInt8] = []
-    Heartbeat(receivedThrough: 0).encode(into: &payload)
-    try unsafe frames.send(.heartbeat, payload)
-  }
-
-  private func sayHeat(_ frames: FrameSocket) throws(RelayFailure) {
-    for frame in heat() {
-      var payload: [UInt8] = []
-      frame.encode(into: &payload)
-      try unsafe frames.send(.pullHeat, payload)
-    }
-  }
-
-  /// The first of these pages as frames name it.
-  private func place(of pages: Range<Int>) -> (block: UInt16, firstPage: UInt64) {
-    let block = memory.numbering.block(of: pages.lowerBound)
-    // The stream's blocks are below 2^16.
-    return (
-      UInt16(truncatingIfNeeded: block),
-      UInt64(pages.lowerBound - memory.numbering.bases[block])
-    )
-  }
-
-  /// Reads pages that follow each other into the start of the buffer.
-  private func read(_ pages: Range<Int>, _ buffer: PageBuffer) throws(RelayFailure) {
-    let (block, firstPage) = place(of: pages)
-    do {
-      try unsafe memory.read(
-        block: Int(block), firstPage: firstPage, into: buffer.part(0, pages.count * Page.size))
-    } catch { throw .memory("\(error)") }
-  }
-
-  /// What proves pages that the destination may have.
-  private func identify(
-    _ pages: Range<Int>, _ frames: FrameSocket, _ buffer: PageBuffer
-  ) throws(RelayFailure) {
-    let (block, firstPage) = place(of: pages)
-    var identities = [PullIdentity](repeating: .unknown, count: pages.count)
-    if let identifier {
-      try read(pages, buffer)
-      identities = identifier.identities(
-        block: block, firstPage: firstPage, of: buffer.span(pages.count * Page.size))
-    }
-    let known = identities.count { $0 != .unknown }
-    state.update { $0.source.noteIdentified(known, of: pages.count) }
-    var payload: [UInt8] = []
-    PullIdentities(block: block, firstPage: firstPage, identities: identities)
-      .encode(into: &payload)
-    try unsafe frames.send(.pullIdentities, payload)
-  }
-
-  /// One frame: the pages' bytes as they are, zero pages by name only. Gives the bytes that went.
-  private func send(
-    _ pages: Range<Int>, _ sequence: UInt64, _ frames: FrameSocket, _ buffer: PageBuffer
-  ) throws(RelayFailure) -> Int {
-    try read(pages, buffer)
-    let (block, firstPage) = place(of: pages)
-    var picked = PickedPages()
-    for index in pages.indices.map({ $0 - pages.lowerBound }) {
-      let isZero = unsafe !buffer.part(index * Page.size, Page.size).contains { $0 != 0 }
-      if !isZero, picked.rawPages != index {
-        // SAFETY: `part` checks its bounds; a page moves to a place before its own.
-        unsafe buffer.part(picked.rawPages * Page.size, Page.size).copyMemory(
-          from: UnsafeRawBufferPointer(buffer.part(index * Page.size, Page.size)))
-      }
-      picked.add(block: block, page: firstPage + UInt64(index), isZero: isZero)
-    }
-    let header = BatchHeader(
-      place: SequencedHeader(sequence: sequence, after: 0), runs: picked.runs)
-    var head: [UInt8] = []
-    header.encode(into: &head)
-    try unsafe frames.send(.pages, head, body: buffer.part(0, picked.rawPages * Page.size))
-    return FrameHeader.byteCount + head.count + picked.rawPages * Page.size
   }
 }

@@ -24,11 +24,13 @@ final class PullServer: Sendable {
     var connections: PullConnections?
     var prefetches = true
     var counters = PullSource.Counters()
+    var given = PullTally()
     var breaks: UInt64 = 0
   }
 
   private let memory: StoppedMemory
   private let identifier: PullIdentifier?
+  private let packing: PullPacking?
   private let pacer: PullPacer?
   private let heat: @Sendable () -> [PullHeat]
   private let laneCount: UInt16
@@ -40,19 +42,21 @@ final class PullServer: Sendable {
 
   /// - Parameters:
   ///   - identifier: knows which pages the destination may have; nil: nobody does.
+  ///   - packing: makes pages small that nobody waits for yet; nil: the destination takes them as they are.
   ///   - pacer: limits what is given ahead; nil: nothing does.
   ///   - heat: which pages are hot; called once for all connections, after the guest has stopped.
   ///   - laneCount: connections for what is asked for ahead, beside the one for faults.
   ///   - recovery: how a connection is opened, and how long to try.
   ///   - onEvent: called on the server's thread.
   init(
-    memory: StoppedMemory, identifier: PullIdentifier? = nil, pacer: PullPacer? = nil,
+    memory: StoppedMemory, identifier: PullIdentifier? = nil, packing: PullPacking? = nil,
+    pacer: PullPacer? = nil,
     heat: @escaping @Sendable () -> [PullHeat] = { [] }, laneCount: UInt16,
     recovery: LaneRecovery, bytesWritten: Guarded<UInt64>,
     onEvent: @escaping @Sendable (Event) -> Void
   ) {
     (self.memory, self.laneCount, self.recovery) = (memory, laneCount, recovery)
-    (self.identifier, self.pacer, self.heat) = (identifier, pacer, heat)
+    (self.identifier, self.packing, self.pacer, self.heat) = (identifier, packing, pacer, heat)
     (self.bytesWritten, self.onEvent) = (bytesWritten, onEvent)
   }
 
@@ -99,6 +103,18 @@ final class PullServer: Sendable {
     }
   }
 
+  /// Pages that went so far, by the way they did.
+  var given: PullTally {
+    state.read { state in
+      var sum = state.given
+      if let now = state.connections?.given { sum.add(now) }
+      return sum
+    }
+  }
+
+  /// Time that threads spent on making pages small, of all of them together, in milliseconds; nil: they don't.
+  var packingMs: UInt64? { packing.map { $0.busyUs / 1000 } }
+
   /// Whether the destination is told which pages it may have.
   var identifies: Bool { identifier != nil }
 
@@ -113,6 +129,7 @@ final class PullServer: Sendable {
       let end = connections.run()
       state.update { state in
         state.counters.add(connections.counters)
+        state.given.add(connections.given)
         state.connections = nil
       }
       switch end {
@@ -164,7 +181,8 @@ final class PullServer: Sendable {
       throw error
     }
     return PullConnections(
-      sockets, memory, bytesWritten, identifier: identifier, pacer: pacer, heat: heat,
+      sockets, memory, bytesWritten, identifier: identifier, packing: packing, pacer: pacer,
+      heat: heat,
       prefetches: state.read { $0.prefetches })
   }
 }

@@ -7,6 +7,9 @@ import Wire
 
 /// A pull out of this host whose agent died: the source's QEMU holds the pages, and this agent gives them.
 final class RevivedServer: Sendable {
+  /// Connections for what is asked for ahead.
+  private static let laneCount: UInt16 = 4
+
   private let server: PullServer
   private let status: Guarded<PullRevival.Status>
   private let share: LinkShare
@@ -36,7 +39,12 @@ final class RevivedServer: Sendable {
     let status = Guarded(PullRevival.Status.running)
     let share = link.join()
     let server = PullServer(
-      memory: memory, pacer: PullPacer(bandwidth: nil, share: share), laneCount: 4,
+      memory: memory,
+      packing: pull.packs == true
+        ? PullPacking(
+          effort: nil, threads: configuration.compactionThreadCount, lanes: Int(Self.laneCount))
+        : nil,
+      pacer: PullPacer(bandwidth: nil, share: share), laneCount: Self.laneCount,
       recovery: LaneRecovery(
         patienceMs: { .max },
         dial: { role, lane in

@@ -41,6 +41,7 @@ public struct EffortController: Sendable, Equatable {
   public let workers: UInt64
   public private(set) var effort = Effort.lz4
   private let isFixed: Bool
+  private let most: Effort
   private var model = EffortModel()
   private var link = LinkGuess()
   private var decision: UInt64 = 0
@@ -49,9 +50,11 @@ public struct EffortController: Sendable, Equatable {
   /// Share of the packing time for which workers had a processor, in thousandths, in the last interval.
   private var processorShare: UInt64 = 1000
 
-  /// - Parameter fixed: what is used always; nil: what pays.
-  public init(workers: Int, fixed: Effort? = nil) {
-    (self.workers, isFixed) = (UInt64(max(workers, 1)), fixed != nil)
+  /// - Parameters:
+  ///   - fixed: what is used always; nil: what pays.
+  ///   - most: more is never chosen, whatever it would get over.
+  public init(workers: Int, fixed: Effort? = nil, upTo most: Effort = .zstd6) {
+    (self.workers, isFixed, self.most) = (UInt64(max(workers, 1)), fixed != nil, most)
     if let fixed { effort = fixed }
   }
 
@@ -97,7 +100,7 @@ public struct EffortController: Sendable, Equatable {
 
   private func best() -> Effort? {
     var best: (effort: Effort, rate: UInt64)?
-    for candidate in Effort.allCases {
+    for candidate in Effort.allCases where candidate <= most {
       guard let rate = pageRate(candidate) else { continue }
       guard let current = best else {
         best = (candidate, rate)

@@ -22,10 +22,16 @@ public struct PullEta: Sendable, Equatable {
     public let left: UInt64
     /// The agents can reach each other, as far as they know.
     public let isConnected: Bool
+    /// What a page was on the wire so far, in bytes; nil: nothing is known of it, and it goes as it is.
+    public let wireBytesPerPage: UInt64?
 
-    public init(given: UInt64, crossed: UInt64, left: UInt64, isConnected: Bool) {
+    public init(
+      given: UInt64, crossed: UInt64, left: UInt64, isConnected: Bool,
+      wireBytesPerPage: UInt64? = nil
+    ) {
       (self.given, self.crossed) = (given, crossed)
       (self.left, self.isConnected) = (left, isConnected)
+      self.wireBytesPerPage = wireBytesPerPage
     }
   }
 
@@ -81,6 +87,7 @@ public struct PullEta: Sendable, Equatable {
   }
 
   private func linkMs(_ look: Look, _ rate: ByteRate?) -> UInt64? {
-    rate?.milliseconds(for: ByteCount(look.left.scaled(by: UInt64(Page.size), over: 1)))
+    let pageBytes = look.wireBytesPerPage ?? UInt64(Page.size)
+    return rate?.milliseconds(for: ByteCount(look.left.scaled(by: pageBytes, over: 1)))
   }
 }

@@ -37,6 +37,8 @@ public struct EncodedHeader: Sendable, Hashable {
   public var heldDigestByteCount: Int {
     kinds.contains(.held) ? DuplicateNote.identityByteCount : 0
   }
+  /// Whether all of its pages are made of the frame alone, whatever the destination has: all that a pull takes.
+  public var isSelfContained: Bool { !kinds.contains(where: \.isReference) }
   /// Bytes that the packed part unpacks to.
   public var unpackedByteCount: Int { kinds.reduce(0) { $0 + ($1.isPacked ? Page.size : 0) } }
   public var rawByteCount: Int { kinds.reduce(0) { $0 + ($1 == .raw ? Page.size : 0) } }

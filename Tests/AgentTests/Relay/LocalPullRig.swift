@@ -22,10 +22,13 @@ final class LocalPullRig {
   /// The source's ends.
   private let sockets = Guarded<[StreamSocket]>([])
 
-  /// - Parameter isHeld: only what the guest waits for is given, until `server` is told otherwise.
+  /// - Parameters:
+  ///   - packing: makes pages small; nil: they go as they are.
+  ///   - isHeld: only what the guest waits for is given, until `server` is told otherwise.
   init(
     _ pair: PullPair, held: (source: HeldPages, destination: HeldSnapshot)? = nil,
-    images: (source: DiskDirectory, destination: HeldImages)? = nil, pacer: PullPacer? = nil,
+    images: (source: DiskDirectory, destination: HeldImages)? = nil, packing: PullPacking? = nil,
+    pacer: PullPacer? = nil,
     isHeld: Bool = false
   ) async throws {
     self.pair = pair
@@ -40,7 +43,7 @@ final class LocalPullRig {
     var identifier = PullIdentifier(held: held?.source, disks: images?.source)
     identifier?.blocks = guest.blocks
     let server = PullServer(
-      memory: memory, identifier: identifier, pacer: pacer, laneCount: 2,
+      memory: memory, identifier: identifier, packing: packing, pacer: pacer, laneCount: 2,
       recovery: LaneRecovery(
         patienceMs: { 60_000 },
         dial: { _, lane in

@@ -23,6 +23,8 @@ extension SourceMigration {
     let identifier: PullIdentifier?
     /// The destination wants to know which pages are hot should it pull them.
     let saysHeat: Bool
+    /// Makes pages small that the destination pulls ahead; nil: they go as they are.
+    let pullPacking: PullPacking?
     /// Copies of disks that go on; nil: none.
     let disks: DiskCopies?
     let pauseGuard: PauseGuard?
@@ -148,8 +150,8 @@ extension SourceMigration {
     return Copy(
       relay: relay, holdsByAck: holdsByAck, pinsBandwidth: pins, strategy: strategy, vcpus: vcpus,
       journal: origin.journal, recovery: recovery, identifier: identifier,
-      saysHeat: encodings(setup).contains(.pullHeat), disks: undo.disks,
-      pauseGuard: undo.pauseGuard)
+      saysHeat: encodings(setup).contains(.pullHeat), pullPacking: pullPacking(setup),
+      disks: undo.disks, pauseGuard: undo.pauseGuard)
   }
 
   /// Looks again where RAM blocks lie: nothing is plugged any more since QEMU was told to migrate, but until then, while

@@ -154,6 +154,14 @@ extension SourceMigration {
     return plan
   }
 
+  /// How pages that are pulled are made smaller, with the same effort and threads; nil: not at all.
+  func pullPacking(_ setup: Setup) -> PullPacking? {
+    guard setup.mayPull, encodings(setup).contains(.pullPacked) else { return nil }
+    return CompactionPlan(request.compaction, threads: configuration.compactionThreadCount).map {
+      PullPacking(effort: $0.effort, threads: $0.threads, lanes: request.laneCount)
+    }
+  }
+
   /// What the destination understands beside plain pages.
   func encodings(_ setup: Setup) -> [PeerMessage.PageEncoding] {
     (setup.offer.encodings ?? []).compactMap { PeerMessage.PageEncoding(rawValue: $0) }

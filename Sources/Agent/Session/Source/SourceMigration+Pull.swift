@@ -34,7 +34,7 @@ extension SourceMigration {
     identifier?.blocks = copy.relay.blocks
     let (ledger, saysHeat) = (copy.relay.ledger, copy.saysHeat)
     let server = PullServer(
-      memory: memory, identifier: identifier,
+      memory: memory, identifier: identifier, packing: copy.pullPacking,
       pacer: PullPacer(
         bandwidth: request.bandwidthBytesPerSecond.flatMap { ByteRate(bytesPerSecond: $0) },
         share: share),
@@ -53,7 +53,10 @@ extension SourceMigration {
     do {
       try await Blocking.run { try server.connect() }
       try await copy.journal.append(
-        .pulling(.init(blocks: copy.relay.blocks, sectionID: copy.relay.sectionID)))
+        .pulling(
+          .init(
+            blocks: copy.relay.blocks, sectionID: copy.relay.sectionID,
+            packs: copy.pullPacking == nil ? nil : true)))
       // A pull that is to be broken somewhere must not be over by then.
       if holds.isHeld(.pull) { server.setPrefetching(false) }
       server.start()
@@ -119,6 +122,7 @@ extension SourceMigration {
   private func notePullProgress() {
     guard let server = state.read({ $0.pullServer }) else { return }
     let (pages, breaks) = server.counters
+    let given = server.given
     // What the destination made itself did not go, and is not owed any more.
     let sent = pages.urgentPages + pages.aheadPages + pages.identifiedPages
     note { state in
@@ -136,7 +140,8 @@ extension SourceMigration {
       state.estimator.pulling(
         .init(
           given: sent, crossed: pages.urgentPages + pages.aheadPages,
-          left: pages.crossing(of: owed), isConnected: state.progress.isConnected),
+          left: pages.crossing(of: owed), isConnected: state.progress.isConnected,
+          wireBytesPerPage: given.wireBytesPerPage),
         linkRate: ByteRate(bytesPerSecond: state.progress.wireBytesPerSecond), nowMs: now)
     }
     report()
@@ -148,6 +153,9 @@ extension SourceMigration {
       state.record.pull?.placedPages = done.placedPages
       state.record.pull?.faultPages = done.faultPages
       if state.pullServer?.identifies == true { state.record.noteLocal(done) }
+      if let server = state.pullServer {
+        state.record.noteGiven(server.given, packingMs: server.packingMs)
+      }
       state.record.retries = (state.record.retries ?? 0) + (server?.breaks ?? 0)
       state.record.wireBytes = state.pullServer?.wireBytes ?? state.record.wireBytes
       if state.auditLeftPages > 0 {

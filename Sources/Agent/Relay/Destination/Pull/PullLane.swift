@@ -36,6 +36,8 @@ final class PullLane: Sendable {
 
   enum Arrival {
     case pages(BatchHeader, PageBuffer?)
+    /// Pages that were made small, none of them of what is here.
+    case packed(EncodedHeader, PageBuffer)
     /// What proves pages that may be here.
     case identities(PullIdentities)
     /// Which pages are hot.
@@ -50,6 +52,12 @@ final class PullLane: Sendable {
       case .pages:
         let batch = try frames.receiveBatch(header) { PageBuffer(byteCount: $0) }
         return .pages(batch.header, batch.buffer)
+      case .encodedPages:
+        let batch = try frames.receiveEncoded(header) { PageBuffer(byteCount: $0) }
+        guard batch.header.isSelfContained else {
+          throw .protocolViolation("pages of a pull that refer to what is here")
+        }
+        return .packed(batch.header, batch.body)
       case .pullIdentities, .pullHeat:
         let payload = try frames.receivePayload(of: header)
         do throws(DecodeError) {

@@ -24,6 +24,7 @@ final class PullPort: Sendable {
   static let finishTimeoutMs: UInt64 = 2000
 
   private let state = Guarded(State())
+  private let unpacking = PageUnpacking()
   private let onEvent: @Sendable (_ isConnected: Bool) -> Void
   private let onFailure: @Sendable (RelayFailure) -> Void
 
@@ -127,6 +128,10 @@ final class PullPort: Sendable {
         }
         switch arrival {
         case .pages(let header, let buffer): try feeder.arrived(header, buffer)
+        case .packed(let header, let body):
+          let pages = try unpacking.unpack(header, body)
+          defer { unpacking.giveBack(pages) }
+          try feeder.arrived(header.batch, pages)
         case .identities(let frame): try feeder.identified(frame)
         case .heat(let frame): try feeder.prefer(frame)
         }
