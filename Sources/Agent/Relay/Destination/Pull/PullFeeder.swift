@@ -23,7 +23,7 @@ final class PullFeeder: Sendable {
     case failed(RelayFailure)
   }
 
-  private struct Stream {
+  struct Stream {
     var writer: PostcopyWriter
     var hasEnded = false
     /// `complete` was said.
@@ -35,7 +35,7 @@ final class PullFeeder: Sendable {
   /// Bytes of the return path that are read at once.
   private static let readBytes = 16 << 10
 
-  private let qemu: StreamSocket
+  let qemu: StreamSocket
   let blocks: [RAMBlock]
   /// Of RAM's sections in QEMU's stream.
   let sectionID: UInt32
@@ -120,48 +120,6 @@ final class PullFeeder: Sendable {
     try askForMore()
   }
 
-  /// Pages came over a lane. Those that QEMU lacks go to it, the others are dropped.
-  func arrived(_ header: BatchHeader, _ buffer: PageBuffer?) throws(RelayFailure) {
-    try place(header.runs, buffer, from: .source)
-  }
-
-  /// Pages are here, whose bytes are in `buffer` in the order of the runs.
-  func place(
-    _ runs: [PageRun], _ buffer: PageBuffer?, from origin: PullOrigin
-  ) throws(RelayFailure) {
-    try writing { (stream) throws(RelayFailure) in
-      // After the end there is nothing that QEMU lacks.
-      guard !stream.hasEnded else { return }
-      var gathered = GatheredPages()
-      var rawPage = 0
-      for run in runs {
-        let wanted = try self.wanted(run, from: origin)
-        for (index, isWanted) in wanted.enumerated() {
-          let offset = (run.firstPage + UInt64(index)) << UInt64(Page.shift)
-          let block = Int(run.block)
-          switch run.pageClass {
-          case .zero:
-            if isWanted {
-              self.noteZeroForAudit(block, run.firstPage + UInt64(index))
-              stream.writer.zeroPage(block: block, offset: offset, into: &gathered.head)
-            }
-          case .raw:
-            if isWanted {
-              self.noteForAudit(block, run.firstPage + UInt64(index), buffer, at: rawPage)
-              stream.writer.pageHeader(block: block, offset: offset, into: &gathered.head)
-              gathered.cut(page: rawPage)
-            }
-            rawPage += 1
-          }
-          if gathered.isFull { try self.flush(&gathered, buffer) }
-        }
-      }
-      try self.flush(&gathered, buffer)
-    }
-    try endIfDone()
-    try askForMore()
-  }
-
   /// The connection to the source broke and is there again: what is not here is asked for anew.
   func connectionRenewed() throws(RelayFailure) {
     directory.update { $0.forgetRequests() }
@@ -176,31 +134,7 @@ final class PullFeeder: Sendable {
     stopLocal()
   }
 
-  /// Which pages of a run QEMU lacks; they count as placed from now on.
-  private func wanted(_ run: PageRun, from origin: PullOrigin) throws(RelayFailure) -> [Bool] {
-    let nowUs = MonotonicClock.nowUs
-    let result = directory.update { directory -> Result<[Bool], PullRefusal> in
-      do throws(PullRefusal) {
-        let pages = try directory.numbering.numbers(
-          block: Int(run.block), firstPage: run.firstPage, count: UInt64(run.count))
-        var wanted: [Bool] = []
-        wanted.reserveCapacity(pages.count)
-        for page in pages {
-          wanted.append(try directory.arrived(page, from: origin, nowUs: nowUs))
-        }
-        if origin == .source { local?.forget(pages) }
-        return .success(wanted)
-      } catch {
-        return .failure(error)
-      }
-    }
-    switch result {
-    case .success(let wanted): return wanted
-    case .failure: throw .protocolViolation("pages outside RAM: \(run)")
-    }
-  }
-
-  private func endIfDone() throws(RelayFailure) {
+  func endIfDone() throws(RelayFailure) {
     var hasEnded = false
     try writing { (stream) throws(RelayFailure) in
       guard !stream.hasEnded, directory.read({ $0.isDone }) else { return }
@@ -294,16 +228,12 @@ final class PullFeeder: Sendable {
     }
   }
 
-  private func writing(
+  func writing(
     _ body: (inout Stream) throws(RelayFailure) -> Void
   ) throws(RelayFailure) { try stream.update(body) }
 
   private func write(_ bytes: inout [UInt8]) throws(RelayFailure) {
     do { try unsafe qemu.writeAll(bytes.span.bytes) } catch { throw .qemu("\(error)") }
     bytes.removeAll(keepingCapacity: true)
-  }
-
-  private func flush(_ gathered: inout GatheredPages, _ buffer: PageBuffer?) throws(RelayFailure) {
-    do { try gathered.flush(to: qemu, pages: buffer) } catch { throw .qemu("\(error)") }
   }
 }
