@@ -48,7 +48,7 @@ import Testing
     defer { slow.end() }
     let pulled = try PulledStore(
       try FileStore(path: try folder.image(byteCount: byteCount)), name: "disk", identity: "one",
-      path: folder.path + "/disk.pull", limits: DiskPull.Limits(silenceMs: 1000, redialUs: 100_000),
+      path: folder.path + "/disk.pull", limits: DiskPull.Limits(silenceMs: 2500, redialUs: 100_000),
       boot: BootIdentity.current, resolve: { _ in throw MoveError("nowhere") }, log: { _ in })
     let movable = try MovableStore(
       pulled, name: "disk", identity: "one", mapPath: nil,
