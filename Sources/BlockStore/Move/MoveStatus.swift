@@ -52,6 +52,7 @@ public enum MovePhase: String, Sendable, Codable, CaseIterable {
   case copied
   case cancelled
 
+  /// Nothing more happens by itself: copied, cancelled or switched.
   public var isOver: Bool { self == .copied || self == .cancelled || self == .switched }
 }
 

@@ -21,6 +21,7 @@ public enum DiskPullPhase: String, Sendable, Codable, CaseIterable {
   case done
   case cancelled
 
+  /// Nothing more is fetched: done or cancelled.
   public var isOver: Bool { self == .done || self == .cancelled }
 }
 

@@ -13,6 +13,7 @@ public struct IndexWriter: Sendable {
   /// Blocks of a bucket, on average.
   private static let bucketBlocks = 8
 
+  /// Limits are checked when the bytes are made.
   public init(
     format: ImageFormat, imageBytes: UInt64, signature: ImageSignature, readFrom: UInt64,
     path: String, map: BlockMap

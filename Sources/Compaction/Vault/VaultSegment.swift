@@ -39,6 +39,9 @@ public struct VaultSegment: Sendable, Hashable {
     headByteCount + pages * (lookupByteCount + identityByteCount)
   }
 
+  /// Reads `headByteCount` bytes. Throws on another magic, on a checksum that doesn't fit, and
+  /// where there are no pages or more than `VaultLimits.segmentPages`; the body's own checksums are
+  /// compared when it is read.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     let fixed = try cursor.take(Self.headByteCount - 8)
@@ -65,6 +68,7 @@ public struct VaultSegment: Sendable, Hashable {
       contentChecksum: try fields.readBE())
   }
 
+  /// Appends the head; the body must follow.
   public func encode(into out: inout [UInt8]) {
     let start = out.count
     out.appendBE(Self.magic)

@@ -92,6 +92,8 @@ public struct PullDirectory: Sendable {
   /// Whether a page may still be made here.
   public var mayMakeMore: Bool { local.count > 0 }
 
+  /// What may be made here counts as `wanted`. Throws `noSuchPage` for a number that stands for no
+  /// page.
   public func state(of page: Int) throws(PullRefusal) -> PullPageState {
     try check(page)
     if wanted[page] || local.contains(page) { return .wanted }

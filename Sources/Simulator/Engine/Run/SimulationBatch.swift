@@ -45,6 +45,7 @@ public struct SimulationBatch: Sendable, Equatable {
     outcomes = (0..<max(runs, 0)).map { Simulation.run(setup, seed: seed &+ UInt64($0)) }
   }
 
+  /// The runs that the bands are of.
   public var completed: [SimulationOutcome] { outcomes.filter(\.isCompleted) }
 
   public var totalMs: Band? { Band(completed.map(\.totalMs)) }
