@@ -35,6 +35,7 @@ public struct Trial: Sendable, Equatable {
 
   public init(record: MigrationRecord) { self.record = record }
 
+  /// The guest is sound, and where Godwit moved it, the migration completed; QEMU alone may fail.
   public var isGood: Bool {
     damage.isEmpty && (record.method == "qemu" || record.outcome == .completed)
   }

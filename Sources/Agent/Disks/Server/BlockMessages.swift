@@ -3,6 +3,7 @@ public import DiskStrategy
 
 /// A request to a server of disks: one JSON object on one line, one request per connection.
 public struct BlockRequest: Codable, Sendable {
+  /// What is asked for; most have a field of their own that says the rest.
   public enum Command: String, Codable, Sendable {
     case move, pause, resume, finish, cancel, status, snapshot, pull, lend
     /// The image was written to past the server, or is about to be.
