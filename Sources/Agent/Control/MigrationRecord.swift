@@ -130,6 +130,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   @OrNull public var source: String?
   /// Seconds since 1970 at the start.
   @OrNull public var startedAt: Int64?
+  /// Of the lab's migrations; nil for all others.
   @OrNull public var scenario: String?
   /// `godwit` or `qemu`.
   public var method = "godwit"
@@ -140,6 +141,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   @OrNull public var stopSetPages: UInt64?
   /// Versions of pages that were replaced by newer ones before they were sent.
   @OrNull public var supersededPages: UInt64?
+  /// As in `MigrationProgress`.
   @OrNull public var pageSource: String?
   public var qemu = Versions()
   public var outcome: Outcome
@@ -155,6 +157,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   @OrNull public var boundMs: UInt64?
   /// As QEMU at the source reports it plus the wait for the destination's `cont`.
   @OrNull public var downtimeMs: UInt64?
+  /// The longest time in which no client of the lab's guest had an answer; nil outside of the lab.
   @OrNull public var clientGapMs: UInt64?
   @OrNull public var wireBytes: UInt64?
   /// Connections between the agents that broke and were opened again.

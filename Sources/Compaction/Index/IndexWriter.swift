@@ -5,7 +5,9 @@ public struct IndexWriter: Sendable {
   public var format: ImageFormat
   public var imageBytes: UInt64
   public var signature: ImageSignature
+  /// When reading the image began, in seconds since 1970.
   public var readFrom: UInt64
+  /// The file was written to while it was read.
   public var wasChanged = false
   public var path: String
   public var map: BlockMap

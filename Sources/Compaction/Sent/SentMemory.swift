@@ -116,6 +116,7 @@ public struct SentMemory: Sendable {
       sequence: found.sequence)
   }
 
+  /// What the destination can make a page of.
   public enum Found: Sendable, Hashable {
     /// The difference was written.
     case delta

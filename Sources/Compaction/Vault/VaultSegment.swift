@@ -24,6 +24,7 @@ public struct VaultSegment: Sendable, Hashable {
   public let firstIndex: UInt64
   public let lookupChecksum, contentChecksum: UInt64
 
+  /// - Precondition: `pageCount` is in `1...VaultLimits.segmentPages`.
   public init(pageCount: Int, firstIndex: UInt64, lookupChecksum: UInt64, contentChecksum: UInt64) {
     precondition((1...VaultLimits.segmentPages).contains(pageCount))
     (self.pageCount, self.firstIndex) = (pageCount, firstIndex)

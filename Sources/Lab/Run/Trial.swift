@@ -8,7 +8,10 @@ public struct Trial: Sendable, Equatable {
   public var damage: [String] = []
   /// Silence between the last heartbeat at the source and the first at the destination.
   public var heartbeatGapMs: UInt64?
+  /// Of the clients'; nil without clients.
   public var brokenConnections: UInt64?
+  /// Of all clients together, from the migration's start until they were watched no more; nil
+  /// without clients.
   public var operationsPerSecond: UInt64?
   /// Full scans of its memory that the guest did after the move, without an error.
   public var scansAfter: UInt64?

@@ -13,6 +13,7 @@ public struct FleetOutcome: Sendable, Equatable {
   /// Bytes over the racks' uplinks, and the share of their time that these were full.
   public var wireBytes = 0.0
   public var rackBusyShare = 0.0
+  /// A rule that was broken, or nil.
   public var violation: String?
 
   /// Moves of which the guest and all of its memory are at the destination.

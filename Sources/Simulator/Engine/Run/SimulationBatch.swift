@@ -87,6 +87,7 @@ public struct SimulationBatch: Sendable, Equatable {
     return names.max { $0.1 < $1.1 }?.0 ?? setup.strategy
   }
 
+  /// Rules that runs broke, by rising seed; there should be none.
   public var violations: [Violation] {
     outcomes.enumerated().compactMap { index, outcome in
       outcome.violation.map { Violation(seed: firstSeed &+ UInt64(index), what: $0) }
