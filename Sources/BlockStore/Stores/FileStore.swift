@@ -26,9 +26,9 @@ public final class FileStore: DiskStore {
   /// Whether the file system can tell what is in memory; found out by asking.
   private let tellsAtOnce = Atomic(true)
 
-  /// Opens and locks the image, as QEMU would; blocks. Throws `EBUSY` where another program has it,
-  /// `EINVAL` where it is neither a file nor a block device, or where `isDirect` meets a size that
-  /// is no multiple of 4096 bytes. The size is that of now, for good.
+  /// Opens the image and, unless `isInUse`, locks it as QEMU would; blocks. Throws `EBUSY` where
+  /// another program has it, `EINVAL` where it is neither a file nor a block device, or where
+  /// `isDirect` meets a size that is no multiple of 4096 bytes. The size is that of now, for good.
   public init(path: String, _ options: Options = Options()) throws(SystemError) {
     var flags = (options.isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
     if options.isDirect { flags |= godwit_open_direct() }

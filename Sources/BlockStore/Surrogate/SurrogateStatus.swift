@@ -2,7 +2,7 @@ public import Base
 
 /// A surrogate at one instant.
 public struct SurrogateStatus: Sendable, Codable, Hashable {
-  /// How far the surrogate is in a move's life.
+  /// What the surrogate does for the disk now.
   public enum Phase: String, Sendable, Codable {
     /// Requests that began before are waited for.
     case opening

@@ -17,7 +17,7 @@ public struct RegionRecord: Sendable, Hashable {
   public let blocks: [IndexedBlock]
 
   /// - Precondition: `ImageLimits.regionBlocks` blocks at most; that they rise and lie in the
-  /// region is the caller's to keep.
+  ///   region is the caller's to keep.
   public init(region: UInt32, digest: ImageDigest, blocks: [IndexedBlock]) {
     precondition(blocks.count <= ImageLimits.regionBlocks)
     (self.region, self.digest, self.blocks) = (region, digest, blocks)

@@ -6,7 +6,7 @@ public final class ProcessMemory: Sendable {
   private let pid: Int32
 
   /// Opens the memory; throws where the process is gone or may not be traced. Later reads are of
-  /// the same process, whoever gets its pid.
+  /// the same memory, whoever gets the pid.
   public init(pid: Int32) throws(SystemError) {
     let raw = unsafe open("/proc/\(pid)/mem", O_RDONLY | O_CLOEXEC)
     guard raw >= 0 else { throw SystemError("open the memory of process \(pid)") }

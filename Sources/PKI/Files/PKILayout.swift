@@ -20,7 +20,7 @@ public struct PKILayout: Sendable, Hashable {
   /// What is shown by the side that is connected to, and by the side that connects.
   public let server, client: Pair
 
-  /// Absolute paths of PEM files; whether they are there isn't looked at.
+  /// Paths of PEM files; whether they are there isn't looked at.
   public init(kind: Kind, authority: String, server: Pair, client: Pair) {
     (self.kind, self.authority, self.server, self.client) = (kind, authority, server, client)
   }

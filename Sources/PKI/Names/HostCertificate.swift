@@ -60,7 +60,7 @@ public struct HostCertificate: Sendable, Hashable {
     return commonName.flatMap { HostName($0) }.map { [$0] } ?? []
   }
 
-  /// The subject's first; nil where it has none. For messages and rules: trust goes by `names`.
+  /// The subject's first; nil where it has none. What the certificate is for, `names` says.
   public var commonName: String? {
     for attributes in certificate.subject {
       for attribute in attributes where attribute.type == .RDNAttributeType.commonName {

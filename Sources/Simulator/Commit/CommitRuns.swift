@@ -10,7 +10,7 @@ public struct CommitRuns {
   /// - Parameters:
   ///   - budget: how many faults of each kind a run may have.
   ///   - mutation: a way to break the protocol, which the runs have to find; nil: the protocol as
-  /// it is.
+  ///     it is.
   public init(budget: FaultBudget, mutation: CommitMutation? = nil) {
     (self.budget, self.mutation) = (budget, mutation)
   }

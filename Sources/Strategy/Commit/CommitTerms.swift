@@ -34,7 +34,7 @@ public struct OperatorWord<End: Hashable & Sendable>: Hashable, Sendable {
   let seen: End
 
   /// - Parameter seen: where the migration stood when the person decided; in any other end the word
-  /// is dropped.
+  ///   is dropped.
   public init(_ decision: OperatorDecision, seen: End) {
     (self.decision, self.seen) = (decision, seen)
   }

@@ -30,7 +30,7 @@ public struct ProgressEstimator: Sendable, Equatable {
   private let downtimeLimitMs: UInt64?
 
   /// - Parameter downtimeLimitMs: longest pause that the guest is to be given; nil: not known, and
-  /// the bulk pass' ETA has no pause in it.
+  ///   the bulk pass' ETA has no pause in it.
   public init(downtimeLimitMs: UInt64? = nil) { self.downtimeLimitMs = downtimeLimitMs }
 
   public static func == (a: Self, b: Self) -> Bool {
@@ -43,8 +43,8 @@ public struct ProgressEstimator: Sendable, Equatable {
 
   /// Takes a look while the guest runs at the source.
   ///
-  /// - Parameter expectedDowntimeMs: QEMU's own forecast of the pause, which later passes add to
-  /// the ETA, up to the limit; nil: none.
+  /// - Parameter expectedDowntimeMs: what the pause would take, which is added to the ETA once the
+  ///   bulk pass is over, up to the limit; nil: not known.
   public mutating func handle(_ sample: MigrationSample, expectedDowntimeMs: UInt64?) {
     defer {
       let isOpen = sample.pass <= 1 && sample.dirtyRate == nil

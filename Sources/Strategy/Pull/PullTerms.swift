@@ -15,7 +15,7 @@ public struct PullRun: Sendable, Hashable {
   public let kind: Kind
 
   /// - Precondition: `pages` is not empty. That they are of one block is checked where the run is
-  /// taken.
+  ///   taken.
   public init(_ pages: Range<Int>, _ kind: Kind) {
     precondition(!pages.isEmpty)
     (self.pages, self.kind) = (pages, kind)

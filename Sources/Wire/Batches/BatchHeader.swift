@@ -20,7 +20,7 @@ public struct BatchHeader: Sendable, Hashable {
   public let runs: [PageRun]
 
   /// - Precondition: `BatchLimits.runsMax` runs at most. The limits of pages are the caller's to
-  /// keep; the peer's decoder checks them.
+  ///   keep; the peer's decoder checks them.
   public init(place: SequencedHeader, runs: [PageRun]) {
     precondition(runs.count <= BatchLimits.runsMax)
     (self.place, self.runs) = (place, runs)

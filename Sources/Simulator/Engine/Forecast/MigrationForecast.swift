@@ -43,7 +43,7 @@ public struct MigrationForecast: Sendable, Equatable {
 
   /// - Parameters:
   ///   - penBytes: memory of the agent's for pages that can't be read from shared memory; nil:
-  /// memory is shared.
+  ///     memory is shared.
   ///   - runs: per strategy, with the seeds from `seed` on.
   public init(
     _ profile: GuestProfile, link: LinkModel, constraints: MigrationConstraints, canPull: Bool,
