@@ -4,6 +4,7 @@ public import QMP
 ///
 /// What could not be found out is nil, and checks that need it say so or are left out.
 public struct VMFacts: Codable, Sendable, Equatable {
+  /// A block of the migration stream's, as `RAMBlockInfo` has it.
   public struct RAMBlock: Codable, Sendable, Equatable {
     public var name: String
     /// Bytes that the stream announces, and bytes reserved.
@@ -17,6 +18,7 @@ public struct VMFacts: Codable, Sendable, Equatable {
     }
   }
 
+  /// A memory backend: its size in bytes, and whether another process can map it.
   public struct Backend: Codable, Sendable, Equatable {
     public var id: String
     public var size: UInt64
@@ -27,6 +29,7 @@ public struct VMFacts: Codable, Sendable, Equatable {
     }
   }
 
+  /// A drive with a medium; sizes in bytes as the guest sees them.
   public struct Disk: Codable, Sendable, Equatable {
     /// Where the guest finds it: the device's id or path in the machine.
     public var device: String

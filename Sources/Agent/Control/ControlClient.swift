@@ -29,14 +29,17 @@ public struct ControlClient: Sendable {
 
   public init(path: String = ControlSocket.defaultPath) { self.path = path }
 
+  /// Of the agent's program, which needn't be this one.
   public func version() async throws -> GodwitVersion {
     try await one(ControlRequest(.version)) { $0.version }
   }
 
+  /// The QEMUs of the agent's host. Each one's monitor is asked, which may take a moment.
   public func vms() async throws -> [VMSummary] {
     try await one(ControlRequest(.vms)) { $0.vms }
   }
 
+  /// What runs now, out of the agent's host and into it; empty when nothing does.
   public func status() async throws -> [MigrationProgress] {
     try await one(ControlRequest(.status)) { $0.status }
   }
@@ -48,6 +51,8 @@ public struct ControlClient: Sendable {
     return try await one(request) { $0.history }
   }
 
+  /// Returns once the end is under way; what is past its commit goes on all the same. Throws where
+  /// no migration of that VM runs out of the agent's host.
   public func cancel(vm: String) async throws {
     var request = ControlRequest(.cancel)
     request.vm = vm

@@ -1,5 +1,6 @@
 /// Why a control request was not carried out; travels over the control socket.
 public struct ControlError: Error, Codable, Sendable, Equatable {
+  /// Why, as far as a script has to tell it apart.
   public enum Code: String, Codable, Sendable {
     /// The request makes no sense: unknown command, value out of range.
     case usage
@@ -24,6 +25,7 @@ public struct ControlError: Error, Codable, Sendable, Equatable {
     self = error as? ControlError ?? ControlError(.failed, TerminalText.plain("\(error)"))
   }
 
+  /// What a command that ends with this error exits with.
   public var exitStatus: ExitStatus {
     switch code {
     case .usage: .usage

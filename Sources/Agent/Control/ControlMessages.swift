@@ -3,6 +3,7 @@ import FoundationEssentials
 
 /// A request on the control socket: one JSON object on one line, one request per connection.
 public struct ControlRequest: Codable, Sendable, Equatable {
+  /// What is asked for; most have a field of their own that says the rest.
   public enum Command: String, Codable, Sendable {
     case version, vms, migrate, status, watch, cancel, recover, history, trace, plan, vault, warm
   }
@@ -69,12 +70,15 @@ public struct ControlReply: Codable, Sendable, Equatable {
 
 /// JSON lines as the control socket and `--json` write them: keys sorted, one object a line.
 public enum JSONLine {
+  /// One line, without the line break at its end. Throws `EncodingError`.
   public static func encode(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     return String(decoding: try encoder.encode(value), as: UTF8.self)
   }
 
+  /// Takes the bytes of one line. Fields that aren't known are passed over; throws `DecodingError`
+  /// where one that has to be there is missing or of another type.
   public static func decode<T: Decodable>(_: T.Type, from line: some Sequence<UInt8>) throws -> T {
     try JSONDecoder().decode(T.self, from: Data(line))
   }

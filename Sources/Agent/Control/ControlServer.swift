@@ -32,6 +32,8 @@ public struct ControlServer<Agent: AgentService>: Service {
     (self.logger, self.listening) = (logger, listening)
   }
 
+  /// Serves until the graceful shutdown, then removes the socket that it made. Throws where it
+  /// can't have the path, as when another agent serves it.
   public func run() async throws {
     let server = try await open()
     defer { if inherited == nil { ControlSocket.remove(path) } }

@@ -24,6 +24,7 @@ public struct EtaRecord: Codable, Sendable, Equatable {
   /// Share of the looks that could name no end, in thousandths.
   @OrNull public var unknownPermille: UInt64?
 
+  /// - Parameter totalMs: how long the migration took; looks after that are left out.
   public init(_ track: EtaTrack, totalMs: UInt64) {
     let judged = track.judged(totalMs: totalMs)
     looks = judged.map { judgement in

@@ -19,7 +19,10 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   /// `source` or `destination`: the side this agent is.
   public var side: String
   public var phase: MigrationPhase
+  /// A `StrategyName`: the one that decides at present.
   public var strategy: String
+  /// Where pages are read and where they are written: `shared`, `process` or `inline`, `A to B`
+  /// where both differ; nil before that is known.
   @OrNull public var pageSource: String?
   public var elapsedMs: UInt64 = 0
   /// Guest RAM, in bytes.
@@ -44,6 +47,7 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   public var wireBytesPerSecond: UInt64 = 0
   /// Pages that QEMU says are still dirty, in bytes.
   public var remainingBytes: UInt64 = 0
+  /// What the guest dirties; nil: not measured yet.
   @OrNull public var dirtyBytesPerSecond: UInt64?
   /// Distinct memory that the guest dirties in a pass, in bytes; nil during the bulk pass.
   @OrNull public var workingSetBytes: UInt64?

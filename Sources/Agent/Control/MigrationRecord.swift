@@ -4,8 +4,10 @@ public import Base
 ///
 /// What was not measured is nil and printed as `null`, never 0.
 public struct MigrationRecord: Codable, Sendable, Equatable {
+  /// How it ended; `refused`: before anything moved.
   public enum Outcome: String, Codable, Sendable { case completed, failed, cancelled, refused }
 
+  /// Of QEMU, on both hosts.
   public struct Versions: Codable, Sendable, Equatable {
     @OrNull public var source: String?
     @OrNull public var destination: String?
@@ -30,6 +32,8 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     @OrNull public var gang: UInt64?
     public init(zero: UInt64? = nil, raw: UInt64? = nil) { (self.zero, self.raw) = (zero, raw) }
   }
+  /// What a guest of the lab's said while it was watched: heartbeats, and errors that it found in
+  /// its own memory. Nil outside of the lab.
   public struct Guest: Codable, Sendable, Equatable {
     @OrNull public var heartbeats: UInt64?
     @OrNull public var errors: UInt64?
@@ -37,6 +41,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
       (self.heartbeats, self.errors) = (heartbeats, errors)
     }
   }
+  /// Of `--audit`; all nil without it.
   public struct Audit: Codable, Sendable, Equatable {
     @OrNull public var pagesCompared: UInt64?
     @OrNull public var pagesDiffering: UInt64?
@@ -52,6 +57,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
       (self.durationMs, self.pagesUncovered) = (durationMs, pagesUncovered)
     }
   }
+  /// What was foretold of the migration, to be held against its outcome.
   public struct Forecast: Codable, Sendable, Equatable {
     /// Before the start (`godwit migrate --forecast`): from the first page to the end, nine tenths of the
     /// simulated runs between low and high, and the pause.
@@ -106,6 +112,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
     @OrNull public var problem: String?
     public init() {}
   }
+  /// Of disks that moved.
   public struct Disk: Codable, Sendable, Equatable {
     @OrNull public var bytesReadAtSource: UInt64?
     @OrNull public var wireBytes: UInt64?
@@ -127,6 +134,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   @OrNull public var source: String?
   /// Seconds since 1970 at the start.
   @OrNull public var startedAt: Int64?
+  /// Of the lab's migrations; nil for all others.
   @OrNull public var scenario: String?
   /// `godwit` or `qemu`.
   public var method = "godwit"
@@ -137,6 +145,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   @OrNull public var stopSetPages: UInt64?
   /// Versions of pages that were replaced by newer ones before they were sent.
   @OrNull public var supersededPages: UInt64?
+  /// As in `MigrationProgress`.
   @OrNull public var pageSource: String?
   public var qemu = Versions()
   public var outcome: Outcome
@@ -152,6 +161,7 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   @OrNull public var boundMs: UInt64?
   /// As QEMU at the source reports it plus the wait for the destination's `cont`.
   @OrNull public var downtimeMs: UInt64?
+  /// The longest time in which no client of the lab's guest had an answer; nil outside of the lab.
   @OrNull public var clientGapMs: UInt64?
   @OrNull public var wireBytes: UInt64?
   /// Connections between the agents that broke and were opened again.

@@ -2,6 +2,7 @@ public import Base
 
 /// What `godwit vault` asks of an agent.
 public struct VaultRequest: Codable, Sendable, Equatable {
+  /// What is done with the targets.
   public enum Action: String, Codable, Sendable {
     case list
     /// Read everything and compare it with its checksums.
@@ -35,6 +36,7 @@ public struct VaultRequest: Codable, Sendable, Equatable {
 
 /// A snapshot of a guest's memory in an agent's vault.
 public struct VaultItem: Codable, Sendable, Equatable {
+  /// How the snapshot is after what was asked for.
   public enum State: String, Codable, Sendable {
     /// Its head and its end are there; with `verify` all of it.
     case whole

@@ -77,6 +77,10 @@ public struct AgentConfiguration: Sendable, Equatable {
     return try parse(text, path: path)
   }
 
+  /// Reads TOML. Throws `ConfigurationError` where it is none, has a key that isn't known, or a
+  /// value that can't be used.
+  ///
+  /// - Parameter path: where the text is from, for messages.
   public static func parse(_ text: String, path: String) throws -> AgentConfiguration {
     let configuration = try ConfigurationFile.decode(
       AgentConfiguration.self, text, path: path, known: keyNames)

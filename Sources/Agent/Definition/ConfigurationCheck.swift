@@ -3,8 +3,10 @@ import HostIO
 
 /// What `godwit agent check` finds: whether an agent with this configuration could do its work here.
 public struct ConfigurationCheck: Sendable {
+  /// `error`: an agent with this configuration couldn't do its work here.
   public enum Weight: String, Codable, Sendable { case ok, warning, error }
 
+  /// One thing that was looked at, be it in order.
   public struct Finding: Codable, Sendable, Equatable {
     public let weight: Weight
     /// The key it is about.
@@ -13,6 +15,7 @@ public struct ConfigurationCheck: Sendable {
   }
 
   public private(set) var findings: [Finding] = []
+  /// No finding is an error; warnings don't count.
   public var isUsable: Bool { !findings.contains { $0.weight == .error } }
 
   /// Looks at the host; changes nothing and starts nothing.

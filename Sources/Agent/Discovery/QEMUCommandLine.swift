@@ -76,6 +76,7 @@ public struct QEMUCommandLine: Sendable, Equatable {
 
 /// QEMU's option syntax: `first,key=value,flag,other=a,,b` (two commas: one that belongs to a value).
 public struct OptionFields: Sendable, Equatable {
+  /// In the text's order; a key may be there several times.
   public private(set) var fields: [(key: String, value: String)] = []
 
   /// `implied` is the key of a first field that has none.
@@ -92,7 +93,10 @@ public struct OptionFields: Sendable, Equatable {
     }
   }
 
+  /// Of equal keys the last one counts, as for QEMU; nil: there is none.
   public subscript(key: String) -> String? { fields.last { $0.key == key }?.value }
+  /// Whether a flag is set, in any of the spellings that QEMU takes for "on"; false where it isn't
+  /// there.
   public func isOn(_ key: String) -> Bool { ["on", "yes", "true", "y"].contains(self[key]) }
 
   private static func split(_ text: String) -> [String] {

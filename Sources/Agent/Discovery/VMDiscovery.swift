@@ -13,6 +13,7 @@ public struct DiscoveredVM: Sendable, Equatable {
   public var startTime: UInt64 { identity.startTime }
   /// The program as started, and the arguments after it.
   public var program: String
+  /// Without the program itself.
   public var arguments: [String]
   /// The QMP monitor to use; nil: none was found. The last of several, because managers take the
   /// first and a monitor serves one client.

@@ -40,6 +40,7 @@ public enum VMResolutionError: Error, Hashable, Sendable, CustomStringConvertibl
   }
 }
 
+/// Finds out which QEMU an operator means.
 public enum VMResolver {
   /// Finds the VM that `text` names: `qmp:PATH`, or a name, or `pid-PID`.
   public static func resolve(_ text: String) async throws -> ResolvedVM {

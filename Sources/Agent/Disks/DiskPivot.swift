@@ -14,6 +14,8 @@ public struct DiskPivot: Sendable {
 
   public init(_ client: QMPClient) { self.client = client }
 
+  /// Finds a disk by device id, node name or path; throws `GuestDiskError` where there is none, or
+  /// one that can't be pivoted without copying.
   public func find(_ name: String) async throws -> GuestDisk {
     try GuestDisk.find(
       name, devices: try await client.queryBlock(), nodes: try await client.queryBlockNodes())

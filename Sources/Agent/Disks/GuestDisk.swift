@@ -2,6 +2,7 @@ import QMP
 
 /// A guest's raw disk as QEMU has it: the node that the guest's device uses, and the node below it.
 public struct GuestDisk: Sendable, Hashable {
+  /// Who reads and writes the disk's file.
   public enum Place: Sendable, Hashable {
     /// QEMU reads and writes the file itself.
     case file

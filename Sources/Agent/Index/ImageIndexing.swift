@@ -4,6 +4,7 @@ import HostIO
 
 /// Builds, refreshes and verifies the indexes of images on this host (`godwit index`).
 public struct ImageIndexing: Sendable {
+  /// How the image that is named is to be read.
   public enum Format: String, Sendable, CaseIterable { case raw, qcow2 }
 
   /// How far it is.
@@ -15,6 +16,7 @@ public struct ImageIndexing: Sendable {
 
   /// What became of one image.
   public struct Outcome: Codable, Sendable, Equatable {
+    /// What was done about the image.
     public enum Action: String, Codable, Sendable {
       /// Nobody wrote to the file since it was indexed: nothing was read.
       case unchanged

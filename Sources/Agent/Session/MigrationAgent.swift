@@ -38,6 +38,7 @@ public actor MigrationAgent: AgentService {
   var warming: Set<String> = []
   var warmed = 0
 
+  /// - Parameter history: where records of ended migrations are kept; nil: nowhere.
   public init(configuration: AgentConfiguration, history: HistoryStore?, logger: Logger) {
     settings = Mutex(configuration)
     link = OutgoingLink(rate: configuration.bandwidth)

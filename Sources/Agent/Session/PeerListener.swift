@@ -41,6 +41,8 @@ public struct PeerListener: Service {
   /// The port, for tests that listen on port 0.
   public var port: UInt16? { TCPSocket.localPort(of: listener) }
 
+  /// Accepts connections until the graceful shutdown, then ends what can be ended of the migrations
+  /// that run.
   public func run() async throws {
     let room = GreetingRoom(waitingMax: Self.greetingMax)
     let accepting = WorkerThread("gw-accept") { [listener, agent, isOver, logger] in

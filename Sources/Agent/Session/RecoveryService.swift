@@ -18,6 +18,8 @@ public struct RecoveryService: Service {
 
   public init(agent: MigrationAgent) { self.agent = agent }
 
+  /// Goes on until the graceful shutdown. What stays open is tried again after 2 seconds at first,
+  /// once a minute at last.
   public func run() async throws {
     await cancelWhenGracefulShutdown {
       await withDiscardingTaskGroup { group in

@@ -7,9 +7,12 @@ public struct ByteCursor: ~Escapable {
   @inlinable public var position: Int { offset }
   @usableFromInline var offset = 0
 
+  /// Starts at the first byte. The cursor, and every span it gives out, lives no longer than
+  /// `bytes`.
   @inlinable @_lifetime(copy bytes)
   public init(_ bytes: RawSpan) { self.bytes = bytes }
 
+  /// Bytes of the span not read yet.
   @inlinable public var remaining: Int { bytes.byteCount &- offset }
 
   /// Reads one big-endian integer (NBD, the QEMU stream and Godwit's own frames are big-endian).

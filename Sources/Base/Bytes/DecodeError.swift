@@ -1,5 +1,6 @@
 /// Why a byte stream was refused. Input is hostile, so every case is expected.
 public struct DecodeError: Error, Hashable, Sendable {
+  /// What was wrong; it says what `found` and `limit` mean.
   public enum Code: Hashable, Sendable {
     /// Fewer bytes than the field needs.
     case truncated
@@ -27,6 +28,8 @@ public struct DecodeError: Error, Hashable, Sendable {
   /// The value met and the bound it broke, in the field's own unit.
   public let found, limit: UInt64
 
+  /// `offset`, `found` and `limit` as in the fields of the same name; `context` is a noun for
+  /// people.
   @inline(never)  // cold path
   public init(
     _ code: Code, in context: StaticString = "input", at offset: UInt64, found: UInt64 = 0,

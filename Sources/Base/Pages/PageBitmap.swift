@@ -13,6 +13,9 @@ public struct PageBitmap: Sendable, Equatable {
   private var words: [UInt64]
   private var summary: [UInt64]
 
+  /// No page is set, or with `filled` every one. Costs one bit per page, and time in proportion.
+  ///
+  /// - Precondition: `count >= 0`.
   public init(count: Int, filled: Bool = false) {
     precondition(count >= 0)
     self.count = count
@@ -28,6 +31,8 @@ public struct PageBitmap: Sendable, Equatable {
   /// Words of 64 pages each.
   public var wordCount: Int { words.count }
 
+  /// Reading is one load and isn't held against `count`: pages up to the end of the last word read
+  /// as clear, those behind it trap. Writing needs `page < count`.
   public subscript(page: Int) -> Bool {
     get { words[page >> 6] & (1 << UInt64(page & 63)) != 0 }
     set {

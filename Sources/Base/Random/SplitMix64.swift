@@ -2,6 +2,7 @@
 public struct SplitMix64: RandomNumberGenerator, Sendable {
   private var state: UInt64
 
+  /// Every seed is as good as any other, 0 included.
   public init(seed: UInt64) { state = seed }
 
   public mutating func next() -> UInt64 {

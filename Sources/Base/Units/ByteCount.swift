@@ -3,7 +3,9 @@ public struct ByteCount: Sendable, Hashable, Comparable {
   public var bytes: UInt64
 
   public init(_ bytes: UInt64) { self.bytes = bytes }
+  /// Units of 2^10 bytes; what is over 64 bits is lost without a word.
   public static func kibibytes(_ count: UInt64) -> Self { Self(count << 10) }
+  /// Units of 2^20 bytes; what is over 64 bits is lost without a word.
   public static func mebibytes(_ count: UInt64) -> Self { Self(count << 20) }
   public static func < (a: Self, b: Self) -> Bool { a.bytes < b.bytes }
 

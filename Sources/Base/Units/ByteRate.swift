@@ -2,6 +2,7 @@
 public struct ByteRate: Sendable, Hashable, Comparable {
   public let bytesPerSecond: UInt64
 
+  /// nil for 0.
   public init?(bytesPerSecond: UInt64) {
     guard bytesPerSecond > 0 else { return nil }
     self.bytesPerSecond = bytesPerSecond

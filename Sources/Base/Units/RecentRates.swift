@@ -15,6 +15,7 @@ public struct RecentRates: Sendable, Equatable {
   /// Nil before the first.
   public var best: UInt64? { rates.max() }
 
+  /// Takes a sample in, and forgets the oldest once there are `samplesMax`.
   public mutating func note(_ rate: UInt64) {
     if rates.count < Self.samplesMax { return rates.append(rate) }
     rates[next] = rate

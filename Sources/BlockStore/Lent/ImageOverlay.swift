@@ -9,8 +9,11 @@ public struct ImageOverlay: Sendable {
 
   public let path: String
 
+  /// Of the file that `image` names, links followed: all names of an image have one overlay. Where
+  /// they can't be followed, beside `image` itself.
   public init(of image: String) { path = (ImageFile.realPath(image) ?? image) + Self.suffix }
 
+  /// A path that is known already, with the suffix.
   public init(at path: String) { self.path = path }
 
   /// Whether it may be newer than the image.

@@ -152,8 +152,15 @@ extension MovableStore {
     moveEnded(move)
   }
 
+  /// Throws `MoveError` where no move is under way. The guest's writes wait for nothing while it is
+  /// paused, and are remembered.
   public func pauseMove() throws { try current().pause() }
+  /// Throws `MoveError` where no move is under way, as after a restart of the server. Clears what
+  /// `MoveStatus.problem` said.
   public func resumeMove() throws { try current().resume() }
+  /// Says what shall happen at the end, in place of the wish. Throws `MoveError` where no move is
+  /// under way, or for `switching` where the disk can't be switched: it moves with its guest, or
+  /// the destination takes no requests as small.
   public func finishMove(_ ending: MoveEnding) throws { try current().finish(ending) }
 
   /// Returns when nothing of the move is left; the source is the disk.

@@ -52,13 +52,16 @@ public enum MovePhase: String, Sendable, Codable, CaseIterable {
   case copied
   case cancelled
 
+  /// Nothing more happens by itself: copied, cancelled or switched.
   public var isOver: Bool { self == .copied || self == .cancelled || self == .switched }
 }
 
 /// A move at one instant.
 public struct MoveStatus: Sendable, Codable, Hashable {
   public var disk: String
+  /// URI.
   public var destination: String
+  /// nil, as `ending`: an earlier server's move, of which only the map is known.
   @OrNull public var method: MoveMethod?
   @OrNull public var ending: MoveEnding?
   public var phase: MovePhase
@@ -73,8 +76,12 @@ public struct MoveStatus: Sendable, Codable, Hashable {
   public var forwardedBytes: UInt64
   /// Written to both sides at once.
   public var mirroredBytes: UInt64
+  /// Times that the copier has come to the end of the disk.
   public var roundCount: UInt64
+  /// What arrives, over the last seconds; nil: not known.
   @OrNull public var bytesPerSecond: UInt64?
+  /// Until the destination lacks nothing, at that pace; nil: nothing moves now, or no end can be
+  /// named.
   @OrNull public var etaMs: UInt64?
   /// Connections that were opened, the first one included.
   public var connectionCount: UInt64

@@ -21,6 +21,7 @@ public enum DiskPullPhase: String, Sendable, Codable, CaseIterable {
   case done
   case cancelled
 
+  /// Nothing more is fetched: done or cancelled.
   public var isOver: Bool { self == .done || self == .cancelled }
 }
 
@@ -43,6 +44,7 @@ public struct DiskPullStatus: Sendable, Codable, Hashable {
   public var failedFaults: UInt64
   /// What comes, zeros included.
   @OrNull public var bytesPerSecond: UInt64?
+  /// Until everything is here; nil: nothing is fetched by itself now, or no end can be named.
   @OrNull public var etaMs: UInt64?
   /// Connections that were opened, the first one included.
   public var connectionCount: UInt64

@@ -87,7 +87,10 @@ extension MovableStore {
   /// Bytes that are noted at once: no more parts than the activity log has room for.
   private static let notedByteCount: UInt64 = 1 << 30
 
+  /// Nothing is fetched from now on but what clients ask for. Throws `MoveError` where nothing is
+  /// being pulled.
   public func pausePull() throws { try currentPull().pause() }
+  /// Throws `MoveError` where nothing is being pulled. Clears what `DiskPullStatus.problem` said.
   public func resumePull() throws { try currentPull().resume() }
 
   /// Returns when nothing of the pull is left; every later request fails until the disk is pulled again.

@@ -115,6 +115,7 @@ public struct DiskUse: Sendable, Hashable, Encodable {
 }
 
 extension ServedDisk {
+  /// Since this server offers the disk; a restart begins at 0.
   public var use: DiskUse {
     let (read, write) = (counters.use(.read), counters.use(.write))
     let others: [DiskRequestKind] = [.trim, .writeZeroes, .cache, .blockStatus]

@@ -4,6 +4,7 @@ import Synchronization
 
 /// Serves disks over NBD: a thread for each connection, and a pool for what has to wait.
 public final class DiskServer: Sendable {
+  /// Bounds of a server, for all its disks together.
   public struct Options: Sendable {
     /// Threads of the pool, for all connections together.
     public var threadCount = 16

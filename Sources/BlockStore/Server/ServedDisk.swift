@@ -16,6 +16,8 @@ public final class ServedDisk: Sendable {
   /// How long nothing is tried after such a call.
   static let slowUs: UInt64 = 1_000_000
 
+  /// What clients may do follows from the store's traits as they are now: flags and block sizes
+  /// don't change later.
   public init(name: String, description: String = "", store: any DiskStore) {
     self.store = store
     let traits = store.traits

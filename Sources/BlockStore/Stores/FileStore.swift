@@ -7,6 +7,7 @@ import Synchronization
 
 /// A raw image: a file or a block device.
 public final class FileStore: DiskStore {
+  /// How an image is opened.
   public struct Options: Sendable, Hashable {
     public var isReadOnly = false
     /// Past the page cache.
@@ -25,6 +26,9 @@ public final class FileStore: DiskStore {
   /// Whether the file system can tell what is in memory; found out by asking.
   private let tellsAtOnce = Atomic(true)
 
+  /// Opens the image and, unless `isInUse`, locks it as QEMU would; blocks. Throws `EBUSY` where
+  /// another program has it, `EINVAL` where it is neither a file nor a block device, or where
+  /// `isDirect` meets a size that is no multiple of 4096 bytes. The size is that of now, for good.
   public init(path: String, _ options: Options = Options()) throws(SystemError) {
     var flags = (options.isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC
     if options.isDirect { flags |= godwit_open_direct() }

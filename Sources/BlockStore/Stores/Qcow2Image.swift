@@ -13,6 +13,7 @@ public struct Qcow2Image: Sendable {
   /// Time for `qemu-nbd` to open the image, in milliseconds.
   private static let startMs: UInt64 = 10_000
 
+  /// What others may do to the image meanwhile. Only a `locked` one can be written to.
   public enum Use: Sendable, Hashable {
     /// Nobody else may write to it.
     case locked

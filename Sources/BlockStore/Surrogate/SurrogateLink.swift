@@ -10,6 +10,7 @@ public struct SurrogatePlace: Sendable {
   public let name: String
   let open: @Sendable () throws -> any DiskStore
 
+  /// - Parameter open: opens the store, again after each broken connection; may block.
   public init(name: String, open: @escaping @Sendable () throws -> any DiskStore) {
     (self.name, self.open) = (name, open)
   }

@@ -2,6 +2,7 @@ public import Base
 
 /// A surrogate at one instant.
 public struct SurrogateStatus: Sendable, Codable, Hashable {
+  /// What the surrogate does for the disk now.
   public enum Phase: String, Sendable, Codable {
     /// Requests that began before are waited for.
     case opening

@@ -48,6 +48,7 @@ public final class BatchPacker {
   private let gathered: UnsafeMutableRawBufferPointer
   private let packed: UnsafeMutableRawBufferPointer
 
+  /// Takes some 1 MiB of buffers, and the compressors' own memory, as long as it lives.
   public init() {
     let bytes = BatchLimits.rawPagesMax * Page.size
     unsafe gathered = .allocate(byteCount: bytes, alignment: 64)

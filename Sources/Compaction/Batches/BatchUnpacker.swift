@@ -9,6 +9,7 @@ public final class BatchUnpacker: @unchecked Sendable {
   private let decompressor = PageDecompressor()
   private let unpacked: UnsafeMutableRawBufferPointer
 
+  /// Takes 512 KiB, and the decompressors' own memory, as long as it lives.
   public init() {
     unsafe unpacked = .allocate(byteCount: BatchLimits.rawPagesMax * Page.size, alignment: 64)
   }

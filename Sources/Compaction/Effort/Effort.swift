@@ -9,8 +9,10 @@ public enum Effort: UInt8, Sendable, CaseIterable, Comparable {
   case zstd3
   case zstd6
 
+  /// By how much processor time a batch takes.
   public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
 
+  /// What such a batch is packed with at most; pages that don't get smaller go raw all the same.
   public var codec: PageCodec {
     switch self {
     case .off: .none

@@ -39,6 +39,7 @@ public struct EffortController: Sendable, Equatable {
 
   /// Workers that pack, at least 1.
   public let workers: UInt64
+  /// What pays at present; single batches may be probed with another (`next`).
   public private(set) var effort = Effort.lz4
   private let isFixed: Bool
   private let most: Effort

@@ -10,6 +10,7 @@ public import Wire
 ///
 /// Takes 8 bytes for each page of its guests, and 24 for each content that it knows.
 public struct GangDirectory: Sendable {
+  /// A page of one of the guests.
   public struct Place: Sendable, Hashable {
     /// The guest, by its number in the gang.
     public let member: UInt16

@@ -7,6 +7,7 @@ public struct PageFingerprint: Hashable, Sendable {
   public static let byteCount = 16
   public let high, low: UInt64
 
+  /// Of bytes of any length; the same on every host.
   public init(of bytes: RawSpan) {
     // SAFETY: the pointer does not leave the closure.
     let hash = unsafe bytes.withUnsafeBytes { raw in

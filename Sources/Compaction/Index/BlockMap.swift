@@ -14,6 +14,7 @@ public struct BlockMap: Sendable, Hashable {
     /// Of the first block in the file, in bytes.
     public let offset: UInt64
 
+    /// `offset` in bytes from the start of the file. Whether the extent is sound `append` decides.
     public init(first: UInt32, count: UInt32, offset: UInt64) {
       (self.first, self.count, self.offset) = (first, count, offset)
     }

@@ -12,6 +12,8 @@ public enum ImageFormat: UInt8, Sendable, CaseIterable {
 public struct ImageSignature: Sendable, Hashable {
   public var byteCount, modifiedNs, changedNs, inode, device: UInt64
 
+  /// Times in nanoseconds since 1970: of the content (`mtime`), and of the file's own record
+  /// (`ctime`).
   public init(
     byteCount: UInt64, modifiedNs: UInt64, changedNs: UInt64, inode: UInt64, device: UInt64
   ) {

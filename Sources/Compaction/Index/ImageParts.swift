@@ -13,6 +13,7 @@ public struct ImageParts: Sendable, Hashable {
   public let shift: Int
   public let numbers: [UInt64]
 
+  /// Of all regions of an image, in order; two hosts get comparable parts only for equally many.
   public init(_ regions: [RegionSummary]) {
     var shift = 0
     while (regions.count + (1 << shift) - 1) >> shift > Self.countMax { shift += 1 }
@@ -43,6 +44,7 @@ public struct ImageParts: Sendable, Hashable {
     (self.shift, self.numbers) = (shift, numbers)
   }
 
+  /// The numbers, 8 bytes each, big-endian: what another agent's `init(regionCount:bytes:)` reads.
   public var bytes: [UInt8] {
     var bytes: [UInt8] = []
     for number in numbers { bytes.appendBE(number) }

@@ -5,7 +5,9 @@ public struct IndexWriter: Sendable {
   public var format: ImageFormat
   public var imageBytes: UInt64
   public var signature: ImageSignature
+  /// When reading the image began, in seconds since 1970.
   public var readFrom: UInt64
+  /// The file was written to while it was read.
   public var wasChanged = false
   public var path: String
   public var map: BlockMap
@@ -13,6 +15,7 @@ public struct IndexWriter: Sendable {
   /// Blocks of a bucket, on average.
   private static let bucketBlocks = 8
 
+  /// Limits are checked when the bytes are made.
   public init(
     format: ImageFormat, imageBytes: UInt64, signature: ImageSignature, readFrom: UInt64,
     path: String, map: BlockMap

@@ -39,6 +39,7 @@ public struct IndexedBlock: Sendable, Hashable {
 
 /// What tells damaged bytes of an index from sound ones; no proof against an attacker.
 public enum IndexChecksum {
+  /// XXH3, 64 bits.
   public static func of(_ bytes: RawSpan) -> UInt64 {
     // SAFETY: the pointer does not leave the closure.
     unsafe bytes.withUnsafeBytes { unsafe XXH3_64bits($0.baseAddress, $0.count) }
@@ -120,6 +121,7 @@ public enum ImageLimits {
   /// Blocks of 4096 bytes that an image has; what is left at its end is never looked at.
   public static func blocks(of imageBytes: UInt64) -> UInt64 { imageBytes >> UInt64(Page.shift) }
 
+  /// Regions of `ImageLimits.regionBlocks` blocks that an image has, the last one perhaps shorter.
   public static func regions(of imageBytes: UInt64) -> Int {
     Int((blocks(of: imageBytes) + UInt64(regionBlocks - 1)) / UInt64(regionBlocks))
   }

@@ -58,6 +58,7 @@ public struct Qcow2Header: Sendable, Hashable {
   /// Entries may say that a cluster is zeros (version 3).
   let hasZeroClusters: Bool
 
+  /// 4096 to 2 MiB.
   public var clusterBytes: Int { 1 << clusterBits }
   /// Entries of a second table.
   var l2Count: Int { clusterBytes / 8 }

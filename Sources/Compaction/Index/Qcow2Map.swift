@@ -10,8 +10,10 @@ public struct Qcow2Map: Sendable {
   private let header: Qcow2Header
   /// Of the file, in bytes.
   private let fileBytes: UInt64
+  /// What the second tables taken in so far have shown.
   public private(set) var map = BlockMap()
 
+  /// - Parameter fileBytes: of the file now; tables and clusters beyond it are refused.
   public init(_ header: Qcow2Header, fileBytes: UInt64) {
     (self.header, self.fileBytes) = (header, fileBytes)
   }

@@ -16,6 +16,8 @@ public struct RegionRecord: Sendable, Hashable {
   /// Those that hold something, rising.
   public let blocks: [IndexedBlock]
 
+  /// - Precondition: `ImageLimits.regionBlocks` blocks at most; that they rise and lie in the
+  ///   region is the caller's to keep.
   public init(region: UInt32, digest: ImageDigest, blocks: [IndexedBlock]) {
     precondition(blocks.count <= ImageLimits.regionBlocks)
     (self.region, self.digest, self.blocks) = (region, digest, blocks)
@@ -71,6 +73,7 @@ public struct RegionRecord: Sendable, Hashable {
     }
   }
 
+  /// Appends `byteCount` bytes, the checksum included.
   public func encode(into out: inout [UInt8]) {
     let start = out.count
     out.appendBE(Self.magic)

@@ -2,6 +2,7 @@ import Base
 
 /// Cuts what is written to a disk, in pieces of any length, into its blocks of 4096 bytes.
 public struct BlockCutter: Sendable {
+  /// What a piece changes about what is known of the disk's blocks.
   public enum Change: Sendable, Hashable {
     /// The block holds content with this hash from now on.
     case holds(block: UInt64, hash: UInt64)

@@ -49,6 +49,8 @@ public struct CopiedBlocks: Sendable {
     UInt64(checks.count) + UInt64(entries.count * MemoryLayout<Entry>.stride)
   }
 
+  /// Takes a change in, in the order of the writes. Blocks beyond the disk are left out; forgetting
+  /// costs O(blocks) of the range.
   public mutating func apply(_ change: BlockCutter.Change) {
     switch change {
     case .holds(let block, let hash): holds(block, hash)

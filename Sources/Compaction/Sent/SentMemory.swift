@@ -17,6 +17,7 @@ public struct SentMemory: Sendable {
   /// Words of a page's 512 that may differ from the version before for a delta to be made.
   static let deltaWordsMax = 256
 
+  /// A page that the destination has, for a frame to name.
   public struct Reference: Sendable, Hashable {
     /// Index into the RAM block list of the stream, and page within the block.
     public let block: UInt16
@@ -115,6 +116,7 @@ public struct SentMemory: Sendable {
       sequence: found.sequence)
   }
 
+  /// What the destination can make a page of.
   public enum Found: Sendable, Hashable {
     /// The difference was written.
     case delta

@@ -18,6 +18,7 @@ public struct SealedHead: Sendable, Hashable {
   /// Of the file's own key, drawn by lot.
   public let salt: [UInt8]
 
+  /// - Precondition: `salt` has `saltByteCount` bytes.
   public init(salt: [UInt8]) {
     precondition(salt.count == Self.saltByteCount)
     self.salt = salt
@@ -29,6 +30,8 @@ public struct SealedHead: Sendable, Hashable {
     return (try? cursor.readBE(UInt64.self)) == magic
   }
 
+  /// Reads `byteCount` bytes. Throws on another magic, another size of chunks, a reserved field
+  /// that isn't zero, and a checksum that doesn't fit.
   public init(decoding bytes: RawSpan) throws(DecodeError) {
     var cursor = ByteCursor(bytes)
     let fixed = try cursor.take(Self.byteCount - 8)

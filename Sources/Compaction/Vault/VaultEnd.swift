@@ -16,11 +16,15 @@ public struct VaultEnd: Sendable, Hashable {
   public let zeroPages: UInt64
   let headByteCount: UInt64
 
+  /// - Parameter headByteCount: of the snapshot's head, as it was written.
   public init(id: VaultID, storedPages: UInt64, zeroPages: UInt64, headByteCount: Int) {
     (self.id, self.storedPages, self.zeroPages) = (id, storedPages, zeroPages)
     self.headByteCount = UInt64(headByteCount)
   }
 
+  /// Reads `byteCount` bytes. Throws on another magic, on a checksum that doesn't fit, and on more
+  /// pages than `VaultLimits.pagesMax`; whether the file is as long as this says `VaultLayout`
+  /// checks.
   public init(decoding bytes: RawSpan) throws(DecodeError) {
     var cursor = ByteCursor(bytes)
     let fixed = try cursor.take(Self.byteCount - 8)
@@ -80,6 +84,7 @@ public struct VaultLayout: Sendable, Hashable {
     }
   }
 
+  /// All but the last have `VaultLimits.segmentPages` pages; none where nothing is stored.
   public var segmentCount: UInt64 {
     (storedPages + UInt64(VaultLimits.segmentPages) - 1) / UInt64(VaultLimits.segmentPages)
   }
@@ -91,6 +96,7 @@ public struct VaultLayout: Sendable, Hashable {
       + storedPages * UInt64(VaultSegment.pageByteCount) + UInt64(VaultEnd.byteCount)
   }
 
+  /// Where a segment begins in the file; segments before it are full.
   public func segmentOffset(_ segment: UInt64) -> UInt64 {
     UInt64(headByteCount) + segment * UInt64(VaultSegment.byteCountMax)
   }

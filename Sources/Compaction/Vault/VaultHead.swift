@@ -7,6 +7,7 @@ import Wire
 /// at i64, seed u64, guest's name and its UUID (u16 and as many bytes each), count of blocks u16, blocks (u16
 /// and as many bytes of name, pages u64), checksum u64 (`FrameChecksum`) of everything before it.
 public struct VaultHead: Sendable, Hashable {
+  /// A RAM block of the guest, by the name that it has in QEMU's stream.
   public struct Block: Sendable, Hashable {
     public let name: String
     public let pages: UInt64
@@ -122,6 +123,7 @@ public struct VaultHead: Sendable, Hashable {
     return try cursor.readString(count)
   }
 
+  /// Appends the whole head, its length and checksum included.
   public func encode(into out: inout [UInt8]) {
     var body: [UInt8] = []
     body.appendBE(UInt32(0))
@@ -156,10 +158,12 @@ public struct VaultID: Sendable, Hashable, CustomStringConvertible {
 
   public init(high: UInt64, low: UInt64) { (self.high, self.low) = (high, low) }
 
+  /// Both halves from `random`.
   public init(using random: inout some RandomNumberGenerator) {
     self.init(high: random.next(), low: random.next())
   }
 
+  /// Reads the 32 hexadecimal digits that `description` prints, in either case.
   public init?(_ text: String) {
     guard text.utf8.count == 32, text.utf8.allSatisfy({ $0 != UInt8(ascii: "+") }),
       let high = UInt64(text.prefix(16), radix: 16), let low = UInt64(text.suffix(16), radix: 16)

@@ -28,5 +28,6 @@ public struct VaultKey: RawRepresentable, Sendable, Hashable, Comparable {
   public var block: Int { Int(rawValue >> 48) }
   public var page: UInt64 { rawValue & (1 << 48 - 1) }
 
+  /// By block, then by page: the order in which a snapshot stores pages.
   public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
 }

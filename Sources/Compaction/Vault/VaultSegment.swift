@@ -24,6 +24,7 @@ public struct VaultSegment: Sendable, Hashable {
   public let firstIndex: UInt64
   public let lookupChecksum, contentChecksum: UInt64
 
+  /// - Precondition: `pageCount` is in `1...VaultLimits.segmentPages`.
   public init(pageCount: Int, firstIndex: UInt64, lookupChecksum: UInt64, contentChecksum: UInt64) {
     precondition((1...VaultLimits.segmentPages).contains(pageCount))
     (self.pageCount, self.firstIndex) = (pageCount, firstIndex)
@@ -39,6 +40,9 @@ public struct VaultSegment: Sendable, Hashable {
     headByteCount + pages * (lookupByteCount + identityByteCount)
   }
 
+  /// Reads `headByteCount` bytes. Throws on another magic, on a checksum that doesn't fit, and
+  /// where there are no pages or more than `VaultLimits.segmentPages`; the body's own checksums are
+  /// compared when it is read.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     let fixed = try cursor.take(Self.headByteCount - 8)
@@ -65,6 +69,7 @@ public struct VaultSegment: Sendable, Hashable {
       contentChecksum: try fields.readBE())
   }
 
+  /// Appends the head; the body must follow.
   public func encode(into out: inout [UInt8]) {
     let start = out.count
     out.appendBE(Self.magic)

@@ -20,6 +20,7 @@ public struct VaultValue: Sendable, Hashable, Comparable {
     self.bytes = bytes
   }
 
+  /// The least is the first to go.
   public static func < (a: Self, b: Self) -> Bool {
     a.score == b.score ? a.bytes > b.bytes : a.score < b.score
   }

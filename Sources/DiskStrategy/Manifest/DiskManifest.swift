@@ -33,8 +33,12 @@ public struct DiskManifest: Sendable, Equatable {
     Int((byteCount + partByteCount - 1) / partByteCount)
   }
 
+  /// Of 64 KiB; the last may be shorter.
   public var partCount: Int { hashes.count / Self.hashByteCount }
 
+  /// 32 bytes of SHA-256.
+  ///
+  /// - Precondition: `part` is in `0..<partCount`.
   public func hash(of part: Int) -> ArraySlice<UInt8> {
     hashes[(part * Self.hashByteCount)..<((part + 1) * Self.hashByteCount)]
   }
@@ -45,6 +49,7 @@ public struct DiskManifest: Sendable, Equatable {
     return start..<min(start + Self.partByteCount, byteCount)
   }
 
+  /// The layout above, checksum included; up to 1 GiB.
   public var encoded: [UInt8] {
     var bytes: [UInt8] = []
     bytes.reserveCapacity(Self.headerByteCount + hashes.count + 8)
@@ -56,6 +61,8 @@ public struct DiskManifest: Sendable, Equatable {
     return bytes
   }
 
+  /// Throws on another magic or size of parts, a disk that is empty or over `diskByteCountMax`, a
+  /// length that isn't what the disk's size says, and a checksum that doesn't fit.
   public init(decoding bytes: [UInt8]) throws(DecodeError) {
     guard bytes.count >= Self.headerByteCount + 8 else {
       throw DecodeError(

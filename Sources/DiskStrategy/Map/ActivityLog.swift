@@ -13,8 +13,10 @@ public struct ActivityLog: Sendable, Equatable {
   /// Active parts, the one that was used longest ago first.
   public private(set) var parts: [UInt32] = []
 
+  /// From a stored log, in its order; of more than `capacity` parts the last.
   public init(_ parts: [UInt32] = []) { self.parts = Array(parts.suffix(Self.capacity)) }
 
+  /// What has to be stored, and in which order, before the write may begin.
   public enum Change: Sendable, Equatable {
     /// The log has the parts already.
     case none

@@ -7,6 +7,8 @@ public struct SendPace: Sendable, Equatable {
   private var credit: Int64 = 0
   private var filledUs: UInt64?
 
+  /// The bucket is empty at first, but not in debt: with a rate above 0 the first send may go at
+  /// once.
   public init(bytesPerSecond: UInt64?, burstMs: UInt64 = 100) {
     (self.bytesPerSecond, self.burstMs) = (bytesPerSecond, burstMs)
   }
@@ -35,6 +37,7 @@ public struct SendPace: Sendable, Equatable {
     return credit >= 0
   }
 
+  /// Takes what was sent, whether `mayGo` was asked or not; the debt is paid by waiting.
   public mutating func spend(_ bytes: UInt64) {
     guard bytesPerSecond != nil else { return }
     credit -= Int64(clamping: bytes)

@@ -15,6 +15,7 @@ public struct SendTurns: Sendable, Equatable {
   /// What waits in memory comes first.
   public var isForForwarded: Bool { due > 0 }
 
+  /// Something from memory was sent.
   public mutating func noteForwarded(_ bytes: UInt64) { due -= min(bytes, due) }
 
   /// The copier has taken a run.

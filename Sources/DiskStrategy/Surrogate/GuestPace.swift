@@ -46,6 +46,7 @@ public struct GuestPace: Sendable, Equatable {
   private var window: Window?
   private var quietAtMs: UInt64 = 0
 
+  /// `slackPercent` is 1000 at most.
   public init(slackPercent: UInt64 = 15) { self.slackPercent = min(slackPercent, 1000) }
 
   /// What the copier may read, in bytes per second.

@@ -4,6 +4,7 @@ import Base
 extension SurrogateIndex {
   /// Blocks that follow one another, here and where they lie.
   public struct Piece: Sendable, Hashable {
+    /// Where the newest content of the blocks is.
     public enum Place: Sendable, Hashable {
       case original
       /// Of the record with this sequence.

@@ -61,6 +61,7 @@ public struct SurrogateIndex: Sendable {
   /// Segments that were ever written to.
   public private(set) var segmentsUsed = 0
 
+  /// An empty log. That there are at least `segmentsMin` segments is the caller's to see to.
   public init(blockCount: Int, segmentCount: Int) {
     outsourced = PageBitmap(count: blockCount)
     kept = outsourced
@@ -203,6 +204,7 @@ public struct SurrogateIndex: Sendable {
 
   /// Segments that only wait for a flush.
   public var staleCount: Int { stale.count }
+  /// Segments that nothing is in, the one in reserve for cleaning among them.
   public var freeCount: Int { free.count }
   /// Whether segments become free with the flush that is under way.
   public var isFlushing: Bool { !flushing.isEmpty }
@@ -215,6 +217,8 @@ public struct SurrogateIndex: Sendable {
     before = [:]
   }
 
+  /// Ends what `beginFlush` began: stale segments are free now, or, where the flush failed, wait
+  /// for the next one.
   public mutating func endFlush(_ isDone: Bool) {
     if isDone {
       free = flushing.reversed() + free

@@ -11,6 +11,7 @@ import Base
 /// The data follow, 4096 bytes for each block. A header is believed when it has the log's own number, which is
 /// drawn by chance: so no guest can write one.
 public struct SurrogateRecord: Sendable, Hashable {
+  /// What the record says of its blocks.
   public enum Kind: UInt64, Sendable {
     /// The newest content of the blocks.
     case data = 1
@@ -44,6 +45,7 @@ public struct SurrogateRecord: Sendable, Hashable {
   public static func unitCount(_ kind: Kind, _ blocks: Range<Int>) -> Int {
     kind == .zeros ? 1 : 1 + blocks.count
   }
+  /// Blocks that it takes in the log, its header included.
   public var unitCount: Int { Self.unitCount(kind, blocks) }
 
   /// The header's first `usedByteCount` bytes.

@@ -1,6 +1,8 @@
 /// The control group that a thread's processor time is counted in: a folder of the hierarchy that has
 /// the `cpu` controller.
 public struct CPUGroupPlace: Sendable, Hashable, Codable {
+  /// Which of the kernel's two interfaces; a host may have both, and the controller is in one of
+  /// them.
   public enum Version: String, Sendable, Hashable, Codable {
     /// A hierarchy of the controller's own (cgroups(7), version 1).
     case v1

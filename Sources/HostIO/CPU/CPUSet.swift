@@ -7,6 +7,7 @@ public struct CPUSet: Sendable, Hashable {
   /// Bit n of word n / 64.
   var words: [UInt64]
 
+  /// No processor.
   public init() { words = Array(repeating: 0, count: Self.wordCount) }
 
   /// Numbers over `numberMax` are left out.
@@ -15,11 +16,13 @@ public struct CPUSet: Sendable, Hashable {
     for number in numbers { insert(number) }
   }
 
+  /// A number outside of `0...numberMax` is left out.
   public mutating func insert(_ number: Int) {
     guard (0...Self.numberMax).contains(number) else { return }
     words[number >> 6] |= 1 << UInt64(number & 63)
   }
 
+  /// False for a number outside of `0...numberMax`.
   public func contains(_ number: Int) -> Bool {
     (0...Self.numberMax).contains(number) && words[number >> 6] & 1 << UInt64(number & 63) != 0
   }

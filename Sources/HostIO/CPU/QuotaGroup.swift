@@ -22,12 +22,14 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
   /// Version 2: the group above hands on `cpu` without our doing.
   public let isDelegated: Bool
 
+  /// Makes nothing yet, but looks at what the group above hands on.
   public init(in home: CPUGroupPlace, name: String) {
     (self.home, self.name) = (home, name)
     let handedOn = ProcFile.text(home.directory + "/cgroup.subtree_control", limit: 4096) ?? ""
     isDelegated = home.version == .v1 || Self.words(handedOn).contains("cpu")
   }
 
+  /// The group's own folder.
   public var directory: String { home.directory + "/" + name }
 
   /// Whether it is a group that Godwit may have made: a journal could say anything.

@@ -8,6 +8,7 @@ public struct ThreadIdentity: Sendable, Hashable, Codable {
   /// Clock ticks between boot and the thread's start.
   public let startTime: UInt64
 
+  /// From what a journal says; `isAlive` tells whether there still is such a thread.
   public init(process: ProcessIdentity, tid: Int32, startTime: UInt64) {
     (self.process, self.tid, self.startTime) = (process, tid, startTime)
   }

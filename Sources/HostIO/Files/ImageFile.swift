@@ -12,6 +12,8 @@ public final class ImageFile: Sendable {
   public let isDevice: Bool
   private let descriptor: Descriptor
 
+  /// Opens for reading, and takes no lock. Throws `EINVAL` where the path is neither a file nor a
+  /// block device.
   public init(path: String) throws(SystemError) {
     // Not to wait where the path names a pipe.
     let raw = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)

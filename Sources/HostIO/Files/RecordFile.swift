@@ -34,6 +34,8 @@ public final class RecordFile: Sendable {
     return bytes
   }
 
+  /// Blocks until the kernel has taken all of the bytes; on disk they are after `flush`. What a
+  /// call that throws has written stays at the end of the file.
   public func append(_ bytes: [UInt8]) throws(SystemError) {
     var done = 0
     while done < bytes.count {

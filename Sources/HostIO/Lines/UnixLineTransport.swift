@@ -8,6 +8,7 @@ public struct LineTransportError: Error, Hashable, Sendable, CustomStringConvert
   public let code: Code
   public let detail: String
 
+  /// - Parameter detail: what it was about, the socket's path first.
   public init(_ code: Code, detail: String) { (self.code, self.detail) = (code, detail) }
 
   public var description: String {

@@ -11,6 +11,8 @@ public final class PageBuffer: @unchecked Sendable {
   private static let hugeByteCount = 2 << 20
   public let base: UnsafeMutableRawPointer
 
+  /// The content is whatever was there. Aligned to a page of 4 KiB; from 2 MiB on to one of 2 MiB,
+  /// and a huge page is asked for; below 4 KiB to 64 bytes.
   public init(byteCount: Int) {
     self.byteCount = byteCount
     // A small one that took a page of memory would cost more than it counts for.

@@ -8,6 +8,8 @@ public final class PresentPages: Sendable {
   /// Of the host, in bytes.
   private let pageSize: UInt64
 
+  /// Opens the map; throws where the process is gone or may not be looked into. Later looks are at
+  /// the same memory, whoever gets the pid.
   public init(pid: Int32) throws(SystemError) {
     let raw = unsafe open("/proc/\(pid)/pagemap", O_RDONLY | O_CLOEXEC)
     guard raw >= 0 else { throw SystemError("open the page map of process \(pid)") }

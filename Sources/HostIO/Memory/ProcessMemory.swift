@@ -5,6 +5,8 @@ public final class ProcessMemory: Sendable {
   private let descriptor: Descriptor
   private let pid: Int32
 
+  /// Opens the memory; throws where the process is gone or may not be traced. Later reads are of
+  /// the same memory, whoever gets the pid.
   public init(pid: Int32) throws(SystemError) {
     let raw = unsafe open("/proc/\(pid)/mem", O_RDONLY | O_CLOEXEC)
     guard raw >= 0 else { throw SystemError("open the memory of process \(pid)") }

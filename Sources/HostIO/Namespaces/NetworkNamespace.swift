@@ -5,6 +5,7 @@ import Glibc
 public struct NetworkNamespace: Sendable, Hashable {
   public let name: String
 
+  /// Names a namespace; nothing is made before `create`.
   public init(name: String) { self.name = name }
 
   /// Where `ip netns` binds it.
@@ -15,6 +16,8 @@ public struct NetworkNamespace: Sendable, Hashable {
     ("ip", ["netns", "exec", name, program] + arguments)
   }
 
+  /// Throws where there is one of that name, or the right to make it is missing. `lo` is up
+  /// afterwards.
   public func create() async throws {
     try await Command.run("ip", ["netns", "add", name])
     try await ip("link", "set", "lo", "up")
@@ -35,6 +38,7 @@ public struct NetworkNamespace: Sendable, Hashable {
     try await Command.run("tc", ["-netns", name] + arguments)
   }
 
+  /// Pids of those inside, as the caller's namespace has them.
   public func processes() async throws -> [Int32] {
     try await Command.run("ip", ["netns", "pids", name]).split(whereSeparator: \.isWhitespace)
       .compactMap { Int32($0) }

@@ -27,6 +27,7 @@ public enum ProcFile {
     return content
   }
 
+  /// As `bytes`, with what isn't UTF-8 replaced.
   public static func text(_ path: String, limit: Int = sizeMax) -> String? {
     bytes(path, limit: limit).map { String(decoding: $0, as: UTF8.self) }
   }

@@ -32,6 +32,8 @@ public final class BoundedConnection: ByteConnection {
   private let inner: any ByteConnection
   private let deadline: Deadline
 
+  /// The time-out of `inner` is set anew before each read and write; one that begins after the
+  /// deadline throws `ETIMEDOUT`.
   public init(_ inner: any ByteConnection, by deadline: Deadline) {
     (self.inner, self.deadline) = (inner, deadline)
   }

@@ -20,11 +20,13 @@ public final class StreamSocket: ByteConnection {
   /// What is at the other end, for messages.
   public let peer: String
 
+  /// Takes ownership of a connected socket.
   public init(owning raw: Int32, peer: String) {
     descriptor = Descriptor(owning: raw)
     self.peer = peer
   }
 
+  /// For system calls while this is alive; whoever closes it breaks the socket.
   public var raw: Int32 { descriptor.raw }
 
   /// Ends both directions; blocked calls return. Safe to repeat.

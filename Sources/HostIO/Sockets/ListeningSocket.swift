@@ -29,6 +29,7 @@ public final class ListeningSocket: Sendable {
     self.init(owning: raw, name: name ?? "inherited socket \(raw)")
   }
 
+  /// For system calls while this is alive; whoever closes it breaks the socket.
   public var raw: Int32 { descriptor.raw }
 
   /// Wakes a blocked `accept`, which then throws.

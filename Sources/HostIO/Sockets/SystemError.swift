@@ -7,6 +7,8 @@ public struct SystemError: Error, Hashable, Sendable, CustomStringConvertible {
   /// What was attempted, for people: "connect to 10.0.0.2:4750".
   public let operation: String
 
+  /// With the calling thread's `errno`, so right after the call that failed, unless `code` says
+  /// otherwise.
   public init(_ operation: String, code: Int32 = errno) {
     (self.operation, self.code) = (operation, code)
   }

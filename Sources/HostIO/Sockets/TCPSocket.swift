@@ -52,6 +52,8 @@ public enum TCPSocket {
     }
   }
 
+  /// Listens on one of the addresses that `host` has, which may take a look into the DNS: blocks.
+  /// Port 0: the kernel chooses one.
   public static func listen(host: String, port: UInt16) throws(SystemError) -> ListeningSocket {
     try unsafe overAddresses(of: host, port: port, passive: true) {
       (raw, address, length) throws(SystemError) in

@@ -17,6 +17,7 @@ public enum ProcessExit: Sendable, Equatable, CustomStringConvertible {
   case code(Int32)
   case signal(Int32)
 
+  /// Only exit code 0.
   public var isSuccess: Bool { self == .code(0) }
   public var description: String {
     switch self {
@@ -54,6 +55,8 @@ public final class ChildProcess: Sendable {
   /// The end, once it came.
   public var exit: ProcessExit? { state.withLock { $0.exit } }
 
+  /// Waits for the end; any number of callers, also after it. Cancelling the task doesn't end the
+  /// wait.
   public func wait() async -> ProcessExit {
     await withCheckedContinuation { continuation in
       let exit = state.withLock { state in

@@ -6,6 +6,7 @@ public enum Command {
   /// Output kept of one command, in bytes; what comes after is dropped.
   public static let outputBytesMax = 1 << 20
 
+  /// How a command ended, be it by the time-out's SIGKILL, and what it said.
   public struct Result: Sendable {
     public let exit: ProcessExit
     /// Standard output and error, together.

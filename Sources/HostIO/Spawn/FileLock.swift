@@ -34,6 +34,7 @@ public final class FileLock: Sendable {
     }
   }
 
+  /// Lets the lock go; the file stays. Safe to repeat.
   public func release() {
     file.withLock {
       if let open = $0 {

@@ -3,8 +3,11 @@ import Glibc
 
 /// Files that are read in one go, with a bound: `/proc`, `/sys`, configuration.
 public enum SmallFile {
+  /// Whether this process may, by its real user; false also where nothing is there.
   public static func isReadable(_ path: String) -> Bool { unsafe access(path, R_OK) == 0 }
+  /// Whether the path leads to anything that can be seen from here; a link to nothing doesn't.
   public static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
+  /// Whether this process may, by its real user; a folder that can be entered counts.
   public static func isExecutable(_ path: String) -> Bool { unsafe access(path, X_OK) == 0 }
 
   /// The whole file as text; an error when it is larger than `bytesMax`.
@@ -12,6 +15,7 @@ public enum SmallFile {
     String(decoding: try readBytes(path, bytesMax: bytesMax), as: UTF8.self)
   }
 
+  /// The whole file; an error when it is larger than `bytesMax`. Blocks.
   public static func readBytes(_ path: String, bytesMax: Int) throws(SpawnError) -> [UInt8] {
     let file = unsafe open(path, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { throw failure(path, "cannot open") }

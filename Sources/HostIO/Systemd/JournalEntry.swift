@@ -5,6 +5,7 @@ public struct JournalEntry: Sendable, Equatable {
   static let valueBytesMax = 16 << 10
   static let fieldCountMax = 64
 
+  /// What is to be sent, as one datagram.
   public private(set) var bytes: [UInt8] = []
   private var fieldCount = 0
 

@@ -13,6 +13,7 @@ public struct JournalLogHandler: LogHandler {
   /// For what the journal doesn't take.
   private let fallback: StreamLogHandler
 
+  /// - Parameter label: the entry's `SYSLOG_IDENTIFIER`.
   public init(label: String, journal: DatagramSocket) {
     (self.label, self.journal) = (label, journal)
     fallback = StreamLogHandler.standardError(label: label)

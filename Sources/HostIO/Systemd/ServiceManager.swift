@@ -11,6 +11,7 @@ public struct ServiceManager: Sendable {
     socket = address.flatMap { try? DatagramSocket(to: $0) }
   }
 
+  /// For `$NOTIFY_SOCKET`, as systemd sets it.
   public static func fromEnvironment() -> ServiceManager {
     ServiceManager(address: EnvironmentVariable.value("NOTIFY_SOCKET"))
   }

@@ -5,6 +5,7 @@ import NIOSSL
 ///
 /// The peer's certificate is asked for and handed on, not judged here: `TLSConnection` says why.
 public struct TLSCredentials: Sendable {
+  /// Which side of the handshake: the one that connected, or the one that accepted.
   public enum Role: Sendable { case client, server }
 
   /// How long a close waits for the peer's own, in milliseconds.

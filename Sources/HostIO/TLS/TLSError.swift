@@ -3,6 +3,7 @@ import NIOSSL
 
 /// Why there is no encrypted connection. Says what the peer did, and what may be the matter.
 public struct TLSError: Error, Hashable, Sendable, CustomStringConvertible {
+  /// What happened, as far as it calls for different remedies.
   public enum Code: Sendable {
     /// The peer's first bytes are no TLS.
     case plainPeer

@@ -10,6 +10,7 @@ public final class Guarded<Value>: @unchecked Sendable {
   private let condition: UnsafeMutablePointer<pthread_cond_t>
   private var value: Value
 
+  /// Takes `value` over: nobody else may have a hold of what it refers to.
   public init(_ value: sending Value) {
     self.value = value
     unsafe mutex = .allocate(capacity: 1)

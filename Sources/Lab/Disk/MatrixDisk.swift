@@ -9,6 +9,7 @@ public struct MatrixDisk: Sendable, Equatable {
 
   /// What clients do: each operation is one whole block, and one after the other on each of `depth` threads.
   public struct Load: Sendable, Equatable {
+    /// Which blocks the clients' operations go to.
     public enum Pattern: String, Sendable, CaseIterable {
       case uniform, sequential
       /// Nine of ten operations go to `hotByteCount` of it.

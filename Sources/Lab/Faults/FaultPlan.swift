@@ -4,6 +4,7 @@ public import Strategy
 
 /// One thing to break, in which phase of a migration, and for how long.
 public struct FaultPlan: Sendable, Hashable {
+  /// What is broken, and how.
   public enum Victim: String, Sendable, CaseIterable {
     // Killed (SIGKILL); an agent is started again.
     case sourceAgent = "source-agent"
@@ -62,6 +63,7 @@ public struct FaultPlan: Sendable, Hashable {
   /// How the guest is moved; a phase of a pull needs one that pulls.
   public let strategy: StrategyName
 
+  /// For the phase `pull` the guest is moved by `dsm`, whatever `strategy` says.
   public init(
     phase: MigrationPhase, victim: Victim, lastsMs: UInt64 = 1500, strategy: StrategyName = .precopy
   ) {
@@ -138,5 +140,6 @@ public struct FaultResult: Sendable {
     (self.plan, self.killedAfterMs) = (plan, killedAfterMs)
   }
 
+  /// The guest, and all that was looked at beside it, is as it should be.
   public var isGood: Bool { damage.isEmpty }
 }

@@ -8,6 +8,7 @@
 /// ```
 /// All numbers are 8 hexadecimal digits. Times are 0, so that equal content gives equal bytes.
 public struct CPIOArchive: Sendable {
+  /// What was added so far; an archive only after `finish`.
   public private(set) var bytes: [UInt8] = []
   private var inode: UInt32 = 0
 
@@ -20,6 +21,7 @@ public struct CPIOArchive: Sendable {
     case device = 0o020000
   }
 
+  /// Names are paths without a leading slash; a folder has to be added before what lies in it.
   public mutating func add(directory name: String, mode: UInt32 = 0o755) {
     append(name, .directory, mode: mode, content: [])
   }

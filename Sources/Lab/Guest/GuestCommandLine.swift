@@ -2,6 +2,7 @@ import HostIO
 
 /// Where one QEMU of a guest runs: its sockets, its network, the side it is on.
 public struct GuestPlacement: Sendable, Equatable {
+  /// How the guest's network leads to its clients.
   public enum Network: Sendable, Equatable {
     /// A tap interface that exists already, in the namespace that QEMU is started in.
     case tap(interface: String, guestAddress: String)
@@ -9,6 +10,7 @@ public struct GuestPlacement: Sendable, Equatable {
     case user(hostPort: UInt16?)
   }
 
+  /// Which end of the migration this QEMU is, and who starts it.
   public enum Role: Sendable, Equatable {
     case source
     /// Waits for an incoming migration, and runs the guest by itself once that is complete.
@@ -56,6 +58,7 @@ public struct GuestCommandLine: Sendable {
     (self.source, self.destination) = (source, destination)
   }
 
+  /// Without the program itself. Throws where the specification can't be met.
   public func arguments(for placement: GuestPlacement) throws -> [String] {
     try specification.validate()
     let program = placement.role == .source ? source : destination

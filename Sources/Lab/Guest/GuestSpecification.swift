@@ -2,10 +2,12 @@ public import Base
 
 /// A guest as an experiment wants it; where it runs is said elsewhere (`GuestPlacement`).
 public struct GuestSpecification: Sendable, Equatable {
+  /// QEMU's machine; `pc` and `q35` in the version of the older QEMU.
   public enum Machine: String, Sendable, CaseIterable { case pc, q35, microvm }
   /// What guest RAM is made of: QEMU's own anonymous memory, a shared memfd, a shared file in
   /// `/dev/shm`, a shared memfd of huge pages.
   public enum Backend: String, Sendable, CaseIterable { case none, memfd, file, hugepages }
+  /// How the guest's processors run.
   public enum Accelerator: String, Sendable, CaseIterable { case tcg, kvm }
 
   public var name = "quickstart"

@@ -1,6 +1,7 @@
 extension GuestSpecification {
   /// Arguments of the guest's workload; each field is one of its `key=value` arguments.
   public struct Workload: Sendable, Equatable {
+    /// Which of the hot pages is written next.
     public enum Pattern: String, Sendable, CaseIterable {
       case uniform, zipf, sequential
       /// Four of five writes go to a fifth of the pages.

@@ -53,6 +53,7 @@ public struct QEMUProgram: Sendable, Equatable {
     return version.contains(".") ? String(version) : nil
   }
 
+  /// 0 where the version begins with no number.
   public var majorVersion: Int { Int(version.prefix { $0 != "." }) ?? 0 }
 
   /// `10.0`: what versioned machine types end in.

@@ -15,6 +15,7 @@ public import HostIO
 /// With latency the link leads through a fourth namespace, where a `DelayLine` holds every frame for that time.
 /// Without root: everything on the loopback interface; no link to shape and none to count bytes on.
 public struct HostPair: Sendable {
+  /// Hosts of their own, which need root, or two names for this one.
   public enum Kind: Sendable, Equatable { case namespaces, loopback }
   public enum Side: String, Sendable, CaseIterable { case source, destination }
 
@@ -67,9 +68,11 @@ public struct HostPair: Sendable {
     }
   }
 
+  /// Exists only where `kind` is `namespaces`.
   public func namespace(_ side: Side) -> NetworkNamespace {
     NetworkNamespace(name: prefix + (side == .source ? "s" : "d"))
   }
+  /// Where the guest's clients are; nil without namespaces.
   public var clientNamespace: NetworkNamespace? {
     kind == .namespaces ? NetworkNamespace(name: prefix + "c") : nil
   }

@@ -46,6 +46,7 @@ public struct RunFolder: Sendable {
     return RunFolder(path: path, prefix: "\(namespacePrefix)\(getpid())-\(number)", lock: lock)
   }
 
+  /// The path of a file in the folder; nothing is made.
   public func file(_ name: String) -> String { "\(path)/\(name)" }
 
   /// Notes a process that must not outlive the run. Its start time tells it from a later process

@@ -52,11 +52,13 @@ public struct MatrixComparison: Sendable {
   /// Those that were done.
   func done(_ method: String) -> [MatrixResult] { (results[method] ?? []).filter(\.isDone) }
 
+  /// How many of a method's migrations completed, of those that have a result.
   public func doneCount(_ method: String) -> (done: Int, of: Int) {
     let all = results[method] ?? []
     return (all.count(where: \.isDone), all.count)
   }
 
+  /// How many of a method's results show no damage, completed or not.
   public func intactCount(_ method: String) -> Int {
     (results[method] ?? []).count(where: \.isIntact)
   }
@@ -91,6 +93,7 @@ public struct MatrixComparison: Sendable {
     }
   }
 
+  /// nil where the figure was measured in no block.
   public func estimate(_ figure: MatrixFigure, _ method: String) -> Estimate? {
     Estimate(values(figure, method).map(\.1))
   }

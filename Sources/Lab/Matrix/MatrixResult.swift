@@ -7,6 +7,7 @@ public struct MatrixResult: Codable, Sendable, Equatable {
   public var record: MigrationRecord
   public var lab: Facts
 
+  /// What only the lab knows of the migration: what it was of, where, and what became of the guest.
   public struct Facts: Codable, Sendable, Equatable {
     /// Format of this object.
     public var format = 1
@@ -90,6 +91,8 @@ public struct MatrixResult: Codable, Sendable, Equatable {
     return result
   }
 
+  /// The migration completed; whether the guest is sound says `isIntact`.
   public var isDone: Bool { record.outcome == .completed }
+  /// Nothing was found wrong with the guest or the disk, wherever it is.
   public var isIntact: Bool { lab.damage.isEmpty }
 }

@@ -14,6 +14,9 @@ public struct MatrixRun: Sendable {
   let results: ResultsFile?
   let observer: any LabObserver
 
+  /// - Parameters:
+  ///   - common: the network, TLS, the program; guest and method are the scenario's.
+  ///   - results: where to go on, and where each result is written; nil: nothing is kept.
   public init(
     _ scenario: MatrixScenario, _ selection: MatrixSelection, common: LabOptions,
     results: ResultsFile?, observer: any LabObserver

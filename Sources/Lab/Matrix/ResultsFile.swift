@@ -93,11 +93,13 @@ public struct ResultsFolder: Sendable {
   public let path: String
   public init(path: String) { self.path = path }
 
+  /// Whether there is a folder at the path.
   public var exists: Bool {
     var status = stat()
     return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 
+  /// The file needn't be there.
   public func file(of experiment: String) -> ResultsFile {
     ResultsFile(path: "\(path)/\(experiment)\(ResultsFile.ending)")
   }

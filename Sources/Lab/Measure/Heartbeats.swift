@@ -27,6 +27,7 @@ public struct Heartbeat: Sendable, Equatable {
 public struct HeartbeatLog: Sendable {
   public enum Side: String, Sendable { case source, destination }
 
+  /// A heartbeat, where it was heard and when.
   public struct Entry: Sendable, Equatable {
     public let side: Side
     /// Microseconds on the host's monotonic clock, when the line was complete.
@@ -41,6 +42,7 @@ public struct HeartbeatLog: Sendable {
   /// A line without an end is cut here, in bytes.
   static let lineBytesMax = 4096
 
+  /// By time; of a long run the oldest are gone.
   public private(set) var entries: [Entry] = []
   /// Lines that are no heartbeats, the first ones.
   public private(set) var otherLines: [String] = []
@@ -102,6 +104,7 @@ public struct HeartbeatLog: Sendable {
   }
 
   public var last: Entry? { entries.last }
+  /// Of the beats that are kept.
   public func count(from side: Side) -> UInt64 {
     UInt64(entries.count { $0.side == side })
   }

@@ -38,6 +38,7 @@ public final class SerialCapture: Sendable {
     }
   }
 
+  /// Takes no new connections; those that there are, are heard to their ends.
   public func close() {
     sockets.withLock {
       for socket in $0 { socket.shutdown() }

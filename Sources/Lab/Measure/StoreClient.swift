@@ -6,6 +6,7 @@ import Synchronization
 /// Clients outside the guest: each a persistent connection that sets and gets in a closed loop,
 /// checks every value, and notes when each operation was done.
 public final class StoreClient: Sendable {
+  /// What the clients talk to, and what they do.
   public struct Options: Sendable, Equatable {
     /// Which key is used next.
     public enum Pattern: String, Sendable, CaseIterable { case uniform, zipf }

@@ -3,6 +3,7 @@ import Base
 /// A scenario's results for people: one table per guest and QEMU, the ratios to QEMU's best, and to the
 /// same method with pages as they are; and what guests waited for.
 public enum MatrixTable {
+  /// Lines without line breaks, as wide as they have to be; none without results.
   public static func lines(_ results: [MatrixResult]) -> [String] {
     let comparisons = MatrixComparison.all(results)
     guard !comparisons.isEmpty else { return [] }

@@ -36,6 +36,7 @@ public enum LabMethod: Sendable, Hashable {
     }
   }
 
+  /// Whether a disk is moved alone, without a guest.
   public var isOfDisks: Bool { if case .disk = self { true } else { false } }
 
   /// From a name as above; `qemu` and `godwit` alone mean pre-copy. Nil for a rival that does not exist.

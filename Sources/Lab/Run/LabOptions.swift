@@ -54,6 +54,7 @@ public struct LabOptions: Sendable {
   /// history of their own.
   public var pastForecasts: [PastForecast] = []
   public var pastKnownMoves: [PastKnownMove] = []
+  /// Makes the forecast of one migration; nil: nothing can be foretold.
   public typealias Forecaster =
     @Sendable (PlanReport, MigrationRequest) throws -> MigrationRecord.Forecast?
   /// The `godwit` that the agents are started from; nil: this program itself.

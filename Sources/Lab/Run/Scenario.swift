@@ -7,6 +7,7 @@ public struct Scenario: Sendable {
 
   public static let all = [quickstart, idle, hot]
 
+  /// nil: there is none of that name.
   public static func named(_ name: String) -> Scenario? { all.first { $0.name == name } }
 
   static let quickstart = Scenario(

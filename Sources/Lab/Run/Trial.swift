@@ -8,7 +8,10 @@ public struct Trial: Sendable, Equatable {
   public var damage: [String] = []
   /// Silence between the last heartbeat at the source and the first at the destination.
   public var heartbeatGapMs: UInt64?
+  /// Of the clients'; nil without clients.
   public var brokenConnections: UInt64?
+  /// Of all clients together, from the migration's start until they were watched no more; nil
+  /// without clients.
   public var operationsPerSecond: UInt64?
   /// Full scans of its memory that the guest did after the move, without an error.
   public var scansAfter: UInt64?
@@ -35,6 +38,7 @@ public struct Trial: Sendable, Equatable {
 
   public init(record: MigrationRecord) { self.record = record }
 
+  /// The guest is sound, and where Godwit moved it, the migration completed; QEMU alone may fail.
   public var isGood: Bool {
     damage.isEmpty && (record.method == "qemu" || record.outcome == .completed)
   }

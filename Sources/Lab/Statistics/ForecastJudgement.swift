@@ -20,6 +20,7 @@ public struct ForecastJudgement: Sendable, Equatable {
   public var keptAnnounced = 0
   public var largestShareOfBound: Double?
 
+  /// Records in any order; those without a forecast or a promise don't count.
   public init(_ records: [MigrationRecord]) {
     var (totals, pauses): ([Double], [Double]) = ([], [])
     for record in records where record.outcome != .refused && record.pull == nil {

@@ -21,6 +21,7 @@ extension ClientError: CustomStringConvertible {
 
 /// What a client's handshake has agreed on.
 public struct ClientSession: Sendable, Hashable {
+  /// A metadata context as the server granted it; `id` stands for it in answers about status.
   public struct Context: Sendable, Hashable {
     public let id: UInt32
     public let name: String

@@ -7,6 +7,7 @@ import Base
 public struct ClientHandshake: Sendable {
   /// What the client wants.
   public struct Wish: Sendable, Hashable {
+    /// Empty: the server's default export.
     public var exportName: String
     /// The best mode to ask for.
     public var mode: ReplyMode
@@ -41,6 +42,7 @@ public struct ClientHandshake: Sendable {
   var blockSizes = BlockSizes.usual
   var description = ""
 
+  /// `takeOutput()` has nothing yet: the server speaks first.
   public init(_ wish: Wish) { self.wish = wish }
 
   /// The same handshake behind TLS.

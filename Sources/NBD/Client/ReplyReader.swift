@@ -5,6 +5,8 @@ public import Base
 /// The driver notes each request with `expect` before it sends it, and takes the data of `.data` from
 /// the connection itself, before the next `read`.
 public struct ReplyReader: Sendable {
+  /// What one answer, or one chunk of it, says. The request with that cookie is over with `last`,
+  /// with `done`, and with nothing else.
   public enum Event: Sendable, Hashable {
     /// `count` bytes of data follow, which belong at `offset` of the export. `last`: they end it.
     case data(cookie: UInt64, offset: UInt64, count: Int, last: Bool)

@@ -47,6 +47,7 @@ public struct OptionReply: RawRepresentable, Hashable, Sendable {
   public static let tooBig = Self(error: 9)
   public static let extendedHeadersRequired = Self(error: 10)
 
+  /// The highest bit is set.
   public var isError: Bool { rawValue >> 31 == 1 }
 }
 
@@ -74,6 +75,7 @@ enum ChunkKind {
 /// How transmission is framed; agreed on in the handshake.
 public enum ReplyMode: UInt8, Sendable, Comparable, CaseIterable {
   case simple, structured, extended
+  /// From the least to the most that can be said.
   public static func < (a: Self, b: Self) -> Bool { a.rawValue < b.rawValue }
 
   /// Bytes of a request's header.

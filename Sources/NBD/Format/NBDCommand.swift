@@ -63,6 +63,7 @@ public struct NBDRequest: Hashable, Sendable {
   /// The range, in bytes.
   public var offset, length: UInt64
 
+  /// A command without a range (flush, disconnect) has offset and length 0.
   public init(
     _ command: NBDCommand, flags: CommandFlags = [], cookie: UInt64 = 0, offset: UInt64 = 0,
     length: UInt64 = 0

@@ -32,6 +32,7 @@ public struct NBDExport: Hashable, Sendable {
   /// Names of the metadata that can be asked for: `base:allocation`.
   public var contexts: [String]
 
+  /// `hasFlags` is added to the flags, as the protocol demands.
   public init(
     name: String, description: String = "", byteCount: UInt64, flags: ExportFlags,
     blockSizes: BlockSizes = .usual, contexts: [String] = [NBDExtent.allocation]

@@ -23,8 +23,11 @@ public struct RequestReader: Sendable {
   }
 
   public let session: ServerSession
+  /// 28 bytes, with extended headers 32.
   public var headerByteCount: Int { session.mode.requestByteCount }
 
+  /// The session tells which requests are refused: by the export's flags, block sizes and length,
+  /// and by whether there are contexts.
   public init(_ session: ServerSession) { self.session = session }
 
   /// Reads one header from the start of `bytes`.

@@ -5,6 +5,7 @@ public import Base
 /// The driver sends `takeOutput()` after `init` and after each `receive`. Bytes that `receive` leaves
 /// belong to what comes next.
 public struct ServerHandshake: Sendable {
+  /// How far TLS is; what was agreed on before it is forgotten behind it.
   public enum Security: Sendable, Hashable {
     /// No encryption here.
     case none

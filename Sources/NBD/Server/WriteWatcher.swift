@@ -5,6 +5,7 @@ import Base
 /// It judges nothing: what the server refuses is refused there, and whoever looks has to bear that it was not written.
 /// Where the bytes make no sense, as behind the beginning of TLS, it sees nothing more.
 public struct WriteWatcher: Sendable {
+  /// Which export the client asks for, or what it does to it.
   public enum Event: Sendable, Hashable {
     /// The client asks for this export: what follows is for it, unless the server says no and the client asks again.
     case export(String)

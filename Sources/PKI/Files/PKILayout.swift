@@ -2,6 +2,7 @@ import HostIO
 
 /// Where a host's certificates and keys lie: Godwit's own folder, or one of QEMU's or libvirt's.
 public struct PKILayout: Sendable, Hashable {
+  /// Whose names the files have; `custom` where each was named by hand.
   public enum Kind: String, Sendable, Hashable { case godwit, qemu, libvirt, custom }
 
   /// A certificate and its key.
@@ -19,6 +20,7 @@ public struct PKILayout: Sendable, Hashable {
   /// What is shown by the side that is connected to, and by the side that connects.
   public let server, client: Pair
 
+  /// Paths of PEM files; whether they are there isn't looked at.
   public init(kind: Kind, authority: String, server: Pair, client: Pair) {
     (self.kind, self.authority, self.server, self.client) = (kind, authority, server, client)
   }

@@ -32,6 +32,7 @@ public enum PrivateFile {
     }
   }
 
+  /// The whole file, 1 MiB at most; throws where it is larger, can't be read, or isn't UTF-8.
   public static func readText(_ path: String) throws(PKIError) -> String {
     guard let text = String(validating: try read(path), as: UTF8.self) else {
       throw PKIError("\(path): not text")

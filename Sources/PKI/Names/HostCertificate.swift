@@ -41,6 +41,7 @@ public struct HostCertificate: Sendable, Hashable {
     return certificates
   }
 
+  /// One PEM block, with a line break at its end.
   public var pem: String {
     PEMDocument(type: "CERTIFICATE", derBytes: der).pemString + "\n"
   }
@@ -59,6 +60,7 @@ public struct HostCertificate: Sendable, Hashable {
     return commonName.flatMap { HostName($0) }.map { [$0] } ?? []
   }
 
+  /// The subject's first; nil where it has none. What the certificate is for, `names` says.
   public var commonName: String? {
     for attributes in certificate.subject {
       for attribute in attributes where attribute.type == .RDNAttributeType.commonName {
@@ -86,6 +88,8 @@ public struct HostCertificate: Sendable, Hashable {
     return names.isEmpty ? subject : names.joined(separator: ", ")
   }
 
+  /// Whether its basic constraints let it sign others; false where they are missing or can't be
+  /// read.
   public var isAuthority: Bool {
     if case .isCertificateAuthority? = try? certificate.extensions.basicConstraints { return true }
     return false

@@ -13,6 +13,10 @@ public struct DenyList: Sendable, Hashable {
 
   public init() {}
 
+  /// One line that is neither a fingerprint nor a serial number refuses the whole list, and so do
+  /// more than 100,000 entries.
+  ///
+  /// - Parameter path: for messages.
   public init(parsing text: String, from path: String) throws(PKIError) {
     var number = 0
     for line in text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline) {
@@ -40,10 +44,12 @@ public struct DenyList: Sendable, Hashable {
     }
   }
 
+  /// Reads a file of 1 MiB at most. One that isn't there is an error, not an empty list.
   public static func load(_ path: String) throws(PKIError) -> DenyList {
     try DenyList(parsing: try PrivateFile.readText(path), from: path)
   }
 
+  /// By its serial number, whoever issued it, or by its fingerprint in any form of its signature.
   public func covers(_ certificate: HostCertificate) -> Bool {
     serials.contains(certificate.serial)
       || !fingerprints.isDisjoint(with: SignatureForms.fingerprints(of: certificate))

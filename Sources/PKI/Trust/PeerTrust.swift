@@ -19,6 +19,7 @@ public struct PeerTrust: Sendable {
   public let authorities: [HostCertificate]
   public let denyList: DenyList
 
+  /// - Parameter authorities: all of them count, a peer's certificate has to come from one.
   public init(authorities: [HostCertificate], denyList: DenyList = DenyList()) {
     (self.authorities, self.denyList) = (authorities, denyList)
   }

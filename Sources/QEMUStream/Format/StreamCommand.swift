@@ -41,6 +41,7 @@ public enum StreamCommand: Sendable, Hashable {
   /// QEMU refuses a DISCARD with more ranges than it ever sends.
   public static let discardRangeCountMax = 12
 
+  /// The record's u16, `MIG_CMD_*` in QEMU's `migration/savevm.c`.
   public var code: UInt16 {
     switch self {
     case .openReturnPath: 1
@@ -60,6 +61,7 @@ public enum StreamCommand: Sendable, Hashable {
   /// The code's name in QEMU's documentation.
   public var name: String { Self.name(ofCode: code) ?? "\(code)" }
 
+  /// nil for 0 and for codes above that of SWITCHOVER_START.
   public static func name(ofCode code: UInt16) -> String? {
     let names = [
       "OPEN_RETURN_PATH", "PING", "POSTCOPY_ADVISE", "POSTCOPY_LISTEN", "POSTCOPY_RUN",

@@ -2,6 +2,7 @@ internal import Base
 
 /// The CONFIGURATION record: what the destination compares before anything else.
 public struct StreamConfiguration: Sendable, Hashable {
+  /// What may follow the machine type; QEMU sends each only where it matters.
   public enum Subsection: Sendable, Hashable {
     /// `configuration/capabilities`: those that change the stream's format.
     case capabilities([String])

@@ -44,6 +44,7 @@ public struct VisitorStopped: Error, Hashable {
   public init() {}
 }
 
+/// Why `StreamReader.consume` went no further.
 public enum StreamError: Error, Hashable, Sendable {
   case malformed(DecodeError)
   /// The visitor stopped the reader.

@@ -25,6 +25,7 @@ public struct PageRequestReader: Sendable {
   /// The block named last.
   private var last: Int?
 
+  /// `blocks` in the order of RAM's START section; the numbers in requests are places in it.
   public init(blocks: [RAMBlock]) {
     self.blocks = blocks
     var index: [String: Int] = [:]

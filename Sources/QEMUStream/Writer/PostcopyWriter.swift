@@ -8,6 +8,7 @@ public import Base
 /// the device state, then one or more parts with the missing pages in any order, each exactly once,
 /// and `end` behind the last. QEMU dies of a page that comes twice.
 public struct PostcopyWriter: Sendable {
+  /// Why there is no post-copy of this guest.
   public enum Refusal: Error, Hashable, Sendable {
     /// Memory of larger pages: these must be placed whole, and in order.
     case largePages(block: String)

@@ -40,11 +40,13 @@ public struct RAMWriter: Sendable {
     endSection(into: &out)
   }
 
+  /// Appends the head of a PART; records follow, then `endSection`.
   public mutating func beginPart(into out: inout [UInt8]) {
     out.append(StreamFormat.Record.part)
     out.appendBE(sectionID)
   }
 
+  /// Appends the head of the END section, once in a stream; records may follow, then `endSection`.
   public mutating func beginEnd(into out: inout [UInt8]) {
     out.append(StreamFormat.Record.end)
     out.appendBE(sectionID)
@@ -56,6 +58,8 @@ public struct RAMWriter: Sendable {
     StreamItemWriter.footer(id: sectionID, into: &out)
   }
 
+  /// Appends the record of a page whose bytes are all zero: 9 bytes, and the block's name where it
+  /// isn't the one named last.
   @inlinable
   public mutating func zeroPage(block: Int, offset: UInt64, into out: inout [UInt8]) {
     header(StreamFormat.RAM.zero, block, offset, &out)
@@ -68,6 +72,9 @@ public struct RAMWriter: Sendable {
     header(StreamFormat.RAM.page, block, offset, &out)
   }
 
+  /// Appends the record with a copy of the page.
+  ///
+  /// - Precondition: `bytes` has 4096 bytes.
   @inlinable
   public mutating func page(
     block: Int, offset: UInt64, bytes: RawSpan, into out: inout [UInt8]

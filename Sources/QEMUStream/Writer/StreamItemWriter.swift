@@ -22,6 +22,8 @@ public enum StreamItemWriter {
     out.appendBE(version)
   }
 
+  /// What ends a section: its id once more, by which the reader knows that it has read as much as
+  /// was written.
   public static func footer(id: UInt32, into out: inout [UInt8]) {
     out.append(StreamFormat.Record.footer)
     out.appendBE(id)

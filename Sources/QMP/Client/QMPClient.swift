@@ -39,6 +39,8 @@ public final class QMPClient: Sendable {
   public let defaultTimeoutMs: UInt64
   let state = Mutex(State())
 
+  /// The owner of the connection feeds `receive` and says `connectionClosed`; nothing is sent
+  /// before the first command.
   public init(
     transport: any QMPTransport, timer: any QMPTimer, defaultTimeoutMs: UInt64 = 10_000
   ) {
@@ -46,7 +48,9 @@ public final class QMPClient: Sendable {
     self.defaultTimeoutMs = defaultTimeoutMs
   }
 
+  /// nil until the monitor has greeted.
   public var greeting: QMPGreeting? { state.withLock { $0.greeting } }
+  /// True from the connection's end on, whoever ended it; every command then throws `disconnected`.
   public var isClosed: Bool { state.withLock { $0.closedDetail != nil } }
   /// Whether `exec-oob` may be used.
   public var outOfBandEnabled: Bool { state.withLock { $0.outOfBandEnabled } }
@@ -175,6 +179,8 @@ public final class QMPClient: Sendable {
     finish(detail: detail) { QMPError(.disconnected, command: $0, detail: detail) }
   }
 
+  /// Ends the connection from this side: what waits fails with `disconnected`, events end.
+  /// Idempotent.
   public func close() {
     connectionClosed(detail: "closed by Godwit")
     transport.close()

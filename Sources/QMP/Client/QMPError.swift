@@ -1,5 +1,6 @@
 /// What went wrong with one command, or with the connection while the command waited.
 public struct QMPError: Error, Hashable, Sendable {
+  /// What went wrong, with the command or with its monitor.
   public enum Code: Hashable, Sendable {
     /// QEMU answered with an error of this class (`GenericError`, `CommandNotFound`, …).
     case refused(errorClass: String)
@@ -26,6 +27,7 @@ public struct QMPError: Error, Hashable, Sendable {
   /// QEMU's own words where there are any.
   public let detail: String
 
+  /// `detail` is cut to 2048 characters.
   public init(_ code: Code, command: String, detail: String = "") {
     self.code = code
     self.command = command

@@ -9,10 +9,15 @@ public enum QMPMessage: Sendable, Equatable {
   /// Longest line accepted, in bytes. The largest replies of QEMU 10 have a few hundred KiB.
   public static let lineLengthMax = 16 << 20
 
+  /// Why a line isn't QMP; the connection can't go on behind it.
   public struct Malformed: Error, Hashable, Sendable {
     public let detail: String
   }
 
+  /// Reads one line, with or without white space at its end. Throws on more than `lineLengthMax`
+  /// bytes, on what is no JSON object, and on an object that is none of the four kinds.
+  ///
+  /// An id that isn't a number in `0...UInt64.max` is nil: Godwit sends no others.
   public static func parse(_ line: [UInt8]) throws(Malformed) -> QMPMessage {
     guard line.count <= lineLengthMax else {
       throw Malformed(detail: "a line of \(line.count) bytes, limit \(lineLengthMax)")
@@ -57,6 +62,7 @@ public enum QMPMessage: Sendable, Equatable {
   }
 }
 
+/// QEMU's first line on a monitor.
 public struct QMPGreeting: Sendable, Hashable {
   public let version: QEMUVersion
   public let offersOutOfBand: Bool

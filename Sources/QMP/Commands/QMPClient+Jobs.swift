@@ -8,6 +8,7 @@ public enum MirrorCopyMode: String, Sendable {
 
 /// Jobs of the block layer.
 extension QMPClient {
+  /// `query-jobs`: the jobs of all kinds, those that wait to be dismissed included.
   public func queryJobs(timeoutMs: UInt64? = nil) async throws(QMPError) -> [JobInfo] {
     try await query("query-jobs", timeoutMs: timeoutMs) { reply in
       guard let elements = reply.array else { return nil }

@@ -1,5 +1,7 @@
 /// Running, stopping and looking at the machine.
 extension QMPClient {
+  /// `query-status`. Throws `unexpectedReply` without a state; one that isn't known is
+  /// `RunState.unknown`.
   public func queryStatus(timeoutMs: UInt64? = nil) async throws(QMPError) -> VMStatus {
     try await query("query-status", timeoutMs: timeoutMs) { reply in
       guard let state = reply["status"]?.string, let running = reply["running"]?.bool else {
@@ -9,7 +11,10 @@ extension QMPClient {
     }
   }
 
+  /// Lets the vCPUs run. Refused where the run state doesn't allow it; before an incoming migration
+  /// is over QEMU only notes that the guest is to run then.
   public func cont() async throws(QMPError) { try await execute("cont") }
+  /// Stops the vCPUs; returns when they stand. A guest that stands already is no error.
   public func stop() async throws(QMPError) { try await execute("stop") }
 
   /// Ends QEMU. It may close the connection before or after its reply; either is success.
@@ -31,6 +36,7 @@ extension QMPClient {
     try await query("query-uuid") { $0["UUID"]?.string }
   }
 
+  /// Whether the guest runs under KVM, and whether this QEMU has KVM at all.
   public func queryKVM() async throws(QMPError) -> KVMState {
     try await query("query-kvm") { reply in
       guard let enabled = reply["enabled"]?.bool, let present = reply["present"]?.bool else {
@@ -40,10 +46,13 @@ extension QMPClient {
     }
   }
 
+  /// One entry per vCPU that is plugged; doesn't disturb them, unlike the old `query-cpus`.
   public func queryCPUsFast() async throws(QMPError) -> [VCPU] {
     try await queryList("query-cpus-fast", decode: VCPU.init)
   }
 
+  /// Objects of the kinds `memory-backend-…`; that which QEMU makes for `-m` by itself may be among
+  /// them.
   public func queryMemoryBackends() async throws(QMPError) -> [MemoryBackend] {
     try await queryList("query-memdev", decode: MemoryBackend.init)
   }
@@ -62,6 +71,7 @@ extension QMPClient {
     try await queryList("query-memory-devices") { $0["type"]?.string }
   }
 
+  /// All machine types that this QEMU has, not only the one in use.
   public func queryMachines() async throws(QMPError) -> [MachineType] {
     try await queryList("query-machines", decode: MachineType.init)
   }
@@ -83,10 +93,12 @@ extension QMPClient {
     ) { $0["model"]?["props"]?.object }
   }
 
+  /// Throws `refused` where the object or its property doesn't exist, or can't be read.
   public func qomGet(path: String, property: String) async throws(QMPError) -> JSONValue {
     try await execute("qom-get", ["path": .string(path), "property": .string(property)])
   }
 
+  /// Properties of the object at `path`, those that are children or links included.
   public func qomList(path: String) async throws(QMPError) -> [ObjectProperty] {
     try await queryList("qom-list", ["path": .string(path)], decode: ObjectProperty.init)
   }
@@ -97,15 +109,18 @@ extension QMPClient {
     return words.compactMap(CPUFeatureWord.init).sorted()
   }
 
+  /// All nodes by name, filters and protocol layers included; backing chains are not nested.
   public func queryBlockNodes() async throws(QMPError) -> [BlockNode] {
     // "flat": without the images of the backing chain nested in each other.
     try await queryList("query-named-block-nodes", ["flat": true], decode: BlockNode.init)
   }
 
+  /// The guest's drives, with or without a medium, and the node at the top of each.
   public func queryBlock() async throws(QMPError) -> [BlockDevice] {
     try await queryList("query-block", decode: BlockDevice.init)
   }
 
+  /// The backends, monitors among them; not the devices that the guest has of them.
   public func queryCharacterDevices() async throws(QMPError) -> [CharacterDevice] {
     try await queryList("query-chardev", decode: CharacterDevice.init)
   }
@@ -120,10 +135,14 @@ extension QMPClient {
     try await query("human-monitor-command", ["command-line": .string(commandLine)]) { $0.string }
   }
 
+  /// From `info ramblock`, which has no stable form: a line that isn't understood is left out, so
+  /// that an empty list means that nothing was. At most `RAMBlockInfo.countMax`.
   public func ramBlocks() async throws(QMPError) -> [RAMBlockInfo] {
     RAMBlockInfo.parse(try await humanMonitor("info ramblock"))
   }
 
+  /// From `info mtree -f`, which has no stable form: what isn't understood is left out. One block
+  /// may have several ranges, as around the PCI hole of a PC.
   public func guestRAMRanges() async throws(QMPError) -> [GuestRAMRange] {
     GuestRAMRange.parse(try await humanMonitor("info mtree -f"))
   }

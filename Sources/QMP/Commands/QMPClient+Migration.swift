@@ -1,5 +1,7 @@
 /// Commands of `qapi/migration.json`.
 extension QMPClient {
+  /// `query-migrate`, on either side. Before any migration the status is `none` and nearly all else
+  /// nil.
   public func queryMigrate(timeoutMs: UInt64? = nil) async throws(QMPError) -> MigrationInfo {
     try await query("query-migrate", timeoutMs: timeoutMs) {
       $0.object == nil ? nil : MigrationInfo($0)
@@ -21,6 +23,8 @@ extension QMPClient {
     try await execute("migrate-incoming", .object(arguments))
   }
 
+  /// Returns once QEMU has taken note; the migration has ended when its status says so. Without one
+  /// nothing happens.
   public func migrateCancel() async throws(QMPError) { try await execute("migrate_cancel") }
 
   /// Goes on from `pre-switchover`, the state that `pause-before-switchover` stops in.
@@ -33,6 +37,8 @@ extension QMPClient {
     try await execute("migrate-pause", outOfBand: outOfBandEnabled)
   }
 
+  /// Asks the source to change over to post-copy, which it does a little later. Refused without
+  /// the capability `postcopy-ram`, and before a migration has begun.
   public func migrateStartPostcopy() async throws(QMPError) {
     try await execute("migrate-start-postcopy")
   }
@@ -42,6 +48,7 @@ extension QMPClient {
     try await execute("migrate-recover", ["uri": .string(uri)], outOfBand: outOfBandEnabled)
   }
 
+  /// `query-migrate-capabilities`. One entry that isn't understood makes the reply unexpected.
   public func queryMigrateCapabilities() async throws(QMPError) -> MigrationCapabilities {
     try await query("query-migrate-capabilities") { reply in
       guard let elements = reply.array else { return nil }
@@ -65,6 +72,7 @@ extension QMPClient {
     try await execute("migrate-set-capabilities", ["capabilities": .array(list)])
   }
 
+  /// `query-migrate-parameters`, unset ones left out as QEMU leaves them out.
   public func queryMigrateParameters() async throws(QMPError) -> MigrationParameters {
     try await query("query-migrate-parameters") { $0.object.map(MigrationParameters.init) }
   }
@@ -96,6 +104,7 @@ extension QMPClient {
     try await execute("calc-dirty-rate", .object(arguments))
   }
 
+  /// What the last `calcDirtyRate` found, or that it still measures.
   public func queryDirtyRate() async throws(QMPError) -> DirtyRate {
     try await query("query-dirty-rate", decode: DirtyRate.init)
   }

@@ -7,6 +7,7 @@ public struct JSONParser {
   /// Values in one document. QEMU 10's largest reply (`query-qmp-schema`) has some 20,000.
   public static let valueCountMax = 1 << 20
 
+  /// Why the bytes are refused.
   public struct Failure: Error, Hashable, Sendable, CustomStringConvertible {
     public enum Code: Hashable, Sendable {
       case truncated, unexpectedByte, badNumber, badString, tooDeep, tooManyValues, trailingBytes
@@ -21,6 +22,8 @@ public struct JSONParser {
   private var offset = 0
   private var valuesLeft = JSONParser.valueCountMax
 
+  /// Takes all of `bytes`: white space around the document is skipped, anything else behind it
+  /// refused. Throws at the first fault and at the bounds above.
   public static func parse(_ bytes: [UInt8]) throws(Failure) -> JSONValue {
     var parser = JSONParser(bytes: bytes)
     let value = try parser.value(depth: 0)

@@ -38,10 +38,13 @@ extension JSONValue {
     guard case .number(let literal) = self else { return nil }
     return UInt64(literal)
   }
+  /// A whole number in `Int64`'s range; nil for fractions and exponents, even where their value is
+  /// whole.
   public var int64: Int64? {
     guard case .number(let literal) = self else { return nil }
     return Int64(literal)
   }
+  /// As `int64`.
   public var int: Int? { int64.flatMap { Int(exactly: $0) } }
 
   /// A non-negative decimal times `factor`, truncated; nil when it does not fit. QMP has a few

@@ -31,6 +31,7 @@ public struct JobInfo: Sendable, Hashable {
   /// Why it failed, in QEMU's words; nil: it has not.
   public let error: String?
 
+  /// nil without an id or a status; progress that isn't said is 0.
   public init?(_ json: JSONValue) {
     guard let id = json["id"]?.string, let status = json["status"]?.string else { return nil }
     (self.id, type) = (id, json["type"]?.string ?? "")

@@ -83,6 +83,7 @@ public struct CPUFeatureWord: Sendable, Hashable, Codable, Comparable {
     self.init(leaf: leaf, subleaf: json["cpuid-input-ecx"]?.uint64, register: register, bits: bits)
   }
 
+  /// By leaf, sub-leaf (none counts as 0) and register; the bits don't count.
   public static func < (a: Self, b: Self) -> Bool {
     (a.leaf, a.subleaf ?? 0, a.register) < (b.leaf, b.subleaf ?? 0, b.register)
   }

@@ -48,6 +48,8 @@ public struct MigrationInfo: Sendable, Hashable {
   /// The reply itself, for fields that came later.
   public let raw: JSONValue
 
+  /// Takes whatever is there: a reply without a status has the status `none`, one that isn't known
+  /// is kept as `unknown`.
   public init(_ json: JSONValue) {
     func number(_ name: String) -> UInt64? { json[name]?.uint64 }
     func numbers(_ name: String) -> [UInt64] { (json[name]?.array ?? []).compactMap(\.uint64) }

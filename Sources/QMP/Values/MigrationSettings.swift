@@ -3,6 +3,7 @@ public struct MigrationCapabilities: Sendable, Hashable {
   public let states: [String: Bool]
 
   public init(_ states: [String: Bool]) { self.states = states }
+  /// Whether a capability is on; false where this QEMU doesn't have it, which `exists` tells apart.
   public subscript(name: String) -> Bool { states[name] ?? false }
   public func exists(_ name: String) -> Bool { states[name] != nil }
   /// Names of those that are on, sorted.
@@ -19,6 +20,7 @@ public struct MigrationParameters: Sendable, Hashable {
   public let values: [String: JSONValue]
 
   public init(_ values: [String: JSONValue]) { self.values = values }
+  /// nil where this QEMU doesn't have the parameter, or has left it unset.
   public subscript(name: String) -> JSONValue? { values[name] }
   public func exists(_ name: String) -> Bool { values[name] != nil }
 

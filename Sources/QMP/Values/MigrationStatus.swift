@@ -15,10 +15,12 @@ public enum MigrationStatus: Sendable, Hashable {
     ("pre-switchover", .preSwitchover), ("device", .device), ("wait-unplug", .waitUnplug),
   ]
 
+  /// By QEMU's name; one that isn't known becomes `unknown`.
   public init(_ name: String) {
     self = Self.names.first { $0.0 == name }?.1 ?? .unknown(name)
   }
 
+  /// As QEMU spells it.
   public var name: String {
     if case .unknown(let name) = self { return name }
     return Self.names.first { $0.1 == self }?.0 ?? ""

@@ -15,6 +15,7 @@ public struct QEMUVersion: Sendable, Hashable, Codable, Comparable {
     self.init(major, minor, micro, package: json?["package"]?.string ?? "")
   }
 
+  /// By the three numbers; the distribution's package doesn't count.
   public static func < (a: Self, b: Self) -> Bool {
     (a.major, a.minor, a.micro) < (b.major, b.minor, b.micro)
   }

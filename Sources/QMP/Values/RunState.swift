@@ -12,10 +12,12 @@ public enum RunState: Sendable, Hashable {
     ("internal-error", .internalError), ("io-error", .ioError), ("debug", .debug), ("colo", .colo),
   ]
 
+  /// By QEMU's name; one that isn't known becomes `unknown`.
   public init(_ name: String) {
     self = Self.names.first { $0.0 == name }?.1 ?? .unknown(name)
   }
 
+  /// As QEMU spells it.
   public var name: String {
     if case .unknown(let name) = self { return name }
     return Self.names.first { $0.1 == self }?.0 ?? ""

@@ -101,6 +101,7 @@ public struct CommitExplorer {
 
 /// What an exploration or a series of runs saw.
 public struct CommitReport: Sendable {
+  /// The way to a state in which an invariant is broken.
   public struct Counterexample: Sendable {
     public let violation: String
     /// What happened, in order.
@@ -109,6 +110,7 @@ public struct CommitReport: Sendable {
     init(_ violation: String, steps: [String]) { (self.violation, self.steps) = (violation, steps) }
   }
 
+  /// Distinct states that an exploration has found; steps of runs.
   public internal(set) var stateCount = 0
   public internal(set) var transitionCount = 0
   /// States in which nothing is left to do, by where the guest is then.
@@ -119,6 +121,7 @@ public struct CommitReport: Sendable {
   public internal(set) var needsHumanCount = 0
   /// False: the bound on states came first.
   public internal(set) var isComplete = true
+  /// nil: nothing was broken in what was looked at.
   public internal(set) var counterexample: Counterexample?
 
   public init() {}

@@ -7,6 +7,10 @@ public struct CommitRuns {
   let budget: FaultBudget
   let mutation: CommitMutation?
 
+  /// - Parameters:
+  ///   - budget: how many faults of each kind a run may have.
+  ///   - mutation: a way to break the protocol, which the runs have to find; nil: the protocol as
+  ///     it is.
   public init(budget: FaultBudget, mutation: CommitMutation? = nil) {
     (self.budget, self.mutation) = (budget, mutation)
   }

@@ -2,6 +2,7 @@ import Base
 
 /// What a guest does to its disk: clients that each wait for their request before they make the next.
 public struct DiskLoadModel: Sendable, Equatable {
+  /// Where the guest's requests go.
   public enum Pattern: String, Sendable, CaseIterable {
     /// Anywhere in the part of the disk that is used.
     case uniform

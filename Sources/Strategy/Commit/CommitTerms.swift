@@ -33,6 +33,8 @@ public struct OperatorWord<End: Hashable & Sendable>: Hashable, Sendable {
   let decision: OperatorDecision
   let seen: End
 
+  /// - Parameter seen: where the migration stood when the person decided; in any other end the word
+  ///   is dropped.
   public init(_ decision: OperatorDecision, seen: End) {
     (self.decision, self.seen) = (decision, seen)
   }
@@ -78,6 +80,8 @@ public struct SourceJournal: OptionSet, Hashable, Sendable {
   /// The guest was given up and is to run here again all the same: it may run already.
   public static let reclaiming = Self(rawValue: 64)
 
+  /// Notes a record that the machine had written. `began` and `pulls` are none of those: whoever
+  /// reads the journal sets them.
   public mutating func insert(_ record: SourceRecord) {
     switch record {
     case .committing: insert(Self.committing)
@@ -111,6 +115,8 @@ public struct DestinationJournal: OptionSet, Hashable, Sendable {
     return contains(.discarded) ? .discarded : nil
   }
 
+  /// Notes a record that the machine had written. `began` and `pulls` are none of those: whoever
+  /// reads the journal sets them.
   public mutating func insert(_ record: DestinationRecord) {
     switch record {
     case .prepared: insert(Self.prepared)
@@ -184,6 +190,7 @@ public enum DestinationEnd: Hashable, Sendable {
   case needsHuman
 }
 
+/// Why the agent can't get on for now; it tries again, nobody has to decide.
 public enum DestinationObstacle: String, Codable, Hashable, Sendable {
   case qemuSilent, journalFailed
   /// The guest runs here, and pages that it lacks cannot be given to its QEMU now.

@@ -3,6 +3,7 @@
 /// Driven like `SourceCommitMachine`. Once `prepared` is written it decides nothing alone; once
 /// `resuming` is written it never vouches that the guest did not run, unless this agent saw QEMU refuse.
 public struct DestinationCommitMachine: Hashable, Sendable {
+  /// What the driver carries out next; each names the inputs by which it tells what came of it.
   public enum Effect: Hashable, Sendable {
     /// Feed QEMU until all is loaded and it stands there paused: `loaded` or `gaveUp`.
     case load
@@ -26,6 +27,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     case stop(DestinationEnd)
   }
 
+  /// What came of the effect that was carried out.
   public enum Input: Hashable, Sendable {
     /// `pulls`: the guest is here but for pages that the source still holds.
     case loaded(pulls: Bool)
@@ -87,6 +89,7 @@ public struct DestinationCommitMachine: Hashable, Sendable {
     }
   }
 
+  /// What is to be done now.
   public var effect: Effect {
     switch step {
     case .loading: .load

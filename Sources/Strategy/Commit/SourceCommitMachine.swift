@@ -4,6 +4,7 @@
 /// effects the agent may die; a new machine is then made from the journal (`init(replaying:)`). The
 /// protocol and its proof are in `Docs/adr`; the simulator runs this very code.
 public struct SourceCommitMachine: Hashable, Sendable {
+  /// What the driver carries out next; each names the inputs by which it tells what came of it.
   public enum Effect: Hashable, Sendable {
     /// Move pages until the destination is PREPARED (`loaded`) or the migration is given up.
     case copy
@@ -35,6 +36,7 @@ public struct SourceCommitMachine: Hashable, Sendable {
     case stop(SourceEnd)
   }
 
+  /// What came of the effect that was carried out.
   public enum Input: Hashable, Sendable {
     /// PREPARED. `sourceIsGone`: QEMU is known to have died frozen, while the agent withheld SHUT.
     /// `pulls`: the destination lacks pages that it will ask for.

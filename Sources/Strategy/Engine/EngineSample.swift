@@ -57,6 +57,8 @@ public struct EngineSample: Sendable, Hashable {
   /// The dirty log is being read: an epoch ends with it.
   public var isCollecting: Bool
 
+  /// A look at a migration that has sent nothing yet and knows no rate; a page costs 4096 wire
+  /// bytes. The rest is set by whoever knows it.
   public init(nowMs: UInt64, beganMs: UInt64, freshPages: UInt64) {
     (self.nowMs, self.beganMs, self.freshPages) = (nowMs, beganMs, freshPages)
     dirtyOwedByHeat = Array(repeating: 0, count: 9)

@@ -38,6 +38,7 @@ public struct EpochPacer: Sendable, Equatable {
 
 /// Says once of each epoch that it has ended. Pure.
 public struct EpochWatch: Sendable, Equatable {
+  /// Epochs that `ended` has told of; those that it never saw end don't count.
   public private(set) var count: UInt64 = 0
   private var seen: UInt64 = 0
 

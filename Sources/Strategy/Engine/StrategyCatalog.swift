@@ -7,6 +7,7 @@ public enum StrategyCatalog {
   public typealias Maker =
     @Sendable (StrategyName, MigrationConstraints, EngineFacts) -> any MigrationStrategy
 
+  /// Why a strategy isn't added.
   public enum Refusal: Error, Equatable, Sendable {
     /// A name has lower-case letters, digits and dashes.
     case notAName(String)

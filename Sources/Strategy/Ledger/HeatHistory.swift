@@ -48,6 +48,7 @@ public struct HeatHistory: Sendable {
     touched[slot].removeAll()
   }
 
+  /// `0...8`; what the running epoch has shown so far is in it.
   public func heat(of page: Int) -> UInt8 {
     let base = (page >> 6) * Self.epochCount
     let shift = UInt64(page & 63)

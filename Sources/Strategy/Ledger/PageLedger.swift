@@ -83,6 +83,7 @@ public struct PageLedger: Sendable {
     return (epochDirtied, epochFirstDirtied, epochNewlyOwed)
   }
 
+  /// Pages that QEMU's stream has mentioned at least once.
   public var mentionedCount: Int { mentioned.population }
   public var freshCount: Int { fresh.population }
   /// Of the fresh pages, those that are all zeros and cost next to nothing.
@@ -101,8 +102,11 @@ public struct PageLedger: Sendable {
     return owed
   }
 
+  /// Whether the destination lacks the page's last mentioned version: fresh or dirty.
   public func isOwed(_ page: Int) -> Bool { fresh[page] || dirty[page] }
+  /// As of its last mention; false for a page that was never mentioned.
   public func isZero(_ page: Int) -> Bool { zero[page] }
+  /// In how many of the last 8 epochs, the running one included, the page was dirtied: `0...8`.
   public func heat(of page: Int) -> UInt8 { history.heat(of: page) }
 
   /// Owed dirty pages by heat `0...8`. Costs O(words with owed dirty pages).

@@ -18,11 +18,13 @@ public struct PrecopyMachine: Sendable, Equatable {
 
   /// Longest guest pause the user accepts, in milliseconds; at least 1.
   public let downtimeLimitMs: UInt64
+  /// QEMU may switch over by its own rule; never taken back.
   public private(set) var isReleased = false
   private var pinned: ByteRate?
   /// The limit that QEMU has, in milliseconds.
   private var toldMs: UInt64?
 
+  /// 0 counts as 1 ms.
   public init(downtimeLimitMs: UInt64) { self.downtimeLimitMs = max(downtimeLimitMs, 1) }
 
   /// The limit QEMU gets: the user's less the overhead, but never less than a quarter, never 0

@@ -5,6 +5,7 @@
 public struct EtaTrack: Sendable, Equatable {
   public static let lookCountMax = 32
 
+  /// What was said at one instant.
   public struct Look: Sendable, Equatable {
     /// Milliseconds since the start of the run.
     public let atMs: UInt64
@@ -12,11 +13,13 @@ public struct EtaTrack: Sendable, Equatable {
     public let etaMs, lowMs, highMs: UInt64?
   }
 
+  /// By rising time, fewer than `lookCountMax`.
   public private(set) var looks: [Look] = []
   private var intervalMs: UInt64 = 100
 
   public init() {}
 
+  /// Takes what is shown now, unless the last look is too close.
   public mutating func note(atMs: UInt64, etaMs: UInt64?, lowMs: UInt64?, highMs: UInt64?) {
     if let last = looks.last, atMs < last.atMs.addingSaturating(intervalMs) { return }
     looks.append(Look(atMs: atMs, etaMs: etaMs, lowMs: lowMs, highMs: highMs))

@@ -29,6 +29,8 @@ public struct ProgressEstimator: Sendable, Equatable {
   /// The longest pause that the guest is to be given, in milliseconds; nil: not known.
   private let downtimeLimitMs: UInt64?
 
+  /// - Parameter downtimeLimitMs: longest pause that the guest is to be given; nil: not known, and
+  ///   the bulk pass' ETA has no pause in it.
   public init(downtimeLimitMs: UInt64? = nil) { self.downtimeLimitMs = downtimeLimitMs }
 
   public static func == (a: Self, b: Self) -> Bool {
@@ -39,6 +41,10 @@ public struct ProgressEstimator: Sendable, Equatable {
       && a.first?.nowMs == b.first?.nowMs && a.first?.remaining == b.first?.remaining
   }
 
+  /// Takes a look while the guest runs at the source.
+  ///
+  /// - Parameter expectedDowntimeMs: what the pause would take, which is added to the ETA once the
+  ///   bulk pass is over, up to the limit; nil: not known.
   public mutating func handle(_ sample: MigrationSample, expectedDowntimeMs: UInt64?) {
     defer {
       let isOpen = sample.pass <= 1 && sample.dirtyRate == nil
@@ -94,6 +100,7 @@ public struct ProgressEstimator: Sendable, Equatable {
   /// Milliseconds for which a pull has waited for its connection; nil: it doesn't.
   public var waitedMs: UInt64? { pull.waitedMs }
 
+  /// The guest runs at the destination with all of its memory: the only way to 1000 thousandths.
   public mutating func finished() {
     permille = 1000
     etaMs = 0

@@ -15,6 +15,8 @@ public struct WorkingSet: Sendable, Equatable {
   /// In bytes; nil during the bulk pass.
   public var bytes: UInt64? { recent.max() }
 
+  /// Takes a look; only the first of each pass behind the bulk pass counts, so that one should come
+  /// right after QEMU has looked at its bitmap.
   public mutating func handle(_ sample: MigrationSample) {
     guard sample.pass > pass else { return }
     pass = sample.pass

@@ -1,4 +1,5 @@
 extension PullDirectory {
+  /// What became of faults, and of pages that came, since the guest runs here.
   public struct Counters: Sendable, Hashable {
     /// Faults that had to wait for a page; of these, for one that was on its way already.
     public var faults = 0
@@ -22,6 +23,7 @@ extension PullDirectory {
     /// Arrivals that were dropped.
     public var duplicates = 0
 
+    /// All pages placed, whoever wanted them and wherever they came from.
     public var placed: Int { placedForFaults + placedAhead + placedUnasked + placedMade }
   }
 }

@@ -78,6 +78,8 @@ public struct PullDirectory: Sendable {
   /// Everything is there: the stream to QEMU can be ended.
   public var isDone: Bool { missingCount == 0 }
 
+  /// What may be made here counts as `wanted`. Throws `noSuchPage` for a number that stands for no
+  /// page.
   public func state(of page: Int) throws(PullRefusal) -> PullPageState {
     try check(page)
     if wanted[page] || local.contains(page) { return .wanted }

@@ -13,6 +13,7 @@ import Base
 ///
 /// Memory: four bits per page, and the requests.
 public struct PullSource: Sendable {
+  /// What was handed out so far, over the connections of this source.
   public struct Counters: Sendable, Hashable {
     public var urgentPages: UInt64 = 0
     public var aheadPages: UInt64 = 0

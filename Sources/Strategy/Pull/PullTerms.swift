@@ -1,6 +1,7 @@
 /// Pages that one side asks for or sends, by their numbers (`PageNumbering`): consecutive numbers are
 /// consecutive pages of one block.
 public struct PullRun: Sendable, Hashable {
+  /// What is wanted of the pages, and how soon.
   public enum Kind: Sendable, Hashable {
     case ahead
     /// A processor of the guest waits for it.
@@ -13,6 +14,8 @@ public struct PullRun: Sendable, Hashable {
   public let pages: Range<Int>
   public let kind: Kind
 
+  /// - Precondition: `pages` is not empty. That they are of one block is checked where the run is
+  ///   taken.
   public init(_ pages: Range<Int>, _ kind: Kind) {
     precondition(!pages.isEmpty)
     (self.pages, self.kind) = (pages, kind)

@@ -15,6 +15,7 @@ public struct ChangeHistory: Sendable {
 
   public init(_ sample: PageSample) { self.sample = sample }
 
+  /// Of which it is known what changed: one less than the looks, at most `intervalsMax`.
   public var intervals: Int { max(atMs.count - 1, 0) }
   public var sampledPages: UInt64 { UInt64(sample.pages.count) }
 

@@ -1,5 +1,6 @@
 /// Distinct pages that a guest dirties within windows of several lengths. Pure.
 public struct DirtyCurve: Sendable, Hashable {
+  /// How many pages are dirtied within a window of one length.
   public struct Point: Sendable, Hashable {
     /// At least 1.
     public var windowMs: UInt64
@@ -23,6 +24,11 @@ public struct DirtyBound: Sendable, Hashable {
   /// Of these, in its last `newMs` milliseconds (at least 1), for the first time.
   let newPages, newMs: UInt64
 
+  /// - Parameters:
+  ///   - lengthMs: how long the sample took.
+  ///   - pages: distinct pages that it found dirtied.
+  ///   - newPages: of these, in its last `newMs` milliseconds for the first time.
+  ///   - newMs: 0 counts as 1.
   public init(lengthMs: UInt64, pages: UInt64, newPages: UInt64, newMs: UInt64) {
     (self.lengthMs, self.pages) = (lengthMs, pages)
     (self.newPages, self.newMs) = (newPages, max(newMs, 1))

@@ -31,6 +31,7 @@ public struct DeadlineGuard: MigrationStrategy {
   static let stallMostMs: UInt64 = 500
   static let stallParts: UInt64 = 16
 
+  /// The strategy that is held to the time, as far as it has come.
   public private(set) var inner: any MigrationStrategy
   let constraints: MigrationConstraints
   let facts: EngineFacts
@@ -42,6 +43,7 @@ public struct DeadlineGuard: MigrationStrategy {
   private var pace: UInt64 = 0
   private var paceMost: UInt64 = 0
 
+  /// With the constraints and facts that `inner` was made of.
   public init(
     _ inner: any MigrationStrategy, _ constraints: MigrationConstraints, _ facts: EngineFacts
   ) {

@@ -7,6 +7,7 @@ import Base
 /// nothing is foretold. A guest that writes, or a link that slows down, can make that wrong later: then the
 /// copies are given up when no time is left for the guest to move in.
 public struct DiskDeadline: Sendable {
+  /// What is to become of the migration.
   public enum Verdict: Sendable, Equatable {
     case goOn
     /// They can't be there in time; the text says why, for people.

@@ -27,6 +27,7 @@ public struct StartForecast: Sendable, Equatable {
     (withinMs, self.elapsedMs) = (constraints.withinMs, elapsedMs)
   }
 
+  /// True also without a `withinMs`.
   public var isPossible: Bool {
     withinMs.map { leastMs.addingSaturating(elapsedMs) <= $0 } ?? true
   }

@@ -19,6 +19,8 @@ public struct BatchHeader: Sendable, Hashable {
   public let place: SequencedHeader
   public let runs: [PageRun]
 
+  /// - Precondition: `BatchLimits.runsMax` runs at most. The limits of pages are the caller's to
+  ///   keep; the peer's decoder checks them.
   public init(place: SequencedHeader, runs: [PageRun]) {
     precondition(runs.count <= BatchLimits.runsMax)
     (self.place, self.runs) = (place, runs)
@@ -29,6 +31,7 @@ public struct BatchHeader: Sendable, Hashable {
   /// Pages of zeros, of which nothing follows.
   public var zeroPageCount: Int { runs.pageCount - runs.rawPageCount }
 
+  /// Bytes that `encode` appends.
   public var byteCount: Int { SequencedHeader.byteCount + 4 + runs.count * PageRun.byteCount }
 
   /// Decodes a `pages` payload's header and checks that exactly its page bytes follow.
@@ -81,6 +84,7 @@ public struct BatchHeader: Sendable, Hashable {
     return runs
   }
 
+  /// Appends the header only; the bytes of the raw pages must follow, in the order of the runs.
   public func encode(into out: inout [UInt8]) {
     place.encode(into: &out)
     out.appendBE(UInt32(truncatingIfNeeded: runs.count))  // <= runsMax
@@ -89,6 +93,7 @@ public struct BatchHeader: Sendable, Hashable {
 }
 
 extension [PageRun] {
+  /// Pages of all runs, zeros included.
   public var pageCount: Int { reduce(0) { $0 + Int($1.count) } }
 
   /// Pages that are not zero.

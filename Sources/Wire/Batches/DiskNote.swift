@@ -16,11 +16,13 @@ public struct DiskNote: Sendable, Hashable {
   /// What the page's content must have, else it is asked for.
   public let identity: [UInt8]
 
+  /// - Precondition: `identity` has `identityByteCount` bytes.
   public init(image: UInt16, block: UInt64, identity: [UInt8]) {
     precondition(identity.count == Self.identityByteCount)
     (self.image, self.block, self.identity) = (image, block, identity)
   }
 
+  /// Throws where a reserved byte isn't zero or the block lies 16 TiB or more into the image.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     image = try cursor.readBE()

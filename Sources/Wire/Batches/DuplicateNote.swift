@@ -15,11 +15,14 @@ public struct DuplicateNote: Sendable, Hashable {
   /// What the page's content must have, else it is asked for.
   public let identity: [UInt8]
 
+  /// - Precondition: `identity` has `identityByteCount` bytes.
   public init(block: UInt16, page: UInt64, identity: [UInt8]) {
     precondition(identity.count == Self.identityByteCount)
     (self.block, self.page, self.identity) = (block, page, identity)
   }
 
+  /// Throws where a reserved byte isn't zero or the page is 2^52 or above; whether the block and
+  /// the page exist isn't known here.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     block = try cursor.readBE()

@@ -26,12 +26,14 @@ public struct EncodedHeader: Sendable, Hashable {
   public let kinds: [PageKind]
   public let packedByteCount: Int
 
+  /// - Precondition: one kind for each raw page of `batch`.
   public init(batch: BatchHeader, codec: PageCodec, kinds: [PageKind], packedByteCount: Int) {
     precondition(kinds.count == batch.rawPageCount)
     (self.batch, self.codec, self.kinds) = (batch, codec, kinds)
     self.packedByteCount = packedByteCount
   }
 
+  /// Bytes of all notes, and of the digest in front of them.
   public var noteByteCount: Int { kinds.reduce(heldDigestByteCount) { $0 + $1.noteByteCount } }
   /// Bytes of the digest in front of the notes: none without pages that are held in a snapshot.
   public var heldDigestByteCount: Int {
@@ -41,8 +43,11 @@ public struct EncodedHeader: Sendable, Hashable {
   public var isSelfContained: Bool { !kinds.contains(where: \.isReference) }
   /// Bytes that the packed part unpacks to.
   public var unpackedByteCount: Int { kinds.reduce(0) { $0 + ($1.isPacked ? Page.size : 0) } }
+  /// Bytes of the pages that travel as they are, behind the packed part.
   public var rawByteCount: Int { kinds.reduce(0) { $0 + ($1 == .raw ? Page.size : 0) } }
+  /// Bytes that follow the header.
   public var bodyByteCount: Int { noteByteCount + packedByteCount + rawByteCount }
+  /// Bytes of the header itself: the fixed part, the runs and the kinds.
   public var byteCount: Int {
     Self.fixedByteCount + batch.runs.count * PageRun.byteCount + kinds.count
   }
@@ -114,6 +119,7 @@ public struct EncodedHeader: Sendable, Hashable {
     }
   }
 
+  /// Appends the header only; the body must follow, `bodyByteCount` bytes of it.
   public func encode(into out: inout [UInt8]) {
     batch.place.encode(into: &out)
     out.appendBE(UInt32(truncatingIfNeeded: batch.runs.count))  // <= runsMax

@@ -17,11 +17,14 @@ public struct GangNote: Sendable, Hashable {
   /// What the page's content must have, else it is asked for.
   public let identity: [UInt8]
 
+  /// - Precondition: `identity` has `identityByteCount` bytes.
   public init(member: UInt16, block: UInt16, page: UInt64, identity: [UInt8]) {
     precondition(identity.count == Self.identityByteCount)
     (self.member, self.block, self.page, self.identity) = (member, block, page, identity)
   }
 
+  /// Throws where the page is 2^52 or above; whether such a guest, block and page exist isn't known
+  /// here.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     member = try cursor.readBE()

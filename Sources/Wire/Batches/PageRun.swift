@@ -22,6 +22,7 @@ public struct PageRun: Sendable, Hashable {
   /// Pages, at least 1.
   public private(set) var count: UInt32
 
+  /// - Precondition: `count > 0`.
   public init(block: UInt16, pageClass: PageClass, firstPage: UInt64, count: UInt32) {
     precondition(count > 0)
     (self.block, self.pageClass) = (block, pageClass)

@@ -15,11 +15,13 @@ public struct VaultNote: Sendable, Hashable {
   /// What the page's content must have, else it is asked for.
   public let identity: [UInt8]
 
+  /// - Precondition: `identity` has `identityByteCount` bytes.
   public init(snapshot: UInt16, page: UInt64, identity: [UInt8]) {
     precondition(identity.count == Self.identityByteCount)
     (self.snapshot, self.page, self.identity) = (snapshot, page, identity)
   }
 
+  /// Throws where a reserved byte isn't zero or the page is 2^34 or above.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     snapshot = try cursor.readBE()

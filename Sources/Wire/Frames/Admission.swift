@@ -30,10 +30,14 @@ public struct Admission: Sendable, Hashable {
     return length
   }
 
+  /// From the bytes behind the fixed part; none of them is a welcome. What isn't UTF-8 is replaced,
+  /// not refused.
   public init(reason: [UInt8]) {
     self.init(refusal: reason.isEmpty ? nil : String(decoding: reason, as: UTF8.self))
   }
 
+  /// Appends the fixed part and the reason, cut to `reasonBytesMax` bytes, be it inside a
+  /// character.
   public func encode(into out: inout [UInt8]) {
     let reason = [UInt8]((refusal ?? "").utf8.prefix(Self.reasonBytesMax))
     out.appendBE(Self.magic)

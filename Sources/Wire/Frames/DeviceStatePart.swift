@@ -15,11 +15,14 @@ public struct DeviceStatePart: Sendable, Hashable {
   /// At most `SequencedHeader.chunkMax`.
   public let bytes: [UInt8]
 
+  /// - Precondition: `SequencedHeader.chunkMax` bytes at most.
   public init(place: SequencedHeader, isLast: Bool, bytes: [UInt8]) {
     precondition(bytes.count <= SequencedHeader.chunkMax)
     (self.place, self.isLast, self.bytes) = (place, isLast, bytes)
   }
 
+  /// Takes everything that the cursor has left. Throws where a flag isn't known or the part is over
+  /// `SequencedHeader.chunkMax`.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     place = try SequencedHeader(decoding: &cursor)
     let flags = try cursor.readBE(UInt8.self)

@@ -65,6 +65,7 @@ public struct FrameHeader: Sendable, Hashable {
   /// `FrameChecksum` of the payload.
   public let payloadChecksum: UInt64
 
+  /// For a frame to be sent: what `payloadLimit` says is the caller's to keep.
   public init(type: FrameType, payloadLength: Int, number: UInt64 = 0, payloadChecksum: UInt64) {
     (self.type, self.payloadLength) = (type, payloadLength)
     (self.number, self.payloadChecksum) = (number, payloadChecksum)
@@ -96,6 +97,9 @@ public struct FrameHeader: Sendable, Hashable {
     }
   }
 
+  /// Reads `byteCount` bytes. Throws on another magic, on a header that its own checksum doesn't
+  /// fit, on a reserved field that isn't zero, on a type that isn't known, and on a length over the
+  /// type's `payloadLimit`; nothing of the payload is looked at.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     let fixed = try cursor.take(Self.byteCount - 4)
@@ -131,6 +135,7 @@ public struct FrameHeader: Sendable, Hashable {
       type: type, payloadLength: length, number: number, payloadChecksum: try fields.readBE())
   }
 
+  /// Appends `byteCount` bytes, the header's own checksum included.
   public func encode(into out: inout [UInt8]) {
     let start = out.count
     out.appendBE(Self.magic)

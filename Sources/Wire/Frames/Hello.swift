@@ -4,6 +4,7 @@ public import Base
 ///
 /// Layout: version u16, role u8, reserved u8 (0), lane u16, migration id 16 bytes, token 16 bytes.
 public struct Hello: Sendable, Hashable {
+  /// What the connection is for.
   public enum Role: UInt8, Sendable {
     /// The ordered control lane of a new migration.
     case control = 1
@@ -41,6 +42,8 @@ public struct Hello: Sendable, Hashable {
     (self.role, self.lane, self.migration, self.token) = (role, lane, migration, token)
   }
 
+  /// Throws where the version isn't this one or the role isn't known. Bytes behind the hello are
+  /// left unread, and which lanes a role may have is for others to judge.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let version = try cursor.readBE(UInt16.self)
     guard version == Self.version else {
@@ -74,6 +77,7 @@ public struct MigrationID: Sendable, Hashable, CustomStringConvertible {
 
   public init(high: UInt64, low: UInt64) { (self.high, self.low) = (high, low) }
 
+  /// Both halves from `random`. A token is a secret: it wants a generator that nobody can predict.
   public init<R: RandomNumberGenerator>(using random: inout R) {
     self.init(high: random.next(), low: random.next())
   }

@@ -20,11 +20,14 @@ public struct InvalidPages: Sendable, Hashable {
   /// nothing is invalid at all.
   public let runs: [Range<UInt64>]
 
+  /// - Precondition: `PullLimits.invalidRunsMax` runs at most, as `runs` describes them.
   public init(place: SequencedHeader, block: UInt16, isLast: Bool, runs: [Range<UInt64>]) {
     precondition(runs.count <= PullLimits.invalidRunsMax)
     (self.place, self.block, self.isLast, self.runs) = (place, block, isLast, runs)
   }
 
+  /// Throws where flags aren't known, where the payload isn't as long as its count says, and where
+  /// a run is empty, begins before the end of the one before it, or at page 2^52 or above.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     place = try SequencedHeader(decoding: &cursor)
     block = try cursor.readBE()

@@ -61,11 +61,13 @@ public struct PageRequestFrame: Sendable, Hashable {
   /// `1...BatchLimits.rawPagesMax`.
   public let places: [PagePlace]
 
+  /// - Precondition: `1...BatchLimits.rawPagesMax` places.
   public init(sequence: UInt64, places: [PagePlace]) {
     precondition((1...BatchLimits.rawPagesMax).contains(places.count))
     (self.sequence, self.places) = (sequence, places)
   }
 
+  /// Throws where the number of places isn't allowed, a place is malformed, or bytes follow.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     sequence = try cursor.readBE()
     places = try PagePlace.list(decoding: &cursor)
@@ -91,12 +93,14 @@ public struct PageAnswerFrame: Sendable, Hashable {
   /// As many pages as there are places.
   public let bytes: [UInt8]
 
+  /// - Precondition: `1...BatchLimits.rawPagesMax` places, and 4096 bytes for each.
   public init(sequence: UInt64, places: [PagePlace], bytes: [UInt8]) {
     precondition((1...BatchLimits.rawPagesMax).contains(places.count))
     precondition(bytes.count == places.count * Page.size)
     (self.sequence, self.places, self.bytes) = (sequence, places, bytes)
   }
 
+  /// Copies the pages. Throws where the payload isn't exactly as long as its number of places says.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     sequence = try cursor.readBE()
     places = try PagePlace.list(decoding: &cursor)

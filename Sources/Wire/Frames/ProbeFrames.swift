@@ -20,10 +20,12 @@ public struct ProbeMark: Sendable, Hashable {
   /// 0 in a question.
   public let receivedBytes, atUs: UInt64
 
+  /// A question, where only the number is given; the answer adds what was received and when.
   public init(number: UInt64, receivedBytes: UInt64 = 0, atUs: UInt64 = 0) {
     (self.number, self.receivedBytes, self.atUs) = (number, receivedBytes, atUs)
   }
 
+  /// Throws where the payload isn't exactly `byteCount` bytes.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     (number, receivedBytes) = (try cursor.readBE(), try cursor.readBE())
     atUs = try cursor.readBE()

@@ -14,6 +14,7 @@ public enum PullLimits {
 ///
 /// Layout: block u16, kind u8, reserved u8 (0), count u32, first page u64; 16 bytes.
 public struct PullRequest: Sendable, Hashable {
+  /// What the source is to do with the request, and how soon.
   public enum Kind: UInt8, Sendable, CaseIterable {
     /// Nobody waits for them yet.
     case ahead = 0
@@ -34,6 +35,7 @@ public struct PullRequest: Sendable, Hashable {
   /// In pages from the start of the block.
   public let firstPage: UInt64
 
+  /// - Precondition: `count` is in `1...PullLimits.requestPagesMax`.
   public init(block: UInt16, kind: Kind, firstPage: UInt64, count: UInt32) {
     precondition((1...PullLimits.requestPagesMax).contains(count))
     (self.block, self.kind) = (block, kind)
@@ -79,11 +81,13 @@ public struct PullRequests: Sendable, Hashable {
   /// `1...PullLimits.requestsMax`.
   public let requests: [PullRequest]
 
+  /// - Precondition: `1...PullLimits.requestsMax` requests.
   public init(_ requests: [PullRequest]) {
     precondition((1...PullLimits.requestsMax).contains(requests.count))
     self.requests = requests
   }
 
+  /// Throws where the number of requests isn't allowed, one of them is malformed, or bytes follow.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let count = Int(try cursor.readBE(UInt16.self))
     guard (1...PullLimits.requestsMax).contains(count) else {
@@ -139,6 +143,8 @@ public struct PullDone: Sendable, Hashable {
     snapshotPages > 0 || diskPages > 0 || localFaultPages > 0 || vaultPages > 0
   }
 
+  /// Takes all three lengths. Throws where a longer form says nothing that the shorter couldn't:
+  /// each content has one encoding.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     placedPages = try cursor.readBE()
     faultPages = try cursor.readBE()
@@ -156,6 +162,8 @@ public struct PullDone: Sendable, Hashable {
     try cursor.expectEnd(of: "pull done")
   }
 
+  /// Appends the shortest form that holds the counts: an agent that knows nothing of local pages
+  /// reads 32 bytes.
   public func encode(into out: inout [UInt8]) {
     out.appendBE(placedPages)
     out.appendBE(faultPages)

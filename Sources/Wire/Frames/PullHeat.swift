@@ -22,11 +22,15 @@ public struct PullHeat: Sendable, Hashable {
   /// In pages from the start of the block; `1...runsMax` of them, none empty, `pagesMax` pages at most.
   public let runs: [Range<UInt64>]
 
+  /// - Precondition: `1...runsMax` runs and a heat in `1...8`; `pagesMax` is the caller's to keep.
   public init(block: UInt16, heat: UInt8, runs: [Range<UInt64>]) {
     precondition((1...Self.runsMax).contains(runs.count) && (1...8).contains(heat))
     (self.block, self.heat, self.runs) = (block, heat, runs)
   }
 
+  /// Throws where the heat or a count is out of range, a run is empty, begins before the end of the
+  /// one before it or at page 2^52 or above, all of them have more than `pagesMax` pages, or bytes
+  /// follow.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     block = try cursor.readBE()
     heat = try cursor.readBE()

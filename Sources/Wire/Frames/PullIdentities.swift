@@ -33,11 +33,14 @@ public struct PullIdentities: Sendable, Hashable {
   /// Of the pages from `firstPage` on; `1...pagesMax`.
   public let identities: [PullIdentity]
 
+  /// - Precondition: `1...pagesMax` identities; those that are `held` have 32 bytes.
   public init(block: UInt16, firstPage: UInt64, identities: [PullIdentity]) {
     precondition((1...Self.pagesMax).contains(identities.count))
     (self.block, self.firstPage, self.identities) = (block, firstPage, identities)
   }
 
+  /// Throws where the number of pages isn't allowed, a kind isn't known, a note is malformed, or
+  /// bytes follow.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     block = try cursor.readBE()
     let count = Int(try cursor.readBE(UInt16.self))

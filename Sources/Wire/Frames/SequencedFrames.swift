@@ -15,6 +15,7 @@ public struct SequencedHeader: Sendable, Hashable {
     (self.sequence, self.after) = (sequence, after)
   }
 
+  /// Throws unless `after < sequence`; that leaves no frame with the sequence 0.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     let start = UInt64(cursor.position)
     let sequence: UInt64 = try cursor.readBE()

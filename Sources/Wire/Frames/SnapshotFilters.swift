@@ -21,11 +21,14 @@ public struct SnapshotFilters: Sendable, Hashable {
   /// By page from `firstPage` on; nil where nothing is held, or only zeros.
   public let filters: [UInt64?]
 
+  /// - Precondition: `pagesMax` filters at most.
   public init(block: UInt16, isLast: Bool, firstPage: UInt64, filters: [UInt64?]) {
     precondition(filters.count <= Self.pagesMax)
     (self.block, self.isLast, self.firstPage, self.filters) = (block, isLast, firstPage, filters)
   }
 
+  /// Throws where flags aren't known, `pagesMax` is exceeded, the first page is 2^48 or above, bits
+  /// behind the last page are set, or the payload has another length than its bits say.
   public init(decoding cursor: inout ByteCursor) throws(DecodeError) {
     block = try cursor.readBE()
     let flags = try cursor.readBE(UInt8.self)

@@ -7,6 +7,7 @@
 ///
 /// Invariants: every sequence `<= appliedThrough` is applied; each frame becomes ready once.
 public struct ApplyOrder: Sendable {
+  /// What an honest source never does; the migration can't go on after it.
   public enum Refusal: Error, Hashable, Sendable {
     /// The frame was seen before.
     case duplicate(UInt64)

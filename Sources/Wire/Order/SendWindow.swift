@@ -67,6 +67,7 @@ public struct SendWindow: Sendable {
   private var sampleWasFull = false
   private var sampleWasHeldUp = false
 
+  /// The window begins at `limitMin`; a smaller `limitMax` counts as that.
   public init(limitMax: UInt64) {
     self.limitMax = max(limitMax, Self.limitMin)
     limit = Self.limitMin

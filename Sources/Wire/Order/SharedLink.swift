@@ -39,11 +39,15 @@ public struct SharedLink: Sendable {
     return nextMember
   }
 
+  /// Forgets a member, whose share goes to the others at once. Nothing happens for one that isn't
+  /// there.
   public mutating func leave(_ member: UInt64, nowUs: UInt64) {
     members[member] = nil
     divide(nowUs: nowUs)
   }
 
+  /// Changes the link's limit and divides it again at once; nil ends it. Waits that were given out
+  /// before stay as they are.
   public mutating func setRate(_ rate: ByteRate?, nowUs: UInt64) {
     self.rate = rate
     divide(nowUs: nowUs)

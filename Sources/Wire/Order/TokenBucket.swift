@@ -10,6 +10,7 @@ public struct TokenBucket: Sendable {
   private var debt: UInt64 = 0
   private var updatedAtUs: UInt64
 
+  /// Begins full: the first burst passes without a wait.
   public init(rate: ByteRate, nowUs: UInt64) {
     self.rate = rate
     burst = Self.burst(at: rate)

@@ -1,5 +1,6 @@
 /// The receiving half of a lane that survives its connections: takes each frame once, in order.
 public struct NumberedInbox: Sendable {
+  /// What a frame is, by its number.
   public enum Arrival: Hashable, Sendable {
     case new
     /// Sent again after a break, though it had arrived.
@@ -13,6 +14,8 @@ public struct NumberedInbox: Sendable {
 
   public init() {}
 
+  /// Takes a numbered frame in; only a new one moves `receivedThrough`, and only that is to be
+  /// handled.
   public mutating func arrived(_ number: UInt64) -> Arrival {
     if number <= receivedThrough { return .duplicate }
     guard number == receivedThrough + 1 else { return .gap }

@@ -4,6 +4,7 @@
 /// Numbers count from 1 without gaps. After a break `resume` goes back to the first frame that the
 /// peer has not got. Memory is the caller's to bound, by `byteCount`.
 public struct NumberedOutbox: Sendable {
+  /// A frame that is kept; its payload goes once the peer has it.
   public struct Frame: Sendable {
     public let number: UInt64
     public let type: FrameType
@@ -29,6 +30,7 @@ public struct NumberedOutbox: Sendable {
 
   public init() {}
 
+  /// Keeps a frame under the next number; it goes out when `next` comes to it.
   public mutating func append(_ type: FrameType, _ payload: [UInt8]) {
     lastNumber += 1
     frames.append(Frame(number: lastNumber, type: type, payload: payload))

@@ -13,6 +13,7 @@ import QMP
 /// The node of the image's file, f0, stays for the way back. Where there is an overlay, the disk is the overlay on top of
 /// the image, and only then: its file is gone before anything is written past it.
 public struct OverlayDisk: Sendable, Hashable {
+  /// Where on the way a disk is; in the order of the way to the server.
   public enum Place: String, Sendable, Hashable, CaseIterable {
     case file, overFile, overServer, server
   }

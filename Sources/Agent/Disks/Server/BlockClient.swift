@@ -14,10 +14,14 @@ public struct BlockClient: Sendable {
     (self.path, self.timeoutMs) = (path, timeoutMs)
   }
 
+  /// As `exchange`, for requests that are answered by moves; empty where the reply has none.
   public func ask(_ request: BlockRequest) async throws -> [MoveStatus] {
     try await exchange(request).moves ?? []
   }
 
+  /// One request, on a connection and a thread of its own. Throws the server's `ControlError`,
+  /// `noAgent` where nobody answers at the path, and `protocolMismatch` where the server closes
+  /// without a word.
   public func exchange(_ request: BlockRequest) async throws -> BlockReply {
     let (path, timeoutMs) = (path, timeoutMs)
     let line = try JSONLine.encode(request) + "\n"

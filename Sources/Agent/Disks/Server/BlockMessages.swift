@@ -3,6 +3,7 @@ public import DiskStrategy
 
 /// A request to a server of disks: one JSON object on one line, one request per connection.
 public struct BlockRequest: Codable, Sendable {
+  /// What is asked for; most have a field of their own that says the rest.
   public enum Command: String, Codable, Sendable {
     case move, pause, resume, finish, cancel, status, snapshot, pull, lend
     /// The image was written to past the server, or is about to be.
@@ -14,6 +15,7 @@ public struct BlockRequest: Codable, Sendable {
   /// A line longer than this is no request and no answer.
   public static let bytesMax = 1 << 20
 
+  /// Must equal `current`.
   public var block = current
   public var command: Command
   /// Name of the export, empty for the first one; for `status` nil means all.
@@ -34,11 +36,15 @@ public struct BlockRequest: Codable, Sendable {
 
 /// What a move is told.
 public struct BlockMoveOrder: Codable, Sendable {
+  /// URI of an export.
   public var destination: String
   public var method: MoveMethod
   public var ending: MoveEnding
+  /// What the copier may send; nil: no bound.
   public var bytesPerSecond: UInt64?
+  /// Longest that the guest's writes shall wait at the end.
   public var pauseLimitMs: UInt64
+  /// Whether a URI without TLS may lead to another host.
   public var allowsPlainNetwork = false
   /// The guest's requests never go to the destination, also not when that is asked for later; nil: they may.
   public var staysHere: Bool?
@@ -80,9 +86,13 @@ public struct BlockBaseOrder: Codable, Sendable {
 
 /// What a pull is told.
 public struct BlockPullOrder: Codable, Sendable {
+  /// URI of an export.
   public var source: String
+  /// What may be fetched without the guest's asking; nil: no bound.
   public var bytesPerSecond: UInt64?
+  /// What the image holds is not wanted.
   public var overwrites: Bool
+  /// Whether a URI without TLS may lead to another host.
   public var allowsPlainNetwork: Bool
 
   public init(
@@ -97,6 +107,7 @@ public struct BlockPullOrder: Codable, Sendable {
 public struct BlockSurrogateOrder: Codable, Sendable {
   /// An absolute path, or the URI of an export.
   public var place: String
+  /// Bytes of it that may be used; nil: all.
   public var byteCountMax: UInt64?
   public var popularity = PopularityFilter.Terms()
 

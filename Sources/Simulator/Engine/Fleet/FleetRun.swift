@@ -13,8 +13,10 @@ public struct FleetOutcome: Sendable, Equatable {
   /// Bytes over the racks' uplinks, and the share of their time that these were full.
   public var wireBytes = 0.0
   public var rackBusyShare = 0.0
+  /// A rule that was broken, or nil.
   public var violation: String?
 
+  /// Moves of which the guest and all of its memory are at the destination.
   public var completedCount: Int { outcomes.count { $0.isCompleted } }
 }
 
@@ -31,6 +33,8 @@ public enum FleetRun {
     var run: MigrationRun<FluidMemory>
   }
 
+  /// Runs the whole fleet in virtual time, to its end or to what no fleet may need (then
+  /// `violation` says so). The same seed gives the same outcome on every machine.
   public static func run(_ setup: FleetSetup, seed: UInt64) -> FleetOutcome {
     var noise = Noise(seed: seed)
     var outcome = FleetOutcome()

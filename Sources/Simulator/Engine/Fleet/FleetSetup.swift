@@ -21,6 +21,8 @@ public struct FleetSetup: Sendable, Equatable {
   /// Writes of the busiest guests, as a multiple of an even share of their host's link.
   public var busiest = 1.5
 
+  /// Counts below their least are raised to it; `hosts` are emptied, and as many take the guests
+  /// in.
   public init(
     moves: Int, hosts: Int, hostsPerRack: Int = 20, hostRate: ByteRate, rackRate: ByteRate,
     perHostMax: Int = 4, totalMax: Int = .max, strategy: StrategyName = .auto,

@@ -7,6 +7,8 @@ public struct MigrationForecast: Sendable, Equatable {
     public var strategy: StrategyName
     /// Who decided last in most runs: for `auto`, what it would take.
     public var acting: StrategyName
+    /// Milliseconds, milliseconds, bytes, and a share of working time `0...1`; nil where no run
+    /// ended at the destination.
     public var totalMs, downtimeMs, wireBytes, slowdown: SimulationBatch.Band?
     /// Share of the runs that kept every constraint, `0...1`, and that ended at the destination at all.
     public var meets, completes: Double
@@ -39,6 +41,10 @@ public struct MigrationForecast: Sendable, Equatable {
     assumptions = Self.assumptions(template, spread)
   }
 
+  /// - Parameters:
+  ///   - penBytes: memory of the agent's for pages that can't be read from shared memory; nil:
+  ///     memory is shared.
+  ///   - runs: per strategy, with the seeds from `seed` on.
   public init(
     _ profile: GuestProfile, link: LinkModel, constraints: MigrationConstraints, canPull: Bool,
     penBytes: Double? = SimulationSetup.usualPenBytes,

@@ -7,6 +7,7 @@ public struct PagePrice: Sendable, Equatable {
   /// How long the processors of the slower host take for it, all of their threads at work, in microseconds.
   public var us: Double
 
+  /// Less than nothing counts as 0, `bytes` below 1 as 1.
   public init(bytes: Double, us: Double = 0) { (self.bytes, self.us) = (max(bytes, 1), max(us, 0)) }
 
   /// What could have crossed a link of that rate in the time that the page takes, in bytes.
@@ -50,6 +51,7 @@ public struct PageGroup: Sendable, Equatable {
 
   var resentBytes: Double { resent?.bytes ?? wireBytes }
 
+  /// Less than nothing counts as 0, `wireBytes` below 1 as 1.
   public init(
     pages: Double, writesPerSecond: Double = 0, pattern: Pattern = .scattered,
     wireBytes: Double = 4120, processorUs: Double = 0
@@ -66,6 +68,7 @@ public struct GuestPhase: Sendable, Equatable {
   /// Factor on the writes of each group; missing ones are 1.
   public var factors: [Double]
 
+  /// A length of 0 counts as 1.
   public init(lengthMs: UInt64, factors: [Double]) {
     (self.lengthMs, self.factors) = (max(lengthMs, 1), factors)
   }
@@ -87,6 +90,7 @@ public struct GuestModel: Sendable, Equatable {
   /// Reads of a page per write to it, for faults after an early move.
   public var readsPerWrite = 2.0
 
+  /// No vCPU counts as one.
   public init(groups: [PageGroup], phases: [GuestPhase] = [], vcpuCount: UInt64 = 4) {
     (self.groups, self.phases, self.vcpuCount) = (groups, phases, max(vcpuCount, 1))
   }

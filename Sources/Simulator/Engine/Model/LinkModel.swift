@@ -8,6 +8,7 @@ public struct LinkModel: Sendable, Equatable {
     public var share: Double
     public var onMs, offMs: UInt64
 
+    /// `share` is brought into its range.
     public init(share: Double, onMs: UInt64, offMs: UInt64) {
       (self.share, self.onMs, self.offMs) = (min(max(share, 0), 0.99), onMs, offMs)
     }
@@ -24,6 +25,8 @@ public struct LinkModel: Sendable, Equatable {
   public var lanes: UInt64
   public var competing: Competing?
 
+  /// Values out of range are brought into it: `jitter` is 0.5 at most, and there is one lane at
+  /// least.
   public init(
     bytesPerSecond: Double, latencyMs: Double = 0.2, jitter: Double = 0.02, loss: Double = 0,
     lanes: UInt64 = 4, competing: Competing? = nil

@@ -45,6 +45,7 @@ public struct SimulationBatch: Sendable, Equatable {
     outcomes = (0..<max(runs, 0)).map { Simulation.run(setup, seed: seed &+ UInt64($0)) }
   }
 
+  /// The runs that the bands are of.
   public var completed: [SimulationOutcome] { outcomes.filter(\.isCompleted) }
 
   public var totalMs: Band? { Band(completed.map(\.totalMs)) }
@@ -86,6 +87,7 @@ public struct SimulationBatch: Sendable, Equatable {
     return names.max { $0.1 < $1.1 }?.0 ?? setup.strategy
   }
 
+  /// Rules that runs broke, by rising seed; there should be none.
   public var violations: [Violation] {
     outcomes.enumerated().compactMap { index, outcome in
       outcome.violation.map { Violation(seed: firstSeed &+ UInt64(index), what: $0) }

@@ -4,6 +4,7 @@ public import Strategy
 /// the guest down more than allowed, asks for two epochs at once, lets progress run backwards, or loses the
 /// last version of a page.
 public struct SimulationCheck: Sendable, Equatable {
+  /// A run that broke a rule; its seed replays it.
   public struct Finding: Sendable, Equatable {
     public let strategy: StrategyName
     public let seed: UInt64

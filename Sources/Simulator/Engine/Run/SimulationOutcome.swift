@@ -2,6 +2,7 @@ public import Strategy
 
 /// How a simulated migration ended.
 public struct SimulationOutcome: Sendable, Equatable {
+  /// What the migration came to.
   public enum End: Sendable, Equatable {
     /// The guest runs at the destination, and all of its memory is there.
     case completed(StopReason)
@@ -18,9 +19,11 @@ public struct SimulationOutcome: Sendable, Equatable {
   public var totalMs = 0.0
   /// Until the guest ran at the destination; nil where it never did.
   public var movedMs: Double?
+  /// How long the guest stood still, in milliseconds; nil where it wasn't stopped.
   public var downtimeMs: Double?
   /// The pause that was forecast when the guest was stopped.
   public var forecastDowntimeMs: Double?
+  /// What crossed the link, repeats included.
   public var wireBytes = 0.0
   /// Working time that the guest lost to throttling, the pause and faults, in milliseconds.
   public var lostMs = 0.0
@@ -34,6 +37,7 @@ public struct SimulationOutcome: Sendable, Equatable {
   /// A rule that was broken, or nil.
   public var violation: String?
 
+  /// The guest and all of its memory are at the destination.
   public var isCompleted: Bool { if case .completed = end { true } else { false } }
 
   /// Share of its working time that the guest lost until the end, `0...1`.

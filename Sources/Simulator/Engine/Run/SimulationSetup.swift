@@ -44,6 +44,7 @@ public struct SimulationSetup: Sendable, Equatable {
     (self.strategy, self.guest, self.link, self.constraints) = (strategy, guest, link, constraints)
   }
 
+  /// What the strategy is told before it begins; the true costs may be others.
   public var facts: EngineFacts {
     var facts = EngineFacts(
       ramPages: UInt64(guest.ramPages.rounded()), vcpuCount: guest.vcpuCount,

@@ -13,6 +13,8 @@
 extension DirtyTrace {
   static let lineBytesMax = 512
 
+  /// The form above, with a line break at its end. What is out of range is written all the same,
+  /// and refused when it is read.
   public var text: String {
     var lines = [
       "godwit-trace 1", "ram-pages \(ramPages)", "zero-pages \(zeroPages)",

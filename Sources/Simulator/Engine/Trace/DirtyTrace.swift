@@ -6,6 +6,7 @@ public struct DirtyTrace: Sendable, Equatable {
   /// Longest epoch, in milliseconds: a day.
   public static let epochMsMax: UInt64 = 86_400_000
 
+  /// What was found dirtied between two looks.
   public struct Epoch: Sendable, Equatable {
     /// 1 and more.
     public var lengthMs: UInt64
@@ -13,6 +14,7 @@ public struct DirtyTrace: Sendable, Equatable {
     /// 8 counts, for heat 1 to 8.
     public var dirtiedByHeat: [UInt64]
 
+    /// - Parameter dirtiedByHeat: 8 counts; a reader refuses any other number.
     public init(lengthMs: UInt64, dirtiedByHeat: [UInt64]) {
       (self.lengthMs, self.dirtiedByHeat) = (lengthMs, dirtiedByHeat)
     }
