@@ -17,6 +17,8 @@ public enum ConfigurationFile {
   /// The file's text; nil when it cannot be read.
   public static func text(_ path: String) throws -> String? {
     guard let bytes = ProcFile.bytes(path, limit: AgentConfiguration.fileSizeMax + 1) else {
+      // One that is there says something: going on without it would be going on with defaults.
+      guard !SmallFile.exists(path) else { throw ConfigurationError(path: path, "can't be read") }
       return nil
     }
     guard bytes.count <= AgentConfiguration.fileSizeMax else {

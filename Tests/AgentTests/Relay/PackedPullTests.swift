@@ -33,7 +33,7 @@ import Wire
   private let memory: StoppedMemory
 
   init() throws {
-    guest = try KeptGuest([Self.block])
+    let guest = try KeptGuest([Self.block])
     for page in 0..<Self.pageCount {
       try Self.content(page).withUnsafeBytes {
         try guest.files[0].write($0, at: UInt64(page) << 12)
@@ -41,6 +41,7 @@ import Wire
     }
     memory = StoppedMemory(
       numbering: PageNumbering(blockPages: [Self.pageCount]), places: guest.files.map { .file($0) })
+    self.guest = guest
   }
 
   private struct Outcome: Sendable {
