@@ -42,19 +42,30 @@ public enum VMResolutionError: Error, Hashable, Sendable, CustomStringConvertibl
 
 /// Finds out which QEMU an operator means.
 public enum VMResolver {
+  /// A QEMU that was told to quit answers nobody, and is gone within so long, in milliseconds.
+  private static let quitMs: UInt64 = 3000
+  private static let quitLookMs = 50
+
   /// Finds the VM that `text` names: `qmp:PATH`, or a name, or `pid-PID`.
   public static func resolve(_ text: String) async throws -> ResolvedVM {
-    let vms = try await VMDiscovery.scan()
-    let first = find(text, among: vms)
-    if case .success(let vm) = first, vm.process == nil {
-      return try await withServer(of: vm, among: vms)
+    let deadlineMs = MonotonicClock.nowMs + quitMs
+    while true {
+      let vms = try await VMDiscovery.scan()
+      let first = find(text, among: vms)
+      if case .success(let vm) = first, vm.process == nil {
+        return try await withServer(of: vm, among: vms)
+      }
+      guard case .failure(.ambiguous) = first else { return try first.get() }
+      // Beside a migration's source there is its destination, or the other way round; only one of
+      // them is the VM.
+      let asked = await VMDiscovery.statuses(of: vms.filter { isNamed($0, text) })
+      let live = asked.filter { $0.status != "inmigrate" && $0.status != "postmigrate" }
+      // A guest that has just come may be moved on while the QEMU that it left is still ending.
+      guard live.count > 1, live.contains(where: { $0.status == nil }),
+        MonotonicClock.nowMs < deadlineMs
+      else { return try find(text, among: live.count == 1 ? live : asked).get() }
+      try await Task.sleep(for: .milliseconds(quitLookMs))
     }
-    guard case .failure(.ambiguous) = first else { return try first.get() }
-    // Beside a migration's source there is its destination, or the other way round; only one of
-    // them is the VM.
-    let asked = await VMDiscovery.statuses(of: vms.filter { isNamed($0, text) })
-    let live = asked.filter { $0.status != "inmigrate" && $0.status != "postmigrate" }
-    return try find(text, among: live.count == 1 ? live : asked).get()
   }
 
   /// A path may be written otherwise than on QEMU's command line; the kernel knows who listens there.

@@ -26,6 +26,12 @@ final class PullServer: Sendable {
     var counters = PullSource.Counters()
     var given = PullTally()
     var breaks: UInt64 = 0
+
+    /// Connections that were opened; whether they prefetch may have been decided otherwise meanwhile.
+    mutating func take(_ opened: PullConnections) {
+      opened.setPrefetching(prefetches)
+      connections = opened
+    }
   }
 
   private let memory: StoppedMemory
@@ -65,7 +71,7 @@ final class PullServer: Sendable {
   func connect() throws {
     guard let dial = recovery.dial else { return }
     let connections = try open(dial)
-    state.update { $0.connections = connections }
+    state.update { $0.take(connections) }
   }
 
   /// Serves on a thread of its own, until `done`, `failed` or `stop`.
@@ -163,7 +169,7 @@ final class PullServer: Sendable {
         opened.read { $0 }?.end("stopped")
         return nil
       }
-      state.connections = connections
+      state.take(connections)
       return connections
     }
   }

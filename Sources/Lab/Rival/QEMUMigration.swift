@@ -184,7 +184,7 @@ struct QEMUMigration {
   private func waitUntilRunning(_ client: QMPClient) async throws {
     let startMs = MonotonicClock.nowMs
     while try await !client.queryStatus().isRunning {
-      guard MonotonicClock.nowMs - startMs < 10_000 else {
+      guard MonotonicClock.nowMs - startMs < 60_000 else {
         throw LabError("the destination's QEMU does not run the guest")
       }
       try await Task.sleep(for: .milliseconds(10))

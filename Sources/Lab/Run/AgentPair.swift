@@ -8,7 +8,7 @@ struct AgentPair: Sendable {
   private let sessions: [GuestSession]
 
   /// How long a QEMU that was told to end may take, in milliseconds.
-  static let endingMs: UInt64 = 5000
+  static let endingMs: UInt64 = 30_000
 
   /// Starts both; the destination's can start a QEMU for each guest, and both know the guests' root disk, unless it is to
   /// move.

@@ -39,7 +39,7 @@ final class AgentUnderAttack: Sendable {
   }
 
   func connect() throws -> StreamSocket {
-    let socket = try TCPSocket.connect(host: "127.0.0.1", port: port, timeoutMs: 5000)
+    let socket = try TCPSocket.connect(host: "127.0.0.1", port: port, timeoutMs: 60_000)
     socket.setTimeout(ms: 15_000)
     return socket
   }

@@ -119,6 +119,12 @@ import Testing
       let hosts = try await HostPair.create(kind: .namespaces, linkRate: nil, folder: dead)
       let (command, arguments) = hosts.command(on: .source, "sleep", ["600"])
       let inside = try ChildProcess(command, arguments)
+      // It enters by itself; one that comes too late finds no namespace, and isn't killed.
+      while inside.exit == nil,
+        try await !hosts.namespace(.source).processes().contains(inside.pid)
+      {
+        try await Task.sleep(for: .milliseconds(5))
+      }
       let outside = try ChildProcess("sleep", ["600"])
       try dead.note(process: outside.pid)
       let stranger = try ChildProcess("sleep", ["600"])

@@ -24,7 +24,7 @@ import Testing
     return try await WorkerThread.run("client") {
       try body(
         RedisConnection(
-          try StoreStream(address: "127.0.0.1", port: port, timeoutMs: 5000)))
+          try StoreStream(address: "127.0.0.1", port: port, timeoutMs: 60_000)))
     }
   }
 

@@ -44,8 +44,10 @@ enum PeerVerdict {
       }
       if let settlement { return settlement }
     }
-    // The session has ended, or its agent: the journal knows.
-    return try await agent.exclusively(id.description) {
+    // The session has ended, or its agent: the journal knows. Who asks for a person asks once.
+    return try await agent.exclusively(
+      id.description, patienceMs: PeerSettlement.answerTimeoutMs / 2
+    ) {
       try await DestinationRecovery(id: id.description, agent: agent).carryOut(verdict)
     }
   }

@@ -4,7 +4,7 @@ import HostIO
 /// A program of an experiment with disks: its output goes to a log, and it ends with the run at the latest.
 struct DiskProcess: Sendable {
   private static let graceMs: UInt64 = 15_000
-  private static let readyMs: UInt64 = 20_000
+  private static let readyMs: UInt64 = 60_000
 
   private let process: ChildProcess
   private let name: String
