@@ -28,9 +28,9 @@ struct LocalPullTests {
     #expect(try await pair.wait(for: .completed) == .completed)
     #expect(done.placedPages == UInt64(rig.invalid.population))
     let made = isSnapshot ? done.snapshotPages : done.diskPages
-    // Some go over the link while it has nothing else to do.
+    // Some go over the link while it has nothing else to do: as many more as this machine lets the makers wait.
     let unchanged = UInt64(noise.count - changed.count)
-    #expect(made > unchanged / 2, "\(done)")
+    #expect(made > unchanged / 4, "\(done)")
     #expect(made == done.snapshotPages + done.diskPages)
     #expect(rig.feeder.counters.unmade == 0)
     let pulled = done.placedPages - made
@@ -97,8 +97,14 @@ struct LocalPullTests {
     let pair = try await PullPair(QEMUProgram.installed[0])
     let scratch = try ImageScratch()
     let held = try await pair.keep(in: scratch.path).held
-    let rig = try await LocalPullRig(pair, held: held)
-    let (feeder, missing) = (rig.feeder, rig.invalid.population)
+    let rig = try await LocalPullRig(pair, held: held, isHeld: true)
+    let (server, feeder, missing) = (rig.server, rig.feeder, rig.invalid.population)
+    // Once for certain; the others may come when all is there.
+    rig.cut()
+    try await Blocking.run {
+      while server.counters.breaks == 0 { MonotonicClock.sleep(us: 1000) }
+    }
+    server.setPrefetching(true)
     for part in 1...3 {
       try await Blocking.run {
         while feeder.missingCount > missing - missing * part / 5 {
