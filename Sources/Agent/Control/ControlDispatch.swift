@@ -5,14 +5,23 @@ import NIOCore
 ///
 /// Straight to the channel: the asynchronous writer only promises to try, and closing drops the rest.
 struct ReplyWriter: Sendable {
+  /// Whoever writes when the agent ends has so long until the client has taken it.
+  private static let patience = TimeAmount.milliseconds(500)
+
   let channel: any Channel
 
   func send(_ reply: ControlReply) async throws {
     let line = ByteBuffer(string: try JSONLine.encode(reply) + "\n")
+    let written = channel.eventLoop.makePromise(of: Void.self)
+    channel.writeAndFlush(line, promise: written)
     try await withTaskCancellationHandler {
-      try await channel.writeAndFlush(line).get()
+      try await written.futureResult.get()
     } onCancel: {
-      channel.close(promise: nil)  // a client that doesn't read must not hold up a shutdown
+      // A client that doesn't read must not hold up a shutdown; one that does is told how its migration ended after this.
+      let closing = channel.eventLoop.scheduleTask(in: Self.patience) {
+        channel.close(promise: nil)
+      }
+      written.futureResult.whenComplete { _ in closing.cancel() }
     }
   }
 }
@@ -22,7 +31,7 @@ struct ControlDispatch<Agent: AgentService>: Sendable {
   /// `watch` looks at the agent this often.
   static var watchInterval: Duration { .milliseconds(250) }
   /// When the agent ends, a migration that has just ended may take this many hundredths of a second.
-  static var lastWordTries: Int { 50 }
+  static var lastWordTries: Int { 200 }
 
   let agent: Agent
   let replies: ReplyWriter

@@ -53,6 +53,11 @@ struct StreamToLedger: StreamVisitor {
   mutating func verbatim(_ bytes: RawSpan, _ item: VerbatimItem) throws(VisitorStopped) {
     // Without a length of its own: as long as the guest's RAM, after a hand-over.
     let isLong = item == .opaque || item == .packaged
+    if case .command = item, mayPull, case .postcopyAdvise(nil)? = try? StreamCommand(record: bytes)
+    {
+      // Of dirty bitmaps alone: a QEMU that is to take memory after the guest refuses it, and hears below what it needs.
+      return
+    }
     if mayPull, blocks.isEmpty, !isAdvised, case .section(.start, _, "ram") = item {
       // Post-copy may follow; the source's QEMU knows nothing of it.
       isAdvised = true

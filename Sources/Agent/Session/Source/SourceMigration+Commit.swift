@@ -8,6 +8,8 @@ import Strategy
 // Carries out what `SourceCommitMachine` decides: the commit, and the way back.
 extension SourceMigration {
   static let commitTimeoutMs: UInt64 = 20_000
+  /// How long a completed migration's QEMU may take to say how long the guest stood still.
+  private static let downtimePatienceMs: UInt64 = 2000
   /// How long `migrate` waits for a lost destination after the commit; the agent goes on trying.
   static let settlePatienceMs: UInt64 = 60_000
 
@@ -140,16 +142,21 @@ extension SourceMigration {
     guard let settlement else { return .failed }
     if settlement == .running, let givenUpAtMs = undo.givenUpAtMs {
       let waitedMs = MonotonicClock.nowMs - givenUpAtMs
-      // QEMU says that it has completed a moment before it knows how long the guest stood still. The guest was not
-      // to wait for that number; now it runs.
-      if state.read({ $0.record.downtimeMs ?? 0 }) == 0,
-        let info = try? await undo.monitor?.client.queryMigrate(timeoutMs: 1000)
-      {
-        note { $0.record.downtimeMs = info.downtimeMs }
-      }
+      await learnDowntime(undo)
       note { $0.record.downtimeMs = ($0.record.downtimeMs ?? 0) + waitedMs }
     }
     return .settled(settlement)
+  }
+
+  /// QEMU says that it has completed a moment before it knows how long the guest stood still. The guest was not to wait
+  /// for that number; now it runs.
+  private func learnDowntime(_ undo: SourceUndo) async {
+    let deadlineMs = MonotonicClock.nowMs + Self.downtimePatienceMs
+    while state.read({ $0.record.downtimeMs ?? 0 }) == 0, MonotonicClock.nowMs < deadlineMs {
+      guard let info = try? await undo.monitor?.client.queryMigrate(timeoutMs: 1000) else { return }
+      note { $0.record.downtimeMs = info.downtimeMs }
+      try? await Task.sleep(nanoseconds: 1_000_000)
+    }
   }
 
   /// The guest runs elsewhere: this QEMU has nothing to do any more.
