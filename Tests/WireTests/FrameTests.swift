@@ -90,6 +90,9 @@ import Wire
     #expect(id.description == "00000000000000ff0000000000000001")
     #expect(MigrationID(id.description) == id)
     #expect(MigrationID("xyz") == nil)
+    for sign in ["+", "-"] {
+      #expect(MigrationID(sign + String(repeating: "0", count: 31)) == nil)
+    }
   }
 
   @Test(arguments: UInt64(1)...200) func randomBytesNeverTrap(seed: UInt64) {

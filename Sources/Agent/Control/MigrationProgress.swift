@@ -45,15 +45,16 @@ public struct MigrationProgress: Codable, Sendable, Equatable {
   public var wireBytes: UInt64 = 0
   /// Over the last second.
   public var wireBytesPerSecond: UInt64 = 0
-  /// Pages that QEMU says are still dirty, in bytes.
+  /// What the destination lacks still, in bytes of guest memory: what is owed, in a pull what is missing there, with `--keep`
+  /// what has yet to be stored.
   public var remainingBytes: UInt64 = 0
   /// What the guest dirties; nil: not measured yet.
   @OrNull public var dirtyBytesPerSecond: UInt64?
-  /// Distinct memory that the guest dirties in a pass, in bytes; nil during the bulk pass.
+  /// Distinct memory that the guest dirties in an epoch, in bytes; nil until one has ended.
   @OrNull public var workingSetBytes: UInt64?
   /// Data connections.
   @OrNull public var laneCount: Int?
-  /// QEMU's passes over dirty memory so far.
+  /// Epochs so far; where QEMU's own rule decides, its passes over dirty memory.
   public var iteration: UInt64 = 0
   /// Downtime if the guest were stopped now.
   @OrNull public var expectedDowntimeMs: UInt64?

@@ -17,14 +17,14 @@ public struct MigrationRecord: Codable, Sendable, Equatable {
   }
   /// Pages by the way they crossed the network.
   public struct Pages: Codable, Sendable, Equatable {
-    /// `snapshot`: held at the destination at the same place. `vault`: at another, or in another guest's snapshot; nil where
-    /// there was none.
     @OrNull public var zero: UInt64?
     @OrNull public var uniform: UInt64?
     @OrNull public var raw: UInt64?
     @OrNull public var compressed: UInt64?
     @OrNull public var delta: UInt64?
     @OrNull public var duplicate: UInt64?
+    /// Held at the destination at the same place, and (`vault`) at another or in another guest's snapshot; nil where there was
+    /// none.
     @OrNull public var snapshot: UInt64?
     @OrNull public var vault: UInt64?
     @OrNull public var disk: UInt64?

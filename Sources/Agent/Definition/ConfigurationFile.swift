@@ -14,7 +14,7 @@ public struct ConfigurationError: Error, Hashable, Sendable, CustomStringConvert
 
 /// Reads and decodes files that people write.
 public enum ConfigurationFile {
-  /// The file's text; nil when it cannot be read.
+  /// The file's text; nil when there is none. Throws `ConfigurationError` where it can't be read, is too large or is no text.
   public static func text(_ path: String) throws -> String? {
     guard let bytes = ProcFile.bytes(path, limit: AgentConfiguration.fileSizeMax + 1) else {
       // One that is there says something: going on without it would be going on with defaults.

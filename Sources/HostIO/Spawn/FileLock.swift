@@ -7,7 +7,7 @@ public final class FileLock: Sendable {
 
   private init(file: Int32) { self.file = Mutex(file) }
 
-  /// Takes the lock when it is free; nil when another process holds it.
+  /// Takes the lock when it is free; nil when it is held, here or by another process, or the file system has no locks.
   public static func attempt(_ path: String) throws(SpawnError) -> FileLock? {
     let file = unsafe open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
     guard file >= 0 else {

@@ -1,6 +1,7 @@
 import Glibc
 
-/// A value behind a mutex whose changes threads can wait for (a monitor in Hoare's sense).
+/// A value behind a mutex whose changes threads can wait for (a monitor whose conditions are tested again
+/// after each change).
 ///
 /// `Synchronization.Mutex` has no condition variable; this is for bulk threads only.
 @safe

@@ -7,7 +7,7 @@ public import Base
 /// the time of a pass over RAM, at least ten minutes. A link that stands still is not waited for in a
 /// pause: then the migration is given up, and the guest goes on at the source.
 ///
-/// It has the dirty log read at least each second, whatever the strategy does, because what was dirtied
+/// With a deadline it has the dirty log read at least each second, whatever the strategy does, because what was dirtied
 /// since the last look is not in the forecast otherwise. Before the first epoch has ended (QEMU is in its
 /// first pass) nobody knows what is dirty again: then all that was sent counts, or what a sample
 /// beforehand said (`EngineFacts.dirtyBound`). A link that stalls for a moment, as TCP does when it has found the

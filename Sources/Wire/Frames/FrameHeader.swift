@@ -8,7 +8,7 @@ public enum FrameType: UInt16, Sendable, CaseIterable {
   case welcome = 2
   /// One control message (JSON, encoded above this layer).
   case message = 3
-  /// Pages: a batch header and page bytes. The only type on data lanes after the hello.
+  /// Pages: a batch header and page bytes. With `encodedPages` the only type on data lanes after the hello.
   case pages = 4
   /// Bytes of QEMU's stream that the destination's QEMU gets unchanged.
   case verbatim = 5

@@ -84,7 +84,10 @@ public struct MigrationID: Sendable, Hashable, CustomStringConvertible {
 
   /// Reads the 32 hexadecimal digits that `description` prints.
   public init?(_ text: String) {
-    guard text.utf8.count == 32, let high = UInt64(text.prefix(16), radix: 16),
+    // A number's sign would be read, too.
+    guard text.utf8.count == 32,
+      text.utf8.allSatisfy({ $0 != UInt8(ascii: "+") && $0 != UInt8(ascii: "-") }),
+      let high = UInt64(text.prefix(16), radix: 16),
       let low = UInt64(text.suffix(16), radix: 16)
     else { return nil }
     self.init(high: high, low: low)

@@ -114,7 +114,7 @@ public struct BlockSurrogateOrder: Codable, Sendable {
   public init(place: String) { self.place = place }
 }
 
-/// The one line of the answer; one of the two is set.
+/// The one line of the answer: an error, or what was asked for.
 public struct BlockReply: Codable, Sendable {
   public var error: ControlError?
   /// Of the disk, or of all that move, moved or were interrupted.
