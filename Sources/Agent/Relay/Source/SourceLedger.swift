@@ -56,6 +56,9 @@ final class SourceLedger: Sendable {
     /// Mentions not made up for by pages sent.
     var lead = 0
     var guestIsStopped = false
+    /// QEMU has said that the guest stands still. Where nothing but the gate holds it, it may be completing by itself, and then its
+    /// main lock is held: its monitor is silent until all that it writes is read.
+    var qemuSaysStopped = false
     /// The stream is within bytes whose number it has told (`PACKAGED`): pages sent now would be taken for some of them.
     var isInPackage = false
     /// QEMU waits because the pen is full: nothing can be held back, or it would wait for ever.
@@ -78,7 +81,7 @@ final class SourceLedger: Sendable {
       return switch gate {
       case .open: true
       case .paced(let pages): lead < pages
-      case .closed: false
+      case .closed: qemuSaysStopped
       }
     }
   }
@@ -103,6 +106,12 @@ final class SourceLedger: Sendable {
   func setInPackage(_ isInPackage: Bool) { state.update { $0.isInPackage = isInPackage } }
 
   func setGate(_ gate: Gate) { state.update { $0.gate = gate } }
+
+  /// A closed gate lets QEMU on while it says that the guest stands still.
+  func noteQEMUStopped(_ isStopped: Bool) { state.update { $0.qemuSaysStopped = isStopped } }
+
+  /// QEMU's monitor is silent, perhaps for what is not read.
+  func openIfClosed() { state.update { if $0.gate == .closed { $0.gate = .open } } }
 
   /// Waits until the stream is to be read on, or the relay has failed.
   func waitForGate() {

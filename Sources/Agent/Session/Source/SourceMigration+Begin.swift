@@ -145,6 +145,7 @@ extension SourceMigration {
       try relay?.arrived(type, payload)
     }
     undo.relay = relay
+    if strategy != nil, !holdsByAck { watchForStop(client, relay.ledger) }
     note { $0.progress.laneCount = lanes.count }
     relay.start()
     return Copy(

@@ -29,7 +29,11 @@ extension SourceMigration {
   func sample(
     _ setup: Setup, _ copy: Copy, _ engine: inout EngineRun, isDue: Bool
   ) async throws {
-    guard let ram = try await askQEMU(setup) else { return }
+    guard let ram = try await askQEMU(setup) else {
+      // Should its word that the guest stands still have been lost.
+      if !copy.holdsByAck { copy.relay.ledger.openIfClosed() }
+      return
+    }
     let (ledger, now) = (copy.relay.ledger, MonotonicClock.nowMs)
     let hasEnded = engine.noteSync(ram.dirtySyncCount, nowMs: now, ledger)
     guard isDue || hasEnded else { return }
@@ -69,6 +73,21 @@ extension SourceMigration {
       try await carryOut(effect, forecasts, setup, copy, &engine)
     }
     report()
+  }
+
+  /// Before 8.1 QEMU may stop the guest at any look at its dirty bitmap, if next to nothing is dirty. It says so itself, and
+  /// nothing else before all that it writes then is read.
+  func watchForStop(_ client: QMPClient, _ ledger: SourceLedger) {
+    let events = client.events()
+    Task { [weak ledger] in
+      for await event in events {
+        switch event.name {
+        case "STOP": ledger?.noteQEMUStopped(true)
+        case "RESUME": ledger?.noteQEMUStopped(false)
+        default: break
+        }
+      }
+    }
   }
 
   /// Says by when the guest will run at the destination, whatever it does.
