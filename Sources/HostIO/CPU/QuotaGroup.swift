@@ -25,8 +25,7 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
   /// Makes nothing yet, but looks at what the group above hands on.
   public init(in home: CPUGroupPlace, name: String) {
     (self.home, self.name) = (home, name)
-    let handedOn = ProcFile.text(home.directory + "/cgroup.subtree_control", limit: 4096) ?? ""
-    isDelegated = home.version == .v1 || Self.words(handedOn).contains("cpu")
+    isDelegated = home.version == .v1 || Self.handsOnCPU(home)
   }
 
   /// The group's own folder.
@@ -44,7 +43,9 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
     }
     guard home.version == .v2 else { return }
     try Self.write("threaded", directory + "/cgroup.type")
-    if !isDelegated { try Self.write("+cpu", home.directory + "/cgroup.subtree_control") }
+    // Looked at anew: what it handed on may have been another migration's doing, which has ended.
+    guard !Self.handsOnCPU(home) else { return }
+    try Self.write("+cpu", home.directory + "/cgroup.subtree_control")
   }
 
   /// Lets the group's threads together have so many thousandths of a processor, `1...1000`; nil:
@@ -131,8 +132,10 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
     return true
   }
 
-  private static func words(_ text: String) -> [Substring] {
-    text.split(whereSeparator: \.isWhitespace)
+  /// Version 2: whether groups below this one have `cpu` by now.
+  private static func handsOnCPU(_ place: CPUGroupPlace) -> Bool {
+    let handedOn = ProcFile.text(place.directory + "/cgroup.subtree_control", limit: 4096) ?? ""
+    return handedOn.split(whereSeparator: \.isWhitespace).contains("cpu")
   }
 
   /// One write, as control files want it.
