@@ -56,7 +56,8 @@ extension SourceMigration {
         .pulling(
           .init(
             blocks: copy.relay.blocks, sectionID: copy.relay.sectionID,
-            packs: copy.pullPacking == nil ? nil : true)))
+            packs: copy.pullPacking == nil ? nil : true,
+            bandwidthBytesPerSecond: request.bandwidthBytesPerSecond)))
       // A pull that is to be broken somewhere must not be over by then.
       if holds.isHeld(.pull) { server.setPrefetching(false) }
       server.start()
