@@ -25,7 +25,7 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
   /// Makes nothing yet, but looks at what the group above hands on.
   public init(in home: CPUGroupPlace, name: String) {
     (self.home, self.name) = (home, name)
-    isDelegated = home.version == .v1 || Self.handsOnCPU(home)
+    isDelegated = home.version == .v1 || Self.handsOnCPU(home.directory)
   }
 
   /// The group's own folder.
@@ -44,7 +44,7 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
     guard home.version == .v2 else { return }
     try Self.write("threaded", directory + "/cgroup.type")
     // Looked at anew: what it handed on may have been another migration's doing, which has ended.
-    guard !Self.handsOnCPU(home) else { return }
+    guard !Self.handsOnCPU(home.directory) else { return }
     try Self.write("+cpu", home.directory + "/cgroup.subtree_control")
   }
 
@@ -95,8 +95,8 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
     }
     if let failure { throw failure }
     for home in Set(groups.filter { $0.isOurs && !$0.isDelegated }.map(\.home.directory)) {
-      // Others may count on it by now.
-      guard !hasGroups(home) else { continue }
+      // Others may count on it by now; and where nothing was ever handed on, nobody may be allowed to write.
+      guard handsOnCPU(home), !hasGroups(home) else { continue }
       do { try write("-cpu", home + "/cgroup.subtree_control") } catch {
         guard error.code == ENOENT else { throw error }
       }
@@ -104,6 +104,8 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
   }
 
   private func removeFolder() throws(SystemError) {
+    // A tree that can't be written says so before it says that there is no such group.
+    guard exists || errno != ENOENT else { return }
     let deadlineMs = MonotonicClock.nowMs + Self.removeTimeoutMs
     while unsafe rmdir(directory) != 0, errno != ENOENT {
       guard errno == EBUSY, MonotonicClock.nowMs < deadlineMs else {
@@ -133,8 +135,8 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
   }
 
   /// Version 2: whether groups below this one have `cpu` by now.
-  private static func handsOnCPU(_ place: CPUGroupPlace) -> Bool {
-    let handedOn = ProcFile.text(place.directory + "/cgroup.subtree_control", limit: 4096) ?? ""
+  private static func handsOnCPU(_ directory: String) -> Bool {
+    let handedOn = ProcFile.text(directory + "/cgroup.subtree_control", limit: 4096) ?? ""
     return handedOn.split(whereSeparator: \.isWhitespace).contains("cpu")
   }
 

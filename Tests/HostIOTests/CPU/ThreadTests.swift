@@ -190,6 +190,22 @@ private let canMakeGroups: Bool = {
     #expect(controllers() == before)
   }
 
+  /// Where nothing was handed on there is nothing to take back: who may not write there is no worse off.
+  @Test func whatWasNeverMadeIsRemovedWithoutAWrite() throws {
+    let folder = "/tmp/godwit-test-nothing-\(getpid())"
+    #expect(mkdir(folder, 0o700) == 0)
+    defer { rmdir(folder) }
+    let control = folder + "/cgroup.subtree_control"
+    let raw = open(control, O_CREAT | O_WRONLY | O_CLOEXEC, 0o600)
+    #expect(raw >= 0)
+    close(raw)
+    defer { unlink(control) }
+    let group = QuotaGroup(in: CPUGroupPlace(version: .v2, directory: folder), name: "godwit-x")
+    #expect(!group.isDelegated)
+    try QuotaGroup.remove([group])
+    #expect((ProcFile.text(control) ?? "").isEmpty)
+  }
+
   @Test(arguments: ["machine.slice", "godwit-../x", "", "."])
   func groupsOfOthersAreNotRemoved(name: String) throws {
     let folder = "/tmp/godwit-test-groups-\(getpid())"
