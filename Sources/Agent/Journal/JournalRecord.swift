@@ -73,6 +73,8 @@ enum JournalRecord: Codable, Sendable {
     var sectionID: UInt32
     /// At the source: the destination takes pages that were made small. Nil: it doesn't.
     var packs: Bool?
+    /// At the source: what its operator allowed (`--bandwidth`), in bytes per second. Nil: all of the link.
+    var bandwidthBytesPerSecond: UInt64?
   }
 
   struct DestinationStart: Codable, Sendable {

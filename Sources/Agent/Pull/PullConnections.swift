@@ -159,9 +159,10 @@ final class PullConnections: Sendable {
         case nil: if lane == 0 { try sender.heartbeat() }
         case .some(.none): return
         case .some(.some(.identify(let pages))):
-          try sender.identify(pages, identifier) { known in
+          let bytes = try sender.identify(pages, identifier) { known in
             state.update { $0.source.noteIdentified(known, of: pages.count) }
           }
+          pace(lane, bytes)
         case .some(.some(.send(let runs))):
           let given = try sender.send(runs)
           tally.update { $0.add(given) }

@@ -38,9 +38,10 @@ final class PullSender {
   /// What proves pages that follow each other, which the destination may have.
   ///
   /// - Parameter onKnown: told, before they are sent, for how many of them there is proof.
+  /// - Returns: bytes of the frame.
   func identify(
     _ pages: Range<Int>, _ identifier: PullIdentifier?, onKnown: (Int) -> Void
-  ) throws(RelayFailure) {
+  ) throws(RelayFailure) -> UInt64 {
     let (block, firstPage) = place(of: pages)
     var identities = [PullIdentity](repeating: .unknown, count: pages.count)
     if let identifier {
@@ -55,6 +56,7 @@ final class PullSender {
       .encode(into: &payload)
     try unsafe frames.send(.pullIdentities, payload)
     idleFromUs = MonotonicClock.nowUs
+    return UInt64(FrameHeader.byteCount + payload.count)
   }
 
   /// One frame with all of the pages, at most `PullConnections.aheadPages`: zero pages by name only, the others as small as

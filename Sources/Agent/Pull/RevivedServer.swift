@@ -1,4 +1,5 @@
 import Base
+import Base
 import HostIO
 import Logging
 import QMP
@@ -17,7 +18,7 @@ final class RevivedServer: Sendable {
   /// Finds the guest's memory again and looks for the destination.
   ///
   /// - Parameters:
-  ///   - link: that all outgoing migrations share. What the operator allowed this one is not known any more.
+  ///   - link: that all outgoing migrations share; what the operator allowed this one is in `pull`.
   ///   - onEnd: called once, when it is done or has failed.
   static func begin(
     _ start: JournalRecord.SourceStart, _ pull: JournalRecord.PullStart, _ id: MigrationID,
@@ -44,7 +45,10 @@ final class RevivedServer: Sendable {
         ? PullPacking(
           effort: nil, threads: configuration.compactionThreadCount, lanes: Int(Self.laneCount))
         : nil,
-      pacer: PullPacer(bandwidth: nil, share: share), laneCount: Self.laneCount,
+      pacer: PullPacer(
+        bandwidth: pull.bandwidthBytesPerSecond.flatMap { ByteRate(bytesPerSecond: $0) },
+        share: share),
+      laneCount: Self.laneCount,
       recovery: LaneRecovery(
         patienceMs: { .max },
         dial: { role, lane in

@@ -53,12 +53,15 @@ public struct PeerListener: Service {
           guard let accepted = try listener.accept(timeoutMs: pollMs) else { continue }
           socket = TCPSocket.tuned(accepted)
         } catch {
-          if error.code == EMFILE || error.code == ENFILE {  // may pass
-            logger.error("out of file descriptors")
-            MonotonicClock.sleep(us: 100_000)
-            continue
-          }
-          return
+          // What `run` has shut down, or was none from the beginning.
+          if [EINVAL, EBADF, ENOTSOCK].contains(error.code) { return }
+          // May pass: no descriptor or memory is free, or the network's error is that of one connection (accept(2)).
+          let isFull = error.code == EMFILE || error.code == ENFILE
+          logger.error(
+            isFull ? "out of file descriptors" : "a connection was not accepted",
+            metadata: ["error": "\(error)"])
+          MonotonicClock.sleep(us: 100_000)
+          continue
         }
         room.enter(socket)
         _ = WorkerThread("gw-hello") {

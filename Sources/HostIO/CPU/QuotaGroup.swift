@@ -25,8 +25,7 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
   /// Makes nothing yet, but looks at what the group above hands on.
   public init(in home: CPUGroupPlace, name: String) {
     (self.home, self.name) = (home, name)
-    let handedOn = ProcFile.text(home.directory + "/cgroup.subtree_control", limit: 4096) ?? ""
-    isDelegated = home.version == .v1 || Self.words(handedOn).contains("cpu")
+    isDelegated = home.version == .v1 || Self.handsOnCPU(home.directory)
   }
 
   /// The group's own folder.
@@ -44,7 +43,9 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
     }
     guard home.version == .v2 else { return }
     try Self.write("threaded", directory + "/cgroup.type")
-    if !isDelegated { try Self.write("+cpu", home.directory + "/cgroup.subtree_control") }
+    // Looked at anew: what it handed on may have been another migration's doing, which has ended.
+    guard !Self.handsOnCPU(home.directory) else { return }
+    try Self.write("+cpu", home.directory + "/cgroup.subtree_control")
   }
 
   /// Lets the group's threads together have so many thousandths of a processor, `1...1000`; nil:
@@ -94,8 +95,8 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
     }
     if let failure { throw failure }
     for home in Set(groups.filter { $0.isOurs && !$0.isDelegated }.map(\.home.directory)) {
-      // Others may count on it by now.
-      guard !hasGroups(home) else { continue }
+      // Others may count on it by now; and where nothing was ever handed on, nobody may be allowed to write.
+      guard handsOnCPU(home), !hasGroups(home) else { continue }
       do { try write("-cpu", home + "/cgroup.subtree_control") } catch {
         guard error.code == ENOENT else { throw error }
       }
@@ -103,6 +104,8 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
   }
 
   private func removeFolder() throws(SystemError) {
+    // A tree that can't be written says so before it says that there is no such group.
+    guard exists || errno != ENOENT else { return }
     let deadlineMs = MonotonicClock.nowMs + Self.removeTimeoutMs
     while unsafe rmdir(directory) != 0, errno != ENOENT {
       guard errno == EBUSY, MonotonicClock.nowMs < deadlineMs else {
@@ -131,8 +134,10 @@ public struct QuotaGroup: Sendable, Hashable, Codable {
     return true
   }
 
-  private static func words(_ text: String) -> [Substring] {
-    text.split(whereSeparator: \.isWhitespace)
+  /// Version 2: whether groups below this one have `cpu` by now.
+  private static func handsOnCPU(_ directory: String) -> Bool {
+    let handedOn = ProcFile.text(directory + "/cgroup.subtree_control", limit: 4096) ?? ""
+    return handedOn.split(whereSeparator: \.isWhitespace).contains("cpu")
   }
 
   /// One write, as control files want it.

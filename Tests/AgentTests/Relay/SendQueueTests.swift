@@ -56,6 +56,19 @@ import Wire
     #expect(queue.snapshot.queued == 0 && queue.snapshot.queuedBytes == 0)
   }
 
+  /// Of centuries, here; it returns.
+  @Test(.timeLimit(.minutes(1))) func aWaitForBandwidthEndsWithTheMigration() {
+    let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil)
+    let isOver = Guarded(false)
+    let lane = WorkerThread("lane") {
+      queue.pause(us: .max)
+      isOver.update { $0 = true }
+    }
+    queue.fail(.stopped)
+    lane.join()
+    #expect(isOver.read { $0 })
+  }
+
   @Test func scanAndDirtiedPagesHaveLanesOfTheirOwn() throws {
     let queue = SendQueue(windowMax: 64 << 20, bandwidth: nil)
     queue.separateScan(true)

@@ -29,6 +29,16 @@ import Testing
     #expect(Journal.unfinished(in: directory).isEmpty)
   }
 
+  /// A pull that a later agent takes up keeps to what the operator allowed.
+  @Test func aPullsBandwidthComesBack() throws {
+    let pull = JournalRecord.PullStart(
+      blocks: [], sectionID: 2, packs: true, bandwidthBytesPerSecond: 1 << 20)
+    let line = try JournalLine.encode(.pulling(pull))
+    let story = SourceStory([try JournalLine.decode(line.dropLast())])
+    #expect(story.pull?.bandwidthBytesPerSecond == 1 << 20)
+    #expect(story.pull?.packs == true)
+  }
+
   /// An agent may die in the middle of a write: what was not whole had not been decided.
   @Test func tornLastLineIsIgnored() async throws {
     let directory = folder()

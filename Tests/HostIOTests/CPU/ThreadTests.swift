@@ -168,6 +168,44 @@ private let canMakeGroups: Bool = {
     #expect(controllers() == before)
   }
 
+  /// A group looked at what the one above hands on while another migration's was there, which has ended by the time that it
+  /// is made.
+  @Test func whatAnotherTookBackIsHandedOnAgain() throws {
+    let busy = BusyThread()
+    defer { busy.end() }
+    let thread = try #require(busy.identity)
+    let home = try #require(CPUGroupPlace.of(thread))
+    let controllers = { ProcFile.text(home.directory + "/cgroup.subtree_control") }
+    let before = controllers()
+    let first = QuotaGroup(in: home, name: "godwit-test-\(thread.tid)-0")
+    try first.create()
+    let second = QuotaGroup(in: home, name: "godwit-test-\(thread.tid)-1")
+    try QuotaGroup.remove([first])
+    try second.create()
+    try second.limit(permille: 500)
+    #expect(limit(second) == (5000, 10_000))
+    try QuotaGroup.remove([second])
+    // It was the first one's to take back.
+    try QuotaGroup.remove([first])
+    #expect(controllers() == before)
+  }
+
+  /// Where nothing was handed on there is nothing to take back: who may not write there is no worse off.
+  @Test func whatWasNeverMadeIsRemovedWithoutAWrite() throws {
+    let folder = "/tmp/godwit-test-nothing-\(getpid())"
+    #expect(mkdir(folder, 0o700) == 0)
+    defer { rmdir(folder) }
+    let control = folder + "/cgroup.subtree_control"
+    let raw = open(control, O_CREAT | O_WRONLY | O_CLOEXEC, 0o600)
+    #expect(raw >= 0)
+    close(raw)
+    defer { unlink(control) }
+    let group = QuotaGroup(in: CPUGroupPlace(version: .v2, directory: folder), name: "godwit-x")
+    #expect(!group.isDelegated)
+    try QuotaGroup.remove([group])
+    #expect((ProcFile.text(control) ?? "").isEmpty)
+  }
+
   @Test(arguments: ["machine.slice", "godwit-../x", "", "."])
   func groupsOfOthersAreNotRemoved(name: String) throws {
     let folder = "/tmp/godwit-test-groups-\(getpid())"

@@ -64,7 +64,7 @@ final class LaneSender: Sendable {
     while true {
       switch try queue.take(lane: number, isInterrupted: { state.read { $0.isBroken } }) {
       case .batch(let batch, let delayUs):
-        if delayUs > 0 { MonotonicClock.sleep(us: delayUs) }
+        queue.pause(us: delayUs)
         do throws(RelayFailure) { try send(batch) } catch {
           guard case .peer(let text) = error else { throw error }
           try reconnect(text)

@@ -156,6 +156,14 @@ final class SendQueue: Sendable {
     _ = state.wait(timeoutMs: ms) { $0.failure != nil ? true : nil }
   }
 
+  /// The same in microseconds, as limits of bandwidth ask for it: a slow link's may be minutes, and nobody who gives a
+  /// migration up waits for them.
+  func pause(us: UInt64) {
+    if us >= 1000 { pause(ms: us / 1000) }
+    let restUs = us % 1000
+    if restUs > 0 { MonotonicClock.sleep(us: restUs) }
+  }
+
   /// Why the queue gives and takes nothing any more.
   var failure: RelayFailure? { state.read { $0.failure } }
 
@@ -179,8 +187,7 @@ final class SendQueue: Sendable {
       return .success(state.bucket?.take(bytes, nowUs: now) ?? 0)
     }
     guard let ownUs = try admitted?.get() else { return }
-    let delayUs = max(ownUs, link?.take(bytes) ?? 0)
-    if delayUs > 0 { MonotonicClock.sleep(us: delayUs) }
+    pause(us: max(ownUs, link?.take(bytes) ?? 0))
   }
 
   /// A buffer for a full batch, reused where possible.

@@ -56,7 +56,8 @@ extension SourceMigration {
         .pulling(
           .init(
             blocks: copy.relay.blocks, sectionID: copy.relay.sectionID,
-            packs: copy.pullPacking == nil ? nil : true)))
+            packs: copy.pullPacking == nil ? nil : true,
+            bandwidthBytesPerSecond: request.bandwidthBytesPerSecond)))
       // A pull that is to be broken somewhere must not be over by then.
       if holds.isHeld(.pull) { server.setPrefetching(false) }
       server.start()
@@ -129,7 +130,7 @@ extension SourceMigration {
       state.progress.retries = (state.record.retries ?? 0) + breaks
       let (now, owed) = (MonotonicClock.nowMs, state.record.pull?.owedPages ?? 0)
       let remaining = (owed > sent ? owed - sent : 0) * UInt64(Page.size)
-      let bytes = server.wireBytes
+      let bytes = state.wireBytes(withPull: server)
       if let last = state.lastWire, now > last.atMs {
         state.progress.wireBytesPerSecond =
           (bytes - min(last.bytes, bytes)) * 1000 / (now - last.atMs)
@@ -157,7 +158,11 @@ extension SourceMigration {
         state.record.noteGiven(server.given, packingMs: server.packingMs)
       }
       state.record.retries = (state.record.retries ?? 0) + (server?.breaks ?? 0)
-      state.record.wireBytes = state.pullServer?.wireBytes ?? state.record.wireBytes
+      if let server = state.pullServer {
+        let bytes = state.wireBytes(withPull: server)
+        (state.record.wireBytes, state.progress.wireBytes) = (bytes, bytes)
+      }
+      state.progress.remainingBytes = 0
       if state.auditLeftPages > 0 {
         let audit = state.record.audit
         let missed = state.auditLeftPages - min(done.comparedPages, state.auditLeftPages)
@@ -174,6 +179,13 @@ extension SourceMigration {
   func stopPull() async {
     guard let server = state.read({ $0.pullServer }) else { return }
     _ = try? await Blocking.run { server.stop() }
+  }
+}
+
+extension SourceMigration.State {
+  /// Bytes of memory so far, and those of disks, which were over before the pull began.
+  fileprivate func wireBytes(withPull server: PullServer) -> UInt64 {
+    server.wireBytes.addingSaturating(record.disk.wireBytes ?? 0)
   }
 }
 

@@ -29,12 +29,11 @@ extension SourceMigration {
       else { continue }
       if info.hasTakenGuestAway(status) { return .completed }
       if info.status.isFinal || info.status == .none {
-        guard undo.guestWasRunning, !status.isRunning else {
+        let wasStopped = state.read { $0.stoppedAtMs != nil || $0.pausedAtMs != nil }
+        guard undo.guestWasRunning, status.isLeftStopped(byMigration: wasStopped) else {
           return .guestBack(mayBePrepared: mayBePrepared)
         }
-        if [.postMigrate, .finishMigrate, .paused].contains(status.state) {
-          try? await client.cont()
-        }
+        try? await client.cont()
       }
       try? await Task.sleep(nanoseconds: 10_000_000)
     }

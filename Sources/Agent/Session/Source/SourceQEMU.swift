@@ -31,6 +31,21 @@ extension MigrationInfo {
   }
 }
 
+extension VMStatus {
+  /// A migration out of this QEMU is over, and the guest that it stopped was not let go on. A guest that its operator has
+  /// paused, or that waits for its disk, is not the migration's to run.
+  ///
+  /// - Parameter byMigration: the guest was stopped for the migration, as far as is known.
+  func isLeftStopped(byMigration: Bool) -> Bool {
+    guard !isRunning else { return false }
+    switch state {
+    case .postMigrate, .finishMigrate: return true
+    case .paused: return byMigration
+    default: return false
+    }
+  }
+}
+
 extension SourceEnd {
   /// Why a migration is not settled, for people; for the other ends, what became of it.
   var text: String {

@@ -72,21 +72,14 @@ struct SourceRecovery {
       // After the guest, which may stand still; and whatever became of QEMU: servers outlive it.
       await ServerMoves.cancel(start.moves ?? [], logger: agent.logger)
       return input
-    case .restoreSettings:
-      return await withQEMU(story, start, gone: .performed) { client in
-        let parameters = try JSONParser.parse(Array(start.parameters.utf8)).object ?? [:]
-        try await client.restore(
-          capabilities: MigrationCapabilities(start.capabilities),
-          parameters: MigrationParameters(parameters))
-        return .performed
-      }
+    case .restoreSettings: return await restoreSettings(story, start)
     case .resumeGuest:
       return await withQEMU(story, start, gone: .qemuGone) { client in
         start.wasRunning ? await SourceQEMU(client, story.process).resumeGuest() : .performed
       }
     case .serve: return await serve(story, start, id)
     case .retire:
-      guard !start.keepSource else { return .performed }
+      guard !start.keepSource else { return await restoreSettings(story, start) }
       let input = await withQEMU(story, start, gone: .performed) { client in
         try await client.quit()
         return .performed
@@ -95,6 +88,18 @@ struct SourceRecovery {
       return input
     // Only a session that moves pages itself has these.
     case .copy, .answerShut, .announce, .awaitAnswer, .stop: return .failed
+    }
+  }
+
+  private func restoreSettings(
+    _ story: SourceStory, _ start: JournalRecord.SourceStart
+  ) async -> SourceCommitMachine.Input {
+    await withQEMU(story, start, gone: .performed) { client in
+      let parameters = try JSONParser.parse(Array(start.parameters.utf8)).object ?? [:]
+      try await client.restore(
+        capabilities: MigrationCapabilities(start.capabilities),
+        parameters: MigrationParameters(parameters))
+      return .performed
     }
   }
 
