@@ -68,6 +68,19 @@ import Testing
     #expect(machine.handle(idle).contains(.limitCPU(.none)))
   }
 
+  /// Of 30,000 pages that left the scan the guest had written 10,000 before: 20,000 of the 40,000 that were sent were dirty.
+  @Test func freezeCountsWhatTheScanDidNotSend() {
+    let constraints = MigrationConstraints(maxThrottlePercent: 80, throttleForm: .freeze)
+    var machine = TimeBound(constraints, .small())
+    var samples = Samples(fresh: 200_000)
+    _ = machine.handle(samples.epoch(1000, dirtied: 40_000, owed: [:]))
+    let half = samples.epoch(1000, dirtied: 40_000, owed: [:]) {
+      ($0.freshPages, $0.sentPages) = (170_000, 40_000)
+      $0.lastEpoch?.firstDirtiedPages = 10_000
+    }
+    #expect(machine.handle(half).contains(.limitCPU(.quota(permille: 500))))
+  }
+
   @Test func adaptiveGoesOnWhileTheTrendMeetsTheLimit() {
     var machine = Adaptive(MigrationConstraints(), .small())
     var samples = Samples(fresh: 0)
