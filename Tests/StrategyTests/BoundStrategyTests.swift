@@ -118,6 +118,23 @@ import Testing
     }
   }
 
+  /// 850 ms of pages would fit the ceiling; with 200 ms of what is on its way they never do.
+  @Test func adaptiveEndsWhereWhatIsOnItsWayIsAboveTheCeiling() {
+    let constraints = MigrationConstraints(downtimeLimitMs: 300, downtimeCeilingMs: 900)
+    var machine = Adaptive(constraints, .small())
+    var samples = Samples(fresh: 0)
+    _ = machine.handle(samples.later(4000))
+    var end: (effect: EngineEffect, atMs: UInt64)?
+    for _ in 0..<100 where end == nil {
+      let sample = samples.epoch(300, dirtied: 60_000, owed: [4: 80_000]) {
+        $0.inFlightBytes = 20_000 * 4096
+      }
+      if let last = machine.handle(sample).first(where: \.isLast) { end = (last, sample.nowMs) }
+    }
+    #expect(end?.effect == .stop(.deadline))
+    #expect(end.map { (9000...9300).contains($0.atMs) } == true)
+  }
+
   @Test func theRegressionIsExactOnALine() {
     var machine = Adaptive(MigrationConstraints(downtimeCeilingMs: 900), .small())
     var samples = Samples(fresh: 0)
