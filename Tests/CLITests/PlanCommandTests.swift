@@ -231,6 +231,24 @@ import Testing
     #expect(try JSONLine.encode(PlanAnswer(report, late)).contains(#""outcome":"refused""#))
   }
 
+  /// What is copied before the guest's memory takes of the time: 20 GB at 110 MB/s are more than a minute.
+  @Test func disksThatTakeTooLongAreARefusal() throws {
+    func planned(_ within: String) throws -> (PlanReport, PlannedForecast) {
+      try self.planned(
+        { report in
+          report.disks = [
+            PlannedDisk(
+              name: "vda", path: "/a", bytes: 20_000_000_000, takenBytes: 20_000_000_000,
+              isShared: false)
+          ]
+        }, "--within", within)
+    }
+    let (report, late) = try planned("60s")
+    #expect(late.isRefused)
+    #expect(try JSONLine.encode(PlanAnswer(report, late)).contains("have gone by"))
+    #expect(try !planned("1h").1.isRefused)
+  }
+
   /// What `migrate --forecast` hands to the agent, for the record.
   @Test func aForecastIsKept() throws {
     let (report, planned) = try planned()

@@ -68,6 +68,19 @@ import Testing
     #expect(machine.handle(idle).contains(.limitCPU(.none)))
   }
 
+  /// Of 30,000 pages that left the scan the guest had written 10,000 before: 20,000 of the 40,000 that were sent were dirty.
+  @Test func freezeCountsWhatTheScanDidNotSend() {
+    let constraints = MigrationConstraints(maxThrottlePercent: 80, throttleForm: .freeze)
+    var machine = TimeBound(constraints, .small())
+    var samples = Samples(fresh: 200_000)
+    _ = machine.handle(samples.epoch(1000, dirtied: 40_000, owed: [:]))
+    let half = samples.epoch(1000, dirtied: 40_000, owed: [:]) {
+      ($0.freshPages, $0.sentPages) = (170_000, 40_000)
+      $0.lastEpoch?.firstDirtiedPages = 10_000
+    }
+    #expect(machine.handle(half).contains(.limitCPU(.quota(permille: 500))))
+  }
+
   @Test func adaptiveGoesOnWhileTheTrendMeetsTheLimit() {
     var machine = Adaptive(MigrationConstraints(), .small())
     var samples = Samples(fresh: 0)
@@ -103,6 +116,23 @@ import Testing
       Issue.record("the migration was not given up")
       return
     }
+  }
+
+  /// 850 ms of pages would fit the ceiling; with 200 ms of what is on its way they never do.
+  @Test func adaptiveEndsWhereWhatIsOnItsWayIsAboveTheCeiling() {
+    let constraints = MigrationConstraints(downtimeLimitMs: 300, downtimeCeilingMs: 900)
+    var machine = Adaptive(constraints, .small())
+    var samples = Samples(fresh: 0)
+    _ = machine.handle(samples.later(4000))
+    var end: (effect: EngineEffect, atMs: UInt64)?
+    for _ in 0..<100 where end == nil {
+      let sample = samples.epoch(300, dirtied: 60_000, owed: [4: 80_000]) {
+        $0.inFlightBytes = 20_000 * 4096
+      }
+      if let last = machine.handle(sample).first(where: \.isLast) { end = (last, sample.nowMs) }
+    }
+    #expect(end?.effect == .stop(.deadline))
+    #expect(end.map { (9000...9300).contains($0.atMs) } == true)
   }
 
   @Test func theRegressionIsExactOnALine() {

@@ -120,6 +120,16 @@ extension PageLedger {
     #expect(ledger.takeDirty(colderThan: 2) == 16)
   }
 
+  /// Of four pages that were dirtied one had been sent.
+  @Test func pagesThatAreDirtiedBeforeTheScanComesAreCounted() {
+    var ledger = PageLedger(blockPages: [64])
+    for page in 0..<8 { ledger.note(page, isZero: false) }
+    _ = ledger.take(0)
+    for page in 0..<4 { ledger.note(page, isZero: false) }
+    let report = ledger.endEpoch()
+    #expect(report.dirtied == 4 && report.first == 3 && report.newlyOwed == 1)
+  }
+
   /// Page 3 was dirtied in five epochs, 4 and 5 in two, 64 to 66 in one; 5 has been sent since.
   @Test func owedPagesAreNamedByHeat() {
     var ledger = PageLedger(blockPages: [200])

@@ -74,8 +74,9 @@ extension Vault {
   private func spare() -> [Entry] {
     let now = MonotonicClock.wallSeconds
     let entries = entries()
-    var spare = entries.filter { $0.head == nil }
-    var rest = entries.filter { $0.head != nil }.sorted { $0.value(now: now) < $1.value(now: now) }
+    var spare = entries.filter { $0.head == nil && !$0.isLocked }
+    var rest = entries.filter { $0.head != nil || $0.isLocked }
+      .sorted { $0.value(now: now) < $1.value(now: now) }
     var used = rest.reduce(0) { $0 + $1.bytes }
     while used > quotaBytes, !rest.isEmpty {
       let entry = rest.removeFirst()

@@ -53,6 +53,8 @@ struct Vault: Sendable {
     let uses: UInt64
     /// Seconds since 1970; nil: never.
     let lastUsedAt: Int64?
+    /// It is sealed, and this host has no key: that is no damage.
+    var isLocked = false
 
     func value(now: Int64) -> VaultValue {
       // What is damaged is worth nothing: older than anything.
@@ -92,9 +94,11 @@ struct Vault: Sendable {
         id: id, path: path, bytes: bytes, head: file.head, end: file.end, problem: nil,
         isSealed: file.isSealed, uses: uses?.bytes ?? 0, lastUsedAt: uses?.changedAt)
     } catch {
-      return Entry(
+      var entry = Entry(
         id: id, path: path, bytes: bytes, head: nil, end: nil, problem: "\(error)",
         isSealed: false, uses: uses?.bytes ?? 0, lastUsedAt: uses?.changedAt)
+      if case VaultError.locked = error { entry.isLocked = true }
+      return entry
     }
   }
 

@@ -142,7 +142,7 @@ public struct HeartbeatLog: Sendable {
   }
 
   private var breaks: [(before: Entry, after: Entry)] {
-    zip(entries, entries.dropFirst()).filter { $0.beat.sequence + 1 != $1.beat.sequence }
+    zip(entries, entries.dropFirst()).filter { $0.beat.sequence &+ 1 != $1.beat.sequence }
       .map { (before: $0, after: $1) }
   }
 }

@@ -34,7 +34,8 @@ public struct MoveCost: Codable, Sendable, Equatable {
 
 /// Reads processes' times before a move and after it.
 struct CostMeter {
-  private let sources: [(pid: Int32, beforeMs: UInt64)]
+  /// Nil: the time before is not known.
+  private let sources: [(pid: Int32, beforeMs: UInt64?)]
   private let agents: AgentPair?
   private let agentsBeforeMs: (source: UInt64?, destination: UInt64?)
   /// Memory is looked at so often.
@@ -44,9 +45,7 @@ struct CostMeter {
   ///   - sources: the QEMUs that guests are about to leave.
   ///   - agents: nil where there are none.
   init(sources: [Int32], agents: AgentPair?) {
-    self.sources = sources.compactMap { pid in
-      ProcessTime.workMs(of: pid).map { (pid, $0) }
-    }
+    self.sources = sources.map { (pid: $0, beforeMs: ProcessTime.workMs(of: $0)) }
     self.agents = agents
     agentsBeforeMs = (
       agents.flatMap { ProcessTime.workMs(of: $0.source.process.pid) },
@@ -79,8 +78,11 @@ struct CostMeter {
     var cost = MoveCost()
     (cost.sourceAgentPeakBytes, cost.destinationAgentPeakBytes) = memory
     cost.sourceQEMUMs = Self.sum(
-      sources.map { source in
-        ProcessTime.workMs(of: source.pid).map { $0 - min(source.beforeMs, $0) }
+      sources.map { source -> UInt64? in
+        guard let beforeMs = source.beforeMs, let now = ProcessTime.workMs(of: source.pid) else {
+          return nil
+        }
+        return now - min(beforeMs, now)
       })
     cost.destinationQEMUMs = Self.sum(destinations.map(ProcessTime.workMs))
     guard let agents else { return cost }

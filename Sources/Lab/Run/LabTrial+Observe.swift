@@ -12,7 +12,9 @@ extension LabRun {
     let here: HeartbeatLog.Side = moved ? .destination : .source
     let after = log.entries.filter { $0.side == here && $0.atUs > untilUs - aftermathMs * 1000 }
     if let first = after.first, let last = after.last {
-      trial.scansAfter = last.beat.verifiedScans - first.beat.verifiedScans
+      // A guest that went back to an older state is found below, by its numbers.
+      let (from, to) = (first.beat.verifiedScans, last.beat.verifiedScans)
+      trial.scansAfter = to - min(from, to)
     }
     if moved { trial.heartbeatGapMs = log.handoverMs }
     if let report = session.client?.report() {

@@ -8,7 +8,7 @@ public struct EpochReport: Sendable, Hashable {
   public var beganMs, endedMs: UInt64
   /// Distinct pages dirtied: the writable working set of the epoch.
   public var dirtiedPages: UInt64
-  /// Of these, never dirtied before since the migration began.
+  /// Of these, fresh when they were found dirtied: so many left the scan without being sent by it.
   public var firstDirtiedPages: UInt64
   /// Of these, not owed when they were found dirtied: by so many pages the epoch made the debt larger.
   public var newlyOwedPages: UInt64

@@ -26,7 +26,7 @@ public struct PageLedger: Sendable {
   private var scanNext = 0
   private var cycleNext = 0
 
-  /// Distinct pages dirtied in the epoch that runs; of these, first dirtied ever.
+  /// Distinct pages dirtied in the epoch that runs; of these, fresh until then.
   public private(set) var epochDirtied = 0
   public private(set) var epochFirstDirtied = 0
   /// Of the epoch's pages, those that nothing was owed of when they were found dirtied.

@@ -95,7 +95,10 @@ public struct Adaptive: MigrationStrategy, Equatable {
       let least = stopSet.values.min() ?? 0
       let isMinimum = !forecast.pages.reaches(Self.minimumPermille + 1, permilleOf: least)
       guard isMinimum || waitedForMinimum > Self.minimumEpochs else { return [] }
-      guard downtimeMs <= constraints.downtimeCeilingMs else { return [] }
+      // What is on its way is in the pause, and not in the forecast: that alone may be above the ceiling for good.
+      guard downtimeMs <= constraints.downtimeCeilingMs else {
+        return isBudgetUsedUp(sample) ? [atEnd] : []
+      }
       var last = SawTooth()
       _ = last.isAtFoot(forecast.pages, sample)
       tooth = last

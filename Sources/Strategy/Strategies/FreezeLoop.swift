@@ -9,18 +9,14 @@ struct FreezeLoop: Sendable, Equatable {
   static let tolerance: UInt64 = 500
 
   let quotaLeast: UInt64
-  let ramPages: UInt64
   /// Running time in thousandths of the epoch, `quotaLeast...1000`.
   private(set) var runPermille: UInt64 = 1000
   private var dirtiedSum: UInt64 = 0
   private var epochCount: UInt64 = 0
   private var sentBefore: UInt64 = 0
   private var freshBefore: UInt64?
-  private var everDirtied: UInt64 = 0
 
-  init(quotaLeast: UInt64, ramPages: UInt64) {
-    (self.quotaLeast, self.ramPages) = (quotaLeast, ramPages)
-  }
+  init(quotaLeast: UInt64) { self.quotaLeast = quotaLeast }
 
   var limit: CPULimit { runPermille >= 1000 ? .none : .quota(permille: runPermille) }
 
@@ -28,12 +24,8 @@ struct FreezeLoop: Sendable, Equatable {
     dirtiedSum = dirtiedSum.addingSaturating(epoch.dirtiedPages)
     epochCount += 1
     let leftScan = (freshBefore ?? sample.freshPages).minusFloored(sample.freshPages)
-    // Pages dirtied for the first time were fresh or sent: in proportion to how many there are of both.
-    let untouched = max(ramPages.minusFloored(everDirtied), 1)
-    let dirtiedFresh = epoch.firstDirtiedPages.scaled(
-      by: min(freshBefore ?? 0, untouched), over: untouched)
-    let scanned = leftScan.minusFloored(dirtiedFresh)
-    everDirtied = everDirtied.addingSaturating(epoch.firstDirtiedPages)
+    // What was dirtied before the scan came to it left the scan, too, and wasn't sent by it.
+    let scanned = leftScan.minusFloored(epoch.firstDirtiedPages)
     let sent = sample.sentPages.minusFloored(sentBefore).minusFloored(scanned)
     let isFirst = freshBefore == nil
     (sentBefore, freshBefore) = (sample.sentPages, sample.freshPages)

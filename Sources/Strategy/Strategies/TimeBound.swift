@@ -44,7 +44,7 @@ public struct TimeBound: MigrationStrategy, Equatable {
     (self.constraints, self.facts) = (constraints, facts)
     form = constraints.throttleForm
     throttle = Throttle(constraints, facts)
-    freeze = FreezeLoop(quotaLeast: throttle.quotaLeast, ramPages: facts.ramPages)
+    freeze = FreezeLoop(quotaLeast: throttle.quotaLeast)
   }
 
   /// The time that it promises, in milliseconds: RAM at the scan's share of the link, then RAM at the

@@ -71,6 +71,8 @@ import Testing
       }
       #expect(try vault.answer(VaultRequest(.verify)).map(\.state) == [.damaged])
     }
+    // Where no key is named nothing is removed for want of it.
+    #expect(try vault(guest, key: nil).answer(VaultRequest(.prune)).isEmpty)
     // What was kept before there was a key is read with one, too.
     let plain = vault(guest, key: nil)
     try guest.keep(in: plain, guest: "db-1")

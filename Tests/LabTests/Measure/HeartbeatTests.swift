@@ -18,6 +18,14 @@ import Testing
   ])
   func noLine(text: String) { #expect(Heartbeat(line: text) == nil) }
 
+  /// Whatever a damaged guest says is a finding, not the end of the lab.
+  @Test func theLargestNumberIsABreak() {
+    var log = HeartbeatLog()
+    let lines = "HB 18446744073709551615 20 5 0 0 9 0 0\nHB 7 40 9 1 0 9 0 0\n"
+    log.receive(Array(lines.utf8), from: .source, atUs: 1000)
+    #expect(log.sequenceBreaks == 1)
+  }
+
   /// Two beats at the source, one at the destination, in the pieces that `split` makes.
   private func log(split: Int) -> HeartbeatLog {
     var log = HeartbeatLog()

@@ -11,7 +11,6 @@ struct ExactMemory: SimulatedMemory {
   private var version: [UInt32]
   private var delivered: [UInt32]
   private var isFresh: [Bool]
-  private var wasDirtied: [Bool]
   private var isOwed: [Bool]
   /// Bit 0: dirtied in the last epoch; bit 7: eight epochs ago.
   private var history: [UInt8]
@@ -48,8 +47,8 @@ struct ExactMemory: SimulatedMemory {
     version = Array(repeating: 1, count: groups.count)
     delivered = Array(repeating: 0, count: groups.count)
     isFresh = Array(repeating: true, count: groups.count)
-    wasDirtied = Array(repeating: false, count: groups.count)
-    (isOwed, isDirty) = (wasDirtied, wasDirtied)
+    isOwed = Array(repeating: false, count: groups.count)
+    isDirty = Array(repeating: false, count: groups.count)
     history = Array(repeating: 0, count: groups.count)
     sweepAt = Array(repeating: 0, count: guest.groups.count)
     rest = Array(repeating: 0, count: guest.groups.count)
@@ -99,7 +98,7 @@ struct ExactMemory: SimulatedMemory {
   mutating func beginCollect(noise: inout Noise) -> (dirtied: Double, first: Double) {
     found = isDirty.indices.filter { isDirty[$0] }
     for page in found { isDirty[page] = false }
-    let first = found.count { !wasDirtied[$0] }
+    let first = found.count { isFresh[$0] }
     return (Double(found.count), Double(first))
   }
 
@@ -108,7 +107,7 @@ struct ExactMemory: SimulatedMemory {
     for page in history.indices { history[page] <<= 1 }
     for page in found {
       if isFresh[page] || isOwed[page] { supersededPages += 1 } else { newlyOwed += 1 }
-      (isFresh[page], isOwed[page], wasDirtied[page]) = (false, true, true)
+      (isFresh[page], isOwed[page]) = (false, true)
       history[page] |= 1
     }
     found = []

@@ -91,9 +91,10 @@ struct FluidMemory: SimulatedMemory {
       found[group] = min(max(expected + deviation * noise.normal(), 0), 1)
       intensity[group] = 0
       dirtied += found[group] * model.pages
+      // A sweep comes to those first that it has left alone the longest, fresh or sent.
       let never = fresh[group] + untouched[group]
-      first +=
-        model.pattern == .sweep ? min(found[group] * model.pages, never) : found[group] * never
+      let swept = never > 0 ? min(found[group] * model.pages / never, 1) : 0
+      first += fresh[group] * (model.pattern == .sweep ? swept : found[group])
     }
     return (dirtied, first)
   }

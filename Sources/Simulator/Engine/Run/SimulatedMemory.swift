@@ -13,8 +13,8 @@ protocol SimulatedMemory: Sendable {
 
   /// The guest runs for so long at this speed, 1 being full.
   mutating func run(ms: Double, atMs: Double, speed: Double, noise: inout Noise)
-  /// The dirty bitmap is looked at: pages dirtied since the last look, and of these those never dirtied
-  /// before. They count in the ledger from `finishCollect` on, which tells how many were not owed.
+  /// The dirty bitmap is looked at: pages dirtied since the last look, and of these those that were
+  /// fresh. They count in the ledger from `finishCollect` on, which tells how many were not owed.
   mutating func beginCollect(noise: inout Noise) -> (dirtied: Double, first: Double)
   mutating func finishCollect() -> Double
   /// Sends owed pages worth at most so many bytes of the link's time (`PageGroup.linkBytes`); the scan over fresh pages

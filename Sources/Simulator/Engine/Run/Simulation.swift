@@ -44,7 +44,9 @@ public enum Simulation {
     guard let rate = ByteRate(bytesPerSecond: UInt64(setup.link.goodput)) else { return "no link" }
     return StartForecast(
       setup.strategy, setup.constraints, setup.facts, rate: rate,
-      wireBytesPerPage: setup.wireBytesPerPage
+      wireBytesPerPage: setup.wireBytesPerPage,
+      // Disks that are copied first, and the destination's start, count from the request on.
+      elapsedMs: UInt64(min(max(setup.startMs, 0), 1e15))
     ).refusal
   }
 
