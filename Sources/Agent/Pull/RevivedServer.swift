@@ -1,5 +1,4 @@
 import Base
-import Base
 import HostIO
 import Logging
 import QMP
