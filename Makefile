@@ -28,7 +28,7 @@ demo: dependencies build ## Move a guest between two hosts made on this machine,
 	$(RELEASE_BINARY) lab run quickstart
 
 test: dependencies ## Run all tests, unattended, from a fresh clone (installs what is missing)
-	$(SWIFT) build --build-tests --disable-index-store $(CHECKED)
+	$(SWIFT) build --build-tests $(CHECKED)
 	scripts/run-tests $(SWIFT) "$(CURDIR)/$(DEBUG_BINARY)"
 
 build: build-dependencies ## Build the program (release)
