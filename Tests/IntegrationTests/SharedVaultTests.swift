@@ -50,8 +50,10 @@ struct SharedVaultTests {
         #expect(record.audit.pagesDiffering == 0 && (record.audit.pagesCompared ?? 0) > 40_000)
         #expect(record.refetchedPages == 0)
       }
-      #expect((records[0].pages.snapshot ?? 0) > 0, "\(records[0].pages)")
-      #expect((records[0].pages.vault ?? 0) > 2000, "\(records[0].pages)")
+      // How many of them lie at the same places is up to the guests' kernels: once it was nearly all.
+      let found = (same: records[0].pages.snapshot, elsewhere: records[0].pages.vault)
+      #expect((found.same ?? 0) > 0 && found.elsewhere != nil, "\(records[0].pages)")
+      #expect((found.same ?? 0) + (found.elsewhere ?? 0) > 2000, "\(records[0].pages)")
       #expect((records[0].wireBytes ?? .max) < (records[1].wireBytes ?? 0) / 2)
       #expect(records[1].pages.snapshot == nil && records[1].pages.vault == nil)
       for agent in [source, destination] { await agent.end() }
