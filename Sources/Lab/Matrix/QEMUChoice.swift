@@ -1,16 +1,13 @@
 /// Which QEMU a scenario runs a guest with, out of its name: `newest`, the lab's own; `installed`, the distribution's; or a
 /// path. One for both sides, or two: `installed -> newest`, as hosts have while they are upgraded one by one.
 struct QEMUChoice: Sendable, Equatable {
-  private static let arrow = "->"
-
   let source, destination: String
 
   /// Nil: a side has no name, or there are more than two.
   init?(_ name: String) {
-    let sides = name.split(separator: Self.arrow, omittingEmptySubsequences: false)
-      .map { String($0.drop { $0 == " " }.reversed().drop { $0 == " " }.reversed()) }
+    let sides = name.split(separator: " -> ", omittingEmptySubsequences: false).map(String.init)
     guard let first = sides.first, let last = sides.last, sides.count <= 2,
-      !sides.contains("")
+      !sides.contains(where: { $0.isEmpty || $0.contains("->") })
     else { return nil }
     (source, destination) = (first, last)
   }
